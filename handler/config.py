@@ -1,0 +1,236 @@
+"""Settings, read once from the environment, validated and frozen."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+DEFAULT_PATHS = (
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/audio/speech",
+    "/v1/images/generations",
+)
+
+# Threads beyond those that work on messages: health checks and refusals are answered while every place is taken.
+SPARE_THREADS = 32
+
+# What a push may have cost before it reached this process: the platform's queue, the network, the HTTP parsing. A late
+# answer does not count, so this much of the ack deadline is never planned with.
+MARGIN_SECONDS = 10.0
+
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+
+
+class SettingsError(Exception):
+    """The environment cannot be used. The message names each variable at fault and says how to mend it."""
+
+
+def _base_url(value: str) -> str:
+    try:
+        url = urlsplit(value.rstrip("/"))
+        is_http = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        is_http = False
+    if not is_http:
+        raise ValueError("is not an http:// or https:// URL of a host and perhaps a port")
+    if url.username or url.password:
+        raise ValueError("carries a user name or password: use MODEL_API_KEY")
+    if url.query or url.fragment or not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("may have neither a query, a fragment nor blanks")
+    if url.path.endswith("/v1"):
+        raise ValueError("ends in /v1, which the request's path brings along: leave the /v1 out")
+    return url.geturl()
+
+
+def _topic(value: str) -> str:
+    if not _TOPIC.fullmatch(value):
+        raise ValueError("is not of the form projects/PROJECT/topics/TOPIC")
+    return value
+
+
+def _paths(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(path for path in (part.strip() for part in value.split(",")) if path)
+
+
+def _plain_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    for path in paths:
+        if not _PATH.fullmatch(path) or "/../" in f"{path}/" or "/./" in f"{path}/":
+            raise ValueError(f"has {path!r}, which is no plain path such as /v1/completions")
+    return paths
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError("has blanks or characters that a bearer token cannot have")
+    return value
+
+
+def _file(value: str) -> str:
+    if not Path(value).is_file():
+        raise ValueError("names a file that is not there")
+    return value
+
+
+Seconds = Annotated[float, Field(gt=0, le=86400 * 31, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Everything that can be configured; each field is the environment variable of the same name in capitals."""
+
+    model_config = ConfigDict(
+        alias_generator=str.upper, frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
+    )
+
+    model_url: Annotated[str, AfterValidator(_base_url)] = Field(
+        description="base URL of the model service, e.g. `http://kubeai/openai`; the request's path is appended"
+    )
+    response_topic: Annotated[str, AfterValidator(_topic)] = Field(
+        description="where responses are published: `projects/PROJECT/topics/TOPIC`"
+    )
+    push_auth: Literal["verify", "platform", "none"] = Field(
+        description="who checks the sender of a push. `verify`: this service does (Knative, any host); `platform`: "
+        "the host did (Cloud Run with IAM); `none`: nobody (only with PUBSUB_EMULATOR_HOST)"
+    )
+    push_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="audience of the push subscription's token; required with PUSH_AUTH=verify",
+    )
+    push_service_account: str | None = Field(
+        None,
+        min_length=1,
+        description="email of the push subscription's service account; required with PUSH_AUTH=verify",
+    )
+    push_certs_url: str = Field(
+        "https://www.googleapis.com/oauth2/v1/certs",
+        description="where the keys that sign push tokens are published (JSON of key id to PEM certificate)",
+    )
+    push_issuer: str = Field("https://accounts.google.com", description="issuer of push tokens")
+    allowed_paths: Annotated[
+        tuple[str, ...], BeforeValidator(_paths), AfterValidator(_plain_paths), Field(min_length=1)
+    ] = Field(DEFAULT_PATHS, description="paths of the model service that requests may name, separated by commas")
+    model_api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = Field(
+        None, description="bearer token for the model service; never logged"
+    )
+    model_ca_file: Annotated[str, AfterValidator(_file)] | None = Field(
+        None,
+        description="PEM file of the authorities trusted for an https MODEL_URL, instead of the public ones",
+    )
+    ack_deadline_seconds: Annotated[Seconds, Field(ge=10, le=600)] = Field(
+        600.0, description="the push subscription's ack deadline, 10 to 600: give the same here and there"
+    )
+    model_timeout_seconds: Seconds = Field(540.0, description="the longest that one call of the model may take")
+    publish_timeout_seconds: Seconds = Field(30.0, description="the longest that publishing one response may take")
+    connect_timeout_seconds: Seconds = Field(5.0, description="the longest that connecting to the model may take")
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        10,
+        description="deliveries after which a failing request is answered with its error; only counted where the "
+        "subscription has a dead-letter policy",
+    )
+    max_age_seconds: Seconds = Field(
+        86400.0, description="age after which a failing request is answered with its error"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
+        80,
+        description="messages worked on at once by one instance; more are refused with 429, for Pub/Sub to wait",
+    )
+    grace_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        8.0,
+        description="how long SIGTERM waits for work in flight: 8 on Cloud Run, timeoutSeconds - 30 on Knative",
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8080, description="port to listen on")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", description="least severity that is logged"
+    )
+    pubsub_emulator_host: str | None = Field(
+        None, description="`HOST:PORT` of a Pub/Sub emulator; for tests and laptops"
+    )
+
+    @property
+    def threads(self) -> int:
+        """Threads for the server in front of the service."""
+        return self.concurrency + SPARE_THREADS
+
+    @model_validator(mode="after")
+    def _auth_is_complete(self) -> Self:
+        if self.push_auth == "verify" and not (self.push_audience and self.push_service_account):
+            raise ValueError("PUSH_AUTH=verify needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT: set both")
+        if self.push_auth == "none" and not self.pubsub_emulator_host:
+            raise ValueError(
+                "PUSH_AUTH=none lets anybody use the model and is only for an emulator (PUBSUB_EMULATOR_HOST): "
+                "use PUSH_AUTH=platform on Cloud Run, PUSH_AUTH=verify elsewhere"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        needed = self.model_timeout_seconds + self.publish_timeout_seconds + MARGIN_SECONDS
+        if needed > self.ack_deadline_seconds:
+            raise ValueError(
+                f"MODEL_TIMEOUT_SECONDS + PUBLISH_TIMEOUT_SECONDS + a margin of {MARGIN_SECONDS:g} come to {needed:g}, "
+                f"more than ACK_DEADLINE_SECONDS={self.ack_deadline_seconds:g}: Pub/Sub would deliver again while "
+                "the model still works; shorten the first two"
+            )
+        return self
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read `environment`; a variable set to nothing or blanks counts as not set. Raises SettingsError."""
+        given = {name: value for name, value in environment.items() if value.strip()}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = "; ".join(_explain(one) for one in error.errors())
+            raise SettingsError(f"inference-relay cannot start: {problems}") from None
+
+    @classmethod
+    def as_markdown(cls) -> str:
+        """Every setting, its default and its meaning, as a Markdown table."""
+        rows = (f"| `{name.upper()}` | {_default(field)} | {field.description} |" for name, field in _fields(cls))
+        return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
+
+
+def _fields(settings: type[Settings]) -> Iterable[tuple[str, FieldInfo]]:
+    return settings.model_fields.items()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if isinstance(value, tuple):
+        return ", ".join(f"`{one}`" for one in value)
+    return "none" if value is None else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _explain(error: Mapping[str, object]) -> str:
+    """One problem in words: the variable, what is wrong, what belongs there."""
+    location = error["loc"]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not isinstance(location, tuple) or not location:
+        return message
+    name = str(location[0])
+    if error["type"] == "missing":
+        message = "is not set"
+    return f"{name} {message} ({Settings.model_fields[name.lower()].description})"

@@ -1,0 +1,264 @@
+"""The wire contract: what a requester publishes, what it gets back, and the errors in between."""
+
+import base64
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from handler import strictjson
+
+DEFAULT_PATH = "/v1/completions"
+MAX_METADATA_BYTES = 1 << 20
+EXCERPT_CHARACTERS = 1_000
+
+# Pub/Sub's limits on a message's attributes: https://cloud.google.com/pubsub/quotas#resource_limits
+MAX_ATTRIBUTES = 100
+MAX_KEY_BYTES = 256
+MAX_VALUE_BYTES = 1_024
+OWN_ATTRIBUTES = ("request_message_id", "status_code", "model")
+_RESERVED_PREFIXES = ("goog", "CloudPubSub")
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _deadline(value: object) -> object:
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("must be an RFC 3339 time with its offset, e.g. 2030-01-31T12:00:00Z")
+    return datetime.fromisoformat(value.upper())
+
+
+def _leading_slash(value: object) -> object:
+    return f"/{value}" if isinstance(value, str) and not value.startswith("/") else value
+
+
+class Options(BaseModel):
+    """Limits of the requester's own. They only ever shorten the service's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    deadline: Annotated[datetime, BeforeValidator(_deadline, json_schema_input_type=str)] | None = Field(
+        default=None,
+        description="RFC 3339 time after which the model is not called, and at which a call is cut short",
+        json_schema_extra={"examples": ["2030-01-31T12:00:00Z"]},
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="the longest that the model may take for this request"
+    )
+
+
+class InferenceRequest(BaseModel):
+    """What a requester publishes: the message's data, as JSON."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
+
+    path: Annotated[str, BeforeValidator(_leading_slash)] = Field(
+        DEFAULT_PATH, description="HTTP path of the model service; must be one that the service allows"
+    )
+    # Plain `dict`: pydantic would refuse or rewrite some of what JSON allows inside (lone surrogates, great depth).
+    metadata: dict = Field(  # type: ignore[type-arg]
+        description="any JSON object; comes back unchanged with the response, which is how the two are joined"
+    )
+    body: dict = Field(  # type: ignore[type-arg]
+        description="the body that the model's HTTP API takes; `stream` is set to false and `stream_options` dropped, "
+        "since one message goes back"
+    )
+    options: Options = Field(default_factory=Options, description="limits of the requester's own")
+
+    @property
+    def model(self) -> str | None:
+        """The model that the body names, if it names one."""
+        name = self.body.get("model")
+        return name if isinstance(name, str) else None
+
+    def model_body(self) -> bytes:
+        """The JSON that goes to the model service."""
+        body = {key: value for key, value in self.body.items() if key != "stream_options"}
+        if "stream" in body:
+            body["stream"] = False
+        return strictjson.dumps(body)
+
+
+class InferenceResponse(BaseModel):
+    """What a requester gets back: the response message's data, as JSON."""
+
+    status_code: int = Field(description="HTTP status of the model's answer, or of the error", ge=100, le=599)
+    metadata: dict = Field(  # type: ignore[type-arg]
+        description="the request's own metadata; `{}` where the request's could not be read"
+    )
+    body: Any = Field(
+        description="the model's JSON; for other content an object of `content_type`, `encoding` (base64 or utf-8) and "
+        "`content`; for an error of the relay's own, an object with `error`"
+    )
+
+
+class ErrorCode(StrEnum):
+    """The relay's own errors: what `body.error.code` may be."""
+
+    INVALID_JSON = "invalid_json"
+    INVALID_REQUEST = "invalid_request"
+    PATH_NOT_ALLOWED = "path_not_allowed"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    MODEL_UNREACHABLE = "model_unreachable"
+    MODEL_TIMEOUT = "model_timeout"
+    MODEL_ERROR = "model_error"
+    INVALID_MODEL_RESPONSE = "invalid_model_response"
+    RESPONSE_TOO_LARGE = "response_too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    status_code: int
+    type: str
+    meaning: str
+
+
+ERRORS: Mapping[ErrorCode, _Kind] = {
+    ErrorCode.INVALID_JSON: _Kind(400, "invalid_request_error", "the message's data is not JSON"),
+    ErrorCode.INVALID_REQUEST: _Kind(400, "invalid_request_error", "a field is missing or has the wrong form"),
+    ErrorCode.PATH_NOT_ALLOWED: _Kind(404, "invalid_request_error", "the service does not allow this `path`"),
+    ErrorCode.DEADLINE_EXCEEDED: _Kind(408, "timeout_error", "the request's own `options.deadline` has passed"),
+    ErrorCode.MODEL_UNREACHABLE: _Kind(502, "server_error", "no connection to the model service, on every attempt"),
+    ErrorCode.MODEL_TIMEOUT: _Kind(504, "timeout_error", "the model did not finish in time"),
+    ErrorCode.MODEL_ERROR: _Kind(
+        502,
+        "server_error",
+        "the model service failed with something else than JSON; `status_code` is its own",
+    ),
+    ErrorCode.INVALID_MODEL_RESPONSE: _Kind(
+        502, "server_error", "the model's answer was empty, cut off, redirected or not JSON, on every attempt"
+    ),
+    ErrorCode.RESPONSE_TOO_LARGE: _Kind(502, "server_error", "the response does not fit in a Pub/Sub message"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the requester, save the metadata: an HTTP status and a body that is JSON text already."""
+
+    status_code: int
+    body: bytes
+
+
+class RequestError(Exception):
+    """A request that no retry can mend.
+
+    `answer` is what its sender gets, `metadata` what could be read of the request's own (`{}` otherwise), `code` the
+    word for the log.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, param: str | None = None, metadata: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.answer = error(code, message, param=param)
+        self.metadata = metadata if isinstance(metadata, dict) else {}
+
+
+def parse_request(data: bytes, allowed_paths: Collection[str]) -> InferenceRequest:
+    """Read a message's data. Raises RequestError and nothing else, whatever the bytes."""
+    document = _document(data)
+    metadata = _echoable(document.get("metadata"))
+    try:
+        request = InferenceRequest.model_validate(document)
+    except ValidationError as problems:
+        param, message = _first_problem(problems)
+        raise RequestError(ErrorCode.INVALID_REQUEST, message, param=param, metadata=metadata) from None
+    if request.path not in allowed_paths:
+        raise RequestError(
+            ErrorCode.PATH_NOT_ALLOWED,
+            f"This path is not allowed. Use one of: {', '.join(allowed_paths)}.",
+            param="path",
+            metadata=metadata,
+        )
+    return request
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        document = strictjson.loads(data)
+    except strictjson.JsonError as problem:
+        message = f"The message's data cannot be read as JSON: {problem}. Publish a JSON object encoded as UTF-8."
+        raise RequestError(ErrorCode.INVALID_JSON, message) from None
+    if not isinstance(document, dict):
+        raise RequestError(
+            ErrorCode.INVALID_REQUEST,
+            'The message\'s data must be a JSON object: {"metadata": {}, "body": {}}.',
+        )
+    return document
+
+
+def _echoable(metadata: Any) -> Any:
+    if isinstance(metadata, dict) and len(strictjson.dumps(metadata)) > MAX_METADATA_BYTES:
+        raise RequestError(
+            ErrorCode.INVALID_REQUEST,
+            "`metadata` is larger than 1 MiB: keep the data at your side and send an id.",
+            param="metadata",
+        )
+    return metadata
+
+
+def _first_problem(problems: ValidationError) -> tuple[str, str]:
+    problem = problems.errors(include_url=False)[0]
+    param = ".".join(str(part) for part in problem["loc"] if part != "function-before[_deadline(), datetime]")
+    if problem["type"] == "missing":
+        return param, f"`{param}` is missing: it must be a JSON object, which may be empty ({{}})."
+    if problem["type"] == "extra_forbidden":
+        return "options", f"`options` takes only {' and '.join(Options.model_fields)}: remove the others."
+    return param, f"`{param}`: {problem['msg'].removeprefix('Value error, ')}."
+
+
+def error(code: ErrorCode, message: str, *, param: str | None = None, status_code: int | None = None) -> Answer:
+    """An OpenAI-shaped error of the relay's own, with the code's status unless `status_code` says otherwise."""
+    kind = ERRORS[code]
+    body = {"error": {"message": message, "type": kind.type, "param": param, "code": code.value}}
+    return Answer(status_code or kind.status_code, strictjson.dumps(body))
+
+
+def wrap_content(content_type: str, content: bytes) -> bytes:
+    """Content that is not JSON, as JSON: text as it is where it is UTF-8 and said to be text, else base64."""
+    encoding, text = "base64", base64.b64encode(content).decode()
+    if content_type.startswith("text/"):
+        with suppress(UnicodeDecodeError):
+            encoding, text = "utf-8", content.decode()
+    return strictjson.dumps({"content_type": content_type, "encoding": encoding, "content": text})
+
+
+def excerpt(content: bytes) -> str:
+    """The start of a text that is not JSON, for an error message."""
+    return content[: 4 * EXCERPT_CHARACTERS].decode(errors="replace")[:EXCERPT_CHARACTERS]
+
+
+def encode_response(answer: Answer, metadata: Mapping[str, Any]) -> bytes:
+    """The response message's data. The model's JSON goes through byte by byte, so no number or key can change."""
+    return b'{"status_code":%d,"metadata":%b,"body":%b}' % (
+        answer.status_code,
+        strictjson.dumps(metadata),
+        answer.body,
+    )
+
+
+def response_attributes(
+    requested: Mapping[str, str], *, message_id: str, status_code: int, model: str | None = None
+) -> dict[str, str]:
+    """The response message's attributes: ours, then the request's own as far as Pub/Sub's limits allow."""
+    own = zip(OWN_ATTRIBUTES, (message_id, str(status_code), model), strict=True)
+    attributes = {key: _fitting(value) for key, value in own if value}
+    echoed = {key: value for key, value in requested.items() if _may_be_echoed(key, value)}
+    for key, value in echoed.items():
+        if len(attributes) < MAX_ATTRIBUTES:
+            attributes[key] = value
+    return attributes
+
+
+def _may_be_echoed(key: str, value: str) -> bool:
+    fits = 0 < len(key.encode()) <= MAX_KEY_BYTES and len(value.encode()) <= MAX_VALUE_BYTES
+    return fits and key not in OWN_ATTRIBUTES and not key.startswith(_RESERVED_PREFIXES)
+
+
+def _fitting(value: str) -> str:
+    return value.encode(errors="replace")[:MAX_VALUE_BYTES].decode(errors="ignore")

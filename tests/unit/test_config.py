@@ -1,0 +1,116 @@
+"""Settings from the environment, or one message that says what to mend."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from handler.config import DEFAULT_PATHS, Settings, SettingsError
+
+GOOD = {
+    "MODEL_URL": "http://kubeai/openai",
+    "RESPONSE_TOPIC": "projects/my-project/topics/responses",
+    "PUSH_AUTH": "platform",
+}
+
+
+def test_the_defaults():
+    """Three variables are enough."""
+    settings = Settings.from_environment(GOOD)
+    assert settings.model_url == "http://kubeai/openai"
+    assert settings.allowed_paths == DEFAULT_PATHS
+    assert (settings.concurrency, settings.threads) == (80, 112)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MODEL_URL", "https://host:8443/", "https://host:8443"),
+        ("MODEL_URL", "http://[::1]:8000", "http://[::1]:8000"),
+        ("ALLOWED_PATHS", " /v1/a , /v2/b,", ("/v1/a", "/v2/b")),
+        ("RESPONSE_TOPIC", " projects/example.com:p/topics/r_1 ", "projects/example.com:p/topics/r_1"),
+        ("MODEL_CA_FILE", __file__, __file__),
+        ("CONCURRENCY", "1000", 1000),
+        ("GRACE_SECONDS", "0", 0),
+        ("MAX_AGE_SECONDS", "  ", 86400),
+        ("LOG_LEVEL", "DEBUG", "DEBUG"),
+    ],
+)
+def test_good_values(name, value, expected):
+    """Values are read with blanks around them; a variable of blanks alone counts as not set."""
+    assert expected == getattr(Settings.from_environment(GOOD | {name: value}), name.lower())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MODEL_URL", "", "is not set"),
+        ("MODEL_URL", "kubeai/openai", "http:// or https://"),
+        ("MODEL_URL", "http://", "http:// or https://"),
+        ("MODEL_URL", "http://kubeai/openai/v1", "leave the /v1 out"),
+        ("MODEL_URL", "http://kubeai/openai/v1/", "leave the /v1 out"),
+        ("MODEL_URL", "http://user:secret@kubeai", "MODEL_API_KEY"),
+        ("MODEL_URL", "http://kubeai?x=1", "query"),
+        ("MODEL_URL", "http://kub eai", "blanks"),
+        ("MODEL_URL", "http://kubeai:port", "is not an http"),
+        ("MODEL_URL", "http://kubeai:0", "is not an http"),
+        ("MODEL_URL", "http://[", "is not an http"),
+        ("RESPONSE_TOPIC", "responses", "projects/PROJECT/topics/TOPIC"),
+        ("PUSH_AUTH", "", "is not set"),
+        ("PUSH_AUTH", "off", "'verify', 'platform' or 'none'"),
+        ("PUSH_AUTH", "none", "PUBSUB_EMULATOR_HOST"),
+        ("PUSH_AUTH", "verify", "PUSH_AUDIENCE"),
+        ("ALLOWED_PATHS", ",", "at least 1"),
+        ("ALLOWED_PATHS", "v1/completions", "no plain path"),
+        ("ALLOWED_PATHS", "/v1/../admin", "no plain path"),
+        ("ALLOWED_PATHS", "/v1/./admin", "no plain path"),
+        ("ALLOWED_PATHS", "/v1/a?b", "no plain path"),
+        ("MODEL_API_KEY", "two\nlines", "bearer token"),
+        ("MODEL_CA_FILE", "/does/not/exist", "not there"),
+        ("ACK_DEADLINE_SECONDS", "601", "600"),
+        ("ACK_DEADLINE_SECONDS", "60", "come to 580"),
+        ("MODEL_TIMEOUT_SECONDS", "590", "come to 630"),
+        ("MODEL_TIMEOUT_SECONDS", "nan", "MODEL_TIMEOUT_SECONDS"),
+        ("MODEL_TIMEOUT_SECONDS", "inf", "MODEL_TIMEOUT_SECONDS"),
+        ("MODEL_TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("MAX_ATTEMPTS", "0", "MAX_ATTEMPTS"),
+        ("MAX_ATTEMPTS", "1.5", "MAX_ATTEMPTS"),
+        ("CONCURRENCY", "1001", "1000"),
+        ("PORT", "70000", "PORT"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL"),
+    ],
+)
+def test_bad_values(name, value, says):
+    """A wrong value stops the start with its variable's name and the fix."""
+    with pytest.raises(SettingsError, match="inference-relay cannot start: ") as caught:
+        Settings.from_environment(GOOD | {name: value})
+    assert says in str(caught.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_at_once():
+    """Nobody should have to start three times to learn three mistakes."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({})
+    assert all(name in str(caught.value) for name in GOOD)
+
+
+def test_secrets_are_not_shown():
+    """The API key appears in no message and no representation."""
+    assert "hunter2" not in repr(Settings.from_environment(GOOD | {"MODEL_API_KEY": "hunter2"}))
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(GOOD | {"MODEL_API_KEY": "hunter2 x"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_settings_are_frozen():
+    """They are read once."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings.from_environment(GOOD).port = 1
+
+
+def test_the_documented_table_is_that_of_the_code():
+    """docs/settings.md holds the table that the code prints: run `make docs` after a change."""
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    assert Settings.as_markdown() in page

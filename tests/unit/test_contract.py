@@ -1,0 +1,255 @@
+"""The wire contract: requests in, responses out, and errors that say what to do."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler import strictjson
+from handler.contract import (
+    ERRORS,
+    MAX_METADATA_BYTES,
+    Answer,
+    ErrorCode,
+    InferenceRequest,
+    InferenceResponse,
+    RequestError,
+    encode_response,
+    error,
+    parse_request,
+    response_attributes,
+    wrap_content,
+)
+
+PATHS = ("/v1/completions", "/v1/chat/completions")
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def refusal(data):
+    """The error that a message's data gets."""
+    with pytest.raises(RequestError) as caught:
+        parse_request(data if isinstance(data, bytes) else json.dumps(data).encode(), PATHS)
+    return caught.value
+
+
+def test_the_documented_request():
+    """The request of the documentation is read field by field."""
+    request = parse_request(
+        b'{"path": "/v1/completions", "metadata": {"key": "val"}, "body": {"model": "my-model", "prompt": "..."}}', PATHS
+    )
+    assert (request.path, request.metadata, request.model) == ("/v1/completions", {"key": "val"}, "my-model")
+    assert b'{"model":"my-model","prompt":"..."}' == request.model_body()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [(None, "/v1/completions"), ("v1/chat/completions", "/v1/chat/completions"), ("/v1/completions", "/v1/completions")],
+)
+def test_path(path, expected):
+    """The path has a default, and a missing leading slash is added."""
+    given_path = {} if path is None else {"path": path}
+    assert expected == parse_request(json.dumps({"metadata": {}, "body": {}} | given_path).encode(), PATHS).path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/v1/completions/../x",
+        "/v1/completions/",
+        "//v1/completions",
+        "//host/v1/completions",
+        "http://host/v1/completions",
+        "/v1/%63ompletions",
+        "/v1/completions%2e%2e",
+        "/v1/completions?x=1",
+        "/v1/completions#x",
+        "/v1/completions\n",
+        "/v1/completions\x00",
+        " /v1/completions",
+        "/V1/completions",
+        "/v1/\u0441ompletions",
+        "\ud800",
+    ],
+)
+def test_any_other_path_is_not_allowed(path):
+    """A path is compared character by character, after no normalisation, and never reaches the model otherwise."""
+    refused = refusal({"path": path, "metadata": {"id": 1}, "body": {}})
+    assert refused.answer.status_code in (400, 404)
+    assert refused.metadata == {"id": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b'{"stream":true,"n":1}', b'{"stream":false,"n":1}'),
+        (b'{"stream":null}', b'{"stream":false}'),
+        (b'{"stream_options":{"include_usage":true},"n":1}', b'{"n":1}'),
+        (b'{"n":9007199254740993}', b'{"n":9007199254740993}'),
+        (rb'{"prompt":"\ud800"}', rb'{"prompt":"\ud800"}'),
+        ('{"prompt":"日本語"}'.encode(), '{"prompt":"日本語"}'.encode()),
+    ],
+)
+def test_the_models_body(body, sent):
+    """The body goes as it came, save that nothing is streamed."""
+    assert sent == parse_request(b'{"metadata": {}, "body": %b}' % body, PATHS).model_body()
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "says"),
+    [
+        (b"", "invalid_json", "Publish a JSON object"),
+        (b"\xff\xfe", "invalid_json", "UTF-8"),
+        (b'{"metadata": {}, "body": {"n": NaN}}', "invalid_json", "NaN"),
+        (b'{"metadata": {}, "body": {"n": 1e400}}', "invalid_json", "double"),
+        (b'{"metadata": {}, "body": ' + b"[" * 300, "invalid_json", "200 levels|Expecting"),
+        ([], "invalid_request", "must be a JSON object"),
+        ({"body": {}}, "invalid_request", "`metadata` is missing"),
+        ({"metadata": {}}, "invalid_request", "`body` is missing"),
+        ({"metadata": None, "body": {}}, "invalid_request", "`metadata`"),
+        ({"metadata": "x", "body": {}}, "invalid_request", "`metadata`"),
+        ({"metadata": {}, "body": []}, "invalid_request", "`body`"),
+        ({"metadata": {}, "body": {}, "path": 1}, "invalid_request", "`path`"),
+        ({"metadata": {}, "body": {}, "path": "/v1/x"}, "path_not_allowed", "/v1/completions, /v1/chat/completions"),
+        ({"metadata": {}, "body": {}, "options": 1}, "invalid_request", "`options`"),
+        ({"metadata": {}, "body": {}, "options": {"x": 1}}, "invalid_request", "deadline and timeout_seconds"),
+        ({"metadata": {}, "body": {}, "options": {"timeout_seconds": 0}}, "invalid_request", "greater than 0"),
+        ({"metadata": {}, "body": {}, "options": {"timeout_seconds": True}}, "invalid_request", "timeout_seconds"),
+        ({"metadata": {}, "body": {}, "options": {"timeout_seconds": "5"}}, "invalid_request", "timeout_seconds"),
+        ({"metadata": {}, "body": {}, "options": {"deadline": "tomorrow"}}, "invalid_request", "RFC 3339"),
+        ({"metadata": {}, "body": {}, "options": {"deadline": 1900000000}}, "invalid_request", "RFC 3339"),
+        ({"metadata": {}, "body": {}, "options": {"deadline": "2030-01-31T12:00:00"}}, "invalid_request", "offset"),
+        ({"metadata": {}, "body": {}, "options": {"deadline": "2030-13-31T12:00:00Z"}}, "invalid_request", "month"),
+        ({"metadata": {"x": "x" * MAX_METADATA_BYTES}, "body": {}}, "invalid_request", "1 MiB"),
+    ],
+)
+def test_refused(data, code, says):
+    """A request that no retry can mend gets an OpenAI-shaped error that says what to do."""
+    refused = refusal(data)
+    body = json.loads(refused.answer.body)["error"]
+    assert set(body) == {"message", "type", "param", "code"}
+    assert (body["code"], refused.code) == (code, code)
+    assert refused.answer.status_code == ERRORS[ErrorCode(code)].status_code
+    assert any(part in body["message"] for part in says.split("|"))
+
+
+def test_metadata_that_can_be_read_comes_back_with_the_error():
+    """The requester can join an error to its request wherever its metadata could be read."""
+    assert refusal({"metadata": {"id": 7}}).metadata == {"id": 7}
+    assert refusal({"metadata": "seven"}).metadata == {}
+
+
+def test_deadline():
+    """A deadline is a point in time, whatever its offset."""
+    data = b'{"metadata": {}, "body": {}, "options": {"deadline": "2030-01-31t12:00:00.5+02:00", "timeout_seconds": 5}}'
+    options = parse_request(data, PATHS).options
+    assert options.deadline == datetime(2030, 1, 31, 10, 0, 0, 500000, UTC)
+    assert options.timeout_seconds == 5
+
+
+def test_unknown_fields_are_ignored():
+    """A requester may keep fields of its own at the top level."""
+    assert parse_request(b'{"metadata": {}, "body": {}, "custom_id": "x"}', PATHS).metadata == {}
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_request_error(data):
+    """Whatever is published, the answer is a request or an error response that can be sent."""
+    try:
+        parse_request(data, PATHS)
+    except RequestError as refused:
+        json.loads(encode_response(refused.answer, refused.metadata))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_metadata_comes_back_as_it_was(metadata):
+    """Any JSON object survives the way from request to response, key order included."""
+    request = parse_request(strictjson.dumps({"metadata": metadata, "body": {}}), PATHS)
+    response = encode_response(Answer(200, b"{}"), request.metadata)
+    assert json.dumps(metadata) == json.dumps(strictjson.loads(response)["metadata"])
+
+
+def test_the_models_json_goes_through_byte_by_byte():
+    """Numbers that no double holds, and spellings, stay as the model wrote them."""
+    body = b'{"a": 1e400, "b": 0.10, "c": 123456789012345678901234567890}'
+    assert encode_response(Answer(200, body), {}).endswith(b',"body":' + body + b"}")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "expected"),
+    [
+        ("text/plain; charset=utf-8", "é".encode(), {"encoding": "utf-8", "content": "é"}),
+        ("text/plain", b"\xff", {"encoding": "base64", "content": "/w=="}),
+        ("audio/mpeg", b"\x00\x01", {"encoding": "base64", "content": "AAE="}),
+    ],
+)
+def test_content_that_is_not_json(content_type, content, expected):
+    """Other content is wrapped in an object, as text where it is text."""
+    assert json.loads(wrap_content(content_type, content)) == {"content_type": content_type, **expected}
+
+
+def test_attributes_of_the_response():
+    """Ours, then the request's own, without what is reserved."""
+    requested = {"batch_id": "b", "status_code": "999", "googclient_traceparent": "x", "CloudPubSubDeadLetter": "x"}
+    assert response_attributes(requested, message_id="7", status_code=200, model="m") == {
+        "request_message_id": "7",
+        "status_code": "200",
+        "model": "m",
+        "batch_id": "b",
+    }
+
+
+attribute_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+
+
+@given(
+    st.dictionaries(attribute_texts, attribute_texts.map(lambda text: text * 4), max_size=130),
+    st.text(max_size=2000),
+    st.none() | st.text(max_size=2000),
+)
+def test_attributes_stay_within_pubsubs_limits(requested, message_id, model):
+    """100 attributes, keys of 1 to 256 bytes, values of 1,024 bytes: ours win, the requester's go from the end."""
+    attributes = response_attributes(requested, message_id=message_id, status_code=200, model=model)
+    assert len(attributes) <= 100
+    assert attributes["status_code"] == "200"
+    for key, value in attributes.items():
+        assert 0 < len(key.encode()) <= 256
+        assert len(value.encode()) <= 1024
+
+
+def test_the_requesters_attributes_are_dropped_from_the_end():
+    """With 100 of the requester's own, the first ones stay."""
+    requested = {f"key{number:03}": "" for number in range(100)}
+    attributes = response_attributes(requested, message_id="7", status_code=200)
+    assert list(attributes) == ["request_message_id", "status_code", *list(requested)[:98]]
+
+
+def test_every_error_code_is_described():
+    """A code without a status, a type and a meaning could not be sent or documented."""
+    assert set(ERRORS) == set(ErrorCode)
+    assert all(kind.meaning and 400 <= kind.status_code < 600 for kind in ERRORS.values())
+
+
+@pytest.mark.parametrize(("name", "model"), [("request", InferenceRequest), ("response", InferenceResponse)])
+def test_the_published_schemas_are_those_of_the_code(name, model):
+    """docs/schemas/ is made from the code: run `make docs` after a change."""
+    assert json.loads((SCHEMAS / f"{name}.json").read_text()) == model.model_json_schema()
+
+
+def test_responses_match_their_schema():
+    """What is sent is what the schema promises."""
+    schema = json.loads((SCHEMAS / "response.json").read_text())
+    for answer in (Answer(200, b'{"choices": []}'), error(ErrorCode.MODEL_TIMEOUT, "too slow")):
+        jsonschema.validate(json.loads(encode_response(answer, {"id": 1})), schema)

@@ -1,0 +1,282 @@
+"""The decision table, row by row."""
+
+import json
+import logging
+
+import pytest
+
+from handler.budget import Limit
+from handler.contract import Answer
+from handler.outcome import (
+    VERDICTS,
+    ModelFailure,
+    ModelReply,
+    Reason,
+    Situation,
+    Verdict,
+    decide,
+    past_deadline,
+    situation,
+    too_large,
+)
+
+JSON = "application/json"
+OPENAI_ERROR = b'{"error": {"message": "no", "type": "invalid_request_error", "param": null, "code": null}}'
+HTML = b"<html><h1>502 Bad Gateway</h1></html>"
+FIRST = Situation(attempt=1, last=False, limit=Limit.MODEL_TIMEOUT)
+LATER = Situation(attempt=2, last=False, limit=Limit.MODEL_TIMEOUT)
+LAST = Situation(attempt=10, last=True, limit=Limit.MODEL_TIMEOUT)
+UNCOUNTED = Situation(attempt=None, last=False, limit=Limit.MODEL_TIMEOUT)
+
+
+def code(verdict):
+    """The error code of a verdict's answer."""
+    return json.loads(verdict.answer.body)["error"]["code"]
+
+
+# --- what the model answered goes back as it is
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 206])
+@pytest.mark.parametrize("body", [b'{"choices": []}', b"[]", b"null", b' {"a": 1e400}\n'])
+def test_json_is_passed_on(status, body):
+    """A 2xx with JSON is the answer, byte by byte."""
+    assert decide(ModelReply(status, JSON, body), FIRST) == Verdict(Reason.ANSWERED, Answer(status, body))
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/x+json"])
+def test_json_by_any_name(content_type):
+    """The media type decides, not its spelling."""
+    assert decide(ModelReply(200, content_type, b"{}"), FIRST).answer == Answer(200, b"{}")
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain"])
+def test_json_that_nobody_called_json(content_type):
+    """Servers that forget the content type still answer."""
+    assert decide(ModelReply(200, content_type, b' {"a": 1}'), FIRST).answer == Answer(200, b' {"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "encoding", "content"),
+    [
+        ("audio/mpeg", b"\xff\xfb", "base64", "//s="),
+        ("text/plain", b"hello", "utf-8", "hello"),
+        ("text/vtt", b"WEBVTT", "utf-8", "WEBVTT"),
+        ("application/octet-stream", b"{not json", "base64", "e25vdCBqc29u"),
+    ],
+)
+def test_other_whole_content_is_wrapped(content_type, body, encoding, content):
+    """Audio and text are answers too."""
+    answer = decide(ModelReply(200, content_type, body), FIRST).answer
+    assert json.loads(answer.body) == {"content_type": content_type, "encoding": encoding, "content": content}
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 413, 415, 422, 499, 501, 505])
+def test_a_refusal_by_the_model_is_an_answer(status):
+    """An error that no retry can mend goes back at once, as the model wrote it."""
+    verdict = decide(ModelReply(status, JSON, OPENAI_ERROR), FIRST)
+    assert (verdict.reason, verdict.answer) == (Reason.ANSWERED, Answer(status, OPENAI_ERROR))
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": "model \'x\' not found"}', b'{"object": "error", "message": "no such model"}']
+)
+def test_an_unknown_model_is_the_requesters_mistake(body):
+    """A 404 in the API's own words goes back at once."""
+    assert decide(ModelReply(404, JSON, body), FIRST).answer == Answer(404, body)
+
+
+def test_a_refusal_that_is_no_json_is_quoted():
+    """The requester gets an error object with the start of the text."""
+    verdict = decide(ModelReply(413, "text/html", HTML * 100), FIRST)
+    assert verdict.answer.status_code == 413
+    assert code(verdict) == "model_error"
+    message = json.loads(verdict.answer.body)["error"]["message"]
+    assert "502 Bad Gateway" in message
+    assert len(message) < 1_200
+
+
+# --- a bad minute of the model: redelivered, answered with its error at the last attempt
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 507, 529, 599])
+def test_a_bad_minute(status):
+    """Temporary errors are retried; the last attempt answers with the model's own."""
+    reply = ModelReply(status, JSON, OPENAI_ERROR)
+    assert decide(reply, FIRST) == Verdict(Reason.MODEL_FAILED, detail=f"status {status}")
+    gave_up = decide(reply, LAST)
+    assert (gave_up.reason, gave_up.answer) == (Reason.GAVE_UP, Answer(status, OPENAI_ERROR))
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_an_operators_fault(status):
+    """A rotated key is retried, loudly, and in the end the model's own words go back."""
+    reply = ModelReply(status, JSON, OPENAI_ERROR)
+    verdict = decide(reply, LATER)
+    assert (verdict.reason, verdict.answer, verdict.level) == (Reason.MODEL_MISCONFIGURED, None, logging.ERROR)
+    assert decide(reply, LAST).answer == Answer(status, OPENAI_ERROR)
+
+
+@pytest.mark.parametrize(("content_type", "body"), [("text/html", HTML), (JSON, b'{"detail":"Not Found"}'), (JSON, b"[]")])
+def test_a_404_that_is_not_the_apis_own(content_type, body):
+    """An ingress without the route is the operator's fault, not the requester's."""
+    reply = ModelReply(404, content_type, body)
+    assert decide(reply, FIRST).reason is Reason.MODEL_MISCONFIGURED
+    assert decide(reply, LAST).answer.status_code == 404
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 304])
+def test_a_redirect_is_never_followed(status):
+    """A redirect is the operator's fault; the last attempt answers with an error of our own."""
+    reply = ModelReply(status, "text/html", HTML)
+    assert decide(reply, FIRST).reason is Reason.MODEL_MISCONFIGURED
+    assert (decide(reply, LAST).answer.status_code, code(decide(reply, LAST))) == (502, "invalid_model_response")
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (ModelReply(200, JSON, b""), "empty"),
+        (ModelReply(200, JSON, b" \n"), "empty"),
+        (ModelReply(204, "", b""), "empty"),
+        (ModelReply(200, "audio/mpeg", b""), "empty"),
+        (ModelReply(200, JSON, b'{"choices": ['), "not whole JSON"),
+        (ModelReply(200, "", b"hello"), "not whole JSON"),
+        (ModelReply(200, JSON, b'{"a": NaN}'), "not whole JSON"),
+        (ModelReply(200, JSON, b"[" * 100_000), "not whole JSON"),
+        (ModelReply(200, "text/event-stream", b"data: {}\n\n"), "event stream"),
+        (ModelReply(200, "text/html; charset=utf-8", HTML), "HTML"),
+        (ModelReply(200, JSON, b"\x1f\x8b", content_encoding="gzip"), "compressed"),
+        (ModelReply(600, JSON, b"{}"), "status 600"),
+        (ModelReply(199, JSON, b"{}"), "status 199"),
+    ],
+)
+def test_no_answer_at_all(reply, said):
+    """A success without content is no success: retried, and a 502 in the end."""
+    assert decide(reply, FIRST).answer is None
+    assert decide(reply, FIRST).status == 503
+    gave_up = decide(reply, LAST)
+    assert (gave_up.answer.status_code, code(gave_up)) == (502, "invalid_model_response")
+    assert said in json.loads(gave_up.answer.body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "error_code"),
+    [(ModelFailure.UNREACHABLE, "model_unreachable"), (ModelFailure.BROKEN, "invalid_model_response")],
+)
+def test_no_http_response(failure, error_code):
+    """A model that is away is waited for; the last attempt answers 502."""
+    assert decide(failure, FIRST) == Verdict(Reason.MODEL_FAILED, detail=failure.value)
+    gave_up = decide(failure, LAST)
+    assert (gave_up.reason, gave_up.answer.status_code, code(gave_up)) == (Reason.GAVE_UP, 502, error_code)
+
+
+def test_a_compressed_error_is_not_quoted():
+    """Bytes that nobody can read help nobody."""
+    verdict = decide(ModelReply(400, JSON, b"\x1f\x8b\x08", content_encoding="gzip"), FIRST)
+    assert json.loads(verdict.answer.body)["error"]["message"].endswith("no JSON.")
+
+
+# --- timeouts
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (FIRST, Reason.MODEL_FAILED),
+        (LATER, Reason.MODEL_TIMED_OUT),
+        (UNCOUNTED, Reason.MODEL_TIMED_OUT),
+        (LAST, Reason.MODEL_TIMED_OUT),
+        (Situation(attempt=1, last=True, limit=Limit.MODEL_TIMEOUT), Reason.GAVE_UP),
+        (Situation(attempt=1, last=False, limit=Limit.PUSH_DEADLINE), Reason.MODEL_FAILED),
+        (Situation(attempt=2, last=False, limit=Limit.PUSH_DEADLINE), Reason.MODEL_FAILED),
+        (Situation(attempt=9, last=True, limit=Limit.PUSH_DEADLINE), Reason.GAVE_UP),
+        (Situation(attempt=1, last=False, limit=Limit.REQUEST_TIMEOUT), Reason.MODEL_TIMED_OUT),
+    ],
+)
+def test_timeouts(now, reason):
+    """The whole MODEL_TIMEOUT is paid at most twice; a limit of the requester's own is answered at once."""
+    verdict = decide(ModelFailure.TIMEOUT, now)
+    assert verdict.reason is reason
+    if verdict.answer:
+        assert (verdict.answer.status_code, code(verdict)) == (504, "model_timeout")
+
+
+def test_cut_at_the_requests_deadline():
+    """A call that reached the request's own deadline is answered as a late request is."""
+    verdict = decide(ModelFailure.TIMEOUT, Situation(attempt=1, last=False, limit=Limit.REQUEST_DEADLINE))
+    assert (verdict.reason, verdict.answer) == (Reason.MODEL_TIMED_OUT, past_deadline())
+    assert verdict.answer.status_code == 408
+
+
+# --- sizes
+
+
+def test_more_than_a_message_can_hold():
+    """A response beyond Pub/Sub's limit is answered with an error, and not retried."""
+    verdict = decide(ModelReply(200, JSON, b"{", truncated=True), FIRST)
+    assert verdict == too_large()
+    assert (verdict.status, verdict.answer.status_code, code(verdict)) == (204, 502, "response_too_large")
+
+
+def test_an_endless_error_page_is_still_an_error():
+    """The status decides; the start of the text is quoted."""
+    reply = ModelReply(503, "text/html", HTML * 1000, truncated=True)
+    assert decide(reply, FIRST).reason is Reason.MODEL_FAILED
+    assert decide(reply, LAST).answer.status_code == 503
+
+
+# --- the last attempt
+
+
+@pytest.mark.parametrize(
+    ("attempt", "age", "last"),
+    [(1, 0, False), (9, 0, False), (10, 0, True), (11, 0, True), (None, 0, False), (None, 100, True), (1, 100, True)],
+)
+def test_when_no_redelivery_is_waited_for(attempt, age, last):
+    """MAX_ATTEMPTS counts where Pub/Sub counts; MAX_AGE always."""
+    limit = Limit.MODEL_TIMEOUT
+    assert last is situation(attempt=attempt, max_attempts=10, age=age, max_age=100, limit=limit).last
+
+
+# --- what Pub/Sub is told
+
+
+def test_every_reason_has_a_verdict():
+    """Nothing can happen that has no status and no severity."""
+    assert set(VERDICTS) == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (Reason.ANSWERED, 204),
+        (Reason.REQUEST_REFUSED, 204),
+        (Reason.MODEL_TIMED_OUT, 204),
+        (Reason.RESPONSE_TOO_LARGE, 204),
+        (Reason.GAVE_UP, 204),
+        (Reason.MODEL_FAILED, 503),
+        (Reason.MODEL_MISCONFIGURED, 503),
+        (Reason.PUBLISH_FAILED, 503),
+        (Reason.BUSY, 429),
+        (Reason.DRAINING, 503),
+        (Reason.NOT_A_PUSH, 400),
+        (Reason.PUSH_TOO_LARGE, 413),
+        (Reason.UNAUTHENTICATED, 401),
+        (Reason.FORBIDDEN, 403),
+        (Reason.KEYS_UNAVAILABLE, 503),
+        (Reason.BUG, 500),
+    ],
+)
+def test_status_for_pubsub(reason, status):
+    """204 acknowledges everywhere; everything else is delivered again."""
+    assert status == Verdict(reason).status
+
+
+def test_an_acknowledged_message_always_has_an_answer():
+    """No result of a model call, in any situation, acknowledges without an answer, or answers without acknowledging."""
+    results = [*ModelFailure, *(ModelReply(status, JSON, body) for status in range(200, 600) for body in (b"{}", b""))]
+    for result in results:
+        for now in (FIRST, LATER, LAST, UNCOUNTED):
+            verdict = decide(result, now)
+            assert (verdict.status == 204) is (verdict.answer is not None)
