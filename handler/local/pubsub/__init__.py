@@ -1,6 +1,7 @@
-"""A Pub/Sub for one machine: the gRPC API of the real one, and push delivery with the real one's rules."""
+"""A Pub/Sub for one machine: the real one's gRPC API, and push delivery by the real one's rules."""
 
+from handler.local.pubsub.faults import Fault
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.server import Broker, LocalPubSub, Stats
 
-__all__ = ["Broker", "LocalPubSub", "Rules", "Stats"]
+__all__ = ["Broker", "Fault", "LocalPubSub", "Rules", "Stats"]

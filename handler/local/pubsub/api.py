@@ -1,188 +1,155 @@
-"""The gRPC API: google.pubsub.v1's Publisher and Subscriber, as generic handlers over the raw protobuf classes."""
+"""The gRPC API: google.pubsub.v1's Publisher and Subscriber, as generic handlers over raw protobuf classes."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 
 from handler.local.pubsub import limits, pb
-from handler.local.pubsub.backlog import Delivery
-from handler.local.pubsub.limits import Refusal
+from handler.local.pubsub.faults import Faults
+from handler.local.pubsub.limits import RefusedError, require
 from handler.local.pubsub.pb import Message
-from handler.local.pubsub.store import Store, Subscription
-from handler.local.pubsub.stream import Stream
+from handler.local.pubsub.store import Store
+from handler.local.pubsub.stream import ROOM, Stream
+from handler.local.pubsub.subscription import Subscription
 
-_PACKAGE = "google.pubsub.v1"
+_REQUESTS = {"CreateTopic": "Topic", "CreateSubscription": "Subscription"}  # others: the name and "Request"
 
 
 class Api:
-    """What each RPC does. A `Refusal` becomes the call's status."""
+    """What each RPC does. A RefusedError becomes the call's status."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, faults: Faults) -> None:
         self._store = store
+        self._faults = faults
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """For `server.add_generic_rpc_handlers`; the last one answers whatever is left out."""
-        return (
-            _service("Publisher", self._publisher()),
-            _service("Subscriber", self._subscriber(), StreamingPull=self.streaming_pull),
-            _LeftOut(),
-        )
-
-    def _publisher(self) -> dict[str, Callable[[Message], Any]]:
+        """Make what a gRPC server needs; the last handler refuses what is left out."""
         store = self._store
-        return {
+        publisher = {
             "CreateTopic": store.create_topic,
-            "GetTopic": lambda request: store.topic(request.topic),
-            "DeleteTopic": lambda request: store.delete_topic(request.topic),
-            "ListTopics": self.list_topics,
-            "ListTopicSubscriptions": self.list_topic_subscriptions,
-            "Publish": self.publish,
+            "GetTopic": lambda call: store.topic(call.topic),
+            "DeleteTopic": lambda call: store.delete_topic(call.topic),
+            "ListTopics": self._list_topics,
+            "ListTopicSubscriptions": self._list_topic_subscriptions,
+            "Publish": self._publish,
         }
-
-    def _subscriber(self) -> dict[str, Callable[[Message], Any]]:
-        store = self._store
-        return {
+        subscriber: dict[str, Callable[[Any], Any]] = {
             "CreateSubscription": store.create_subscription,
-            "GetSubscription": lambda request: store.subscription(request.subscription).config,
-            "UpdateSubscription": lambda request: store.update_subscription(
-                request.subscription, request.update_mask
-            ),
-            "DeleteSubscription": lambda request: store.delete_subscription(request.subscription),
-            "ListSubscriptions": self.list_subscriptions,
-            "ModifyPushConfig": self.modify_push_config,
-            "Pull": self.pull,
-            "Acknowledge": self.acknowledge,
-            "ModifyAckDeadline": self.modify_ack_deadline,
+            "GetSubscription": lambda call: store.subscription(call.subscription).config,
+            "UpdateSubscription": lambda call: store.update_subscription(call.subscription, call.update_mask),
+            "DeleteSubscription": lambda call: store.delete_subscription(call.subscription),
+            "ListSubscriptions": self._list_subscriptions,
+            "ModifyPushConfig": lambda call: store.modify_push(call.subscription, call.push_config),
+            "Pull": self._pull,
+            "Acknowledge": lambda call: store.subscription(call.subscription).ack(call.ack_ids),
+            "ModifyAckDeadline": self._modify_ack_deadline,
+            "StreamingPull": self._streaming_pull,
         }
+        return _service("Publisher", publisher), _service("Subscriber", subscriber), _LeftOut()
 
-    def publish(self, request: Message) -> Message:
-        """Publish."""
-        limits.check_publish(request)
-        return pb.PublishResponse(message_ids=self._store.publish(request.topic, request.messages))
+    def _list_topics(self, call: Message) -> Message:
+        topics = [each for each in self._store.topics.values() if _within(each, call.project)]
+        return _page(call, pb.ListTopicsResponse, "topics", topics)
 
-    def list_topics(self, request: Message) -> Message:
-        """The topics of a project, a page at a time."""
-        topics = [each for each in self._store.topics.values() if _within(each.name, request.project)]
-        page, token = _page(topics, request)
-        return pb.ListTopicsResponse(topics=page, next_page_token=token)
-
-    def list_topic_subscriptions(self, request: Message) -> Message:
-        """The names of a topic's subscriptions, a page at a time."""
-        self._store.topic(request.topic)
-        page, token = _page([each.config.name for each in self._store.of_topic(request.topic)], request)
-        return pb.ListTopicSubscriptionsResponse(subscriptions=page, next_page_token=token)
-
-    def list_subscriptions(self, request: Message) -> Message:
-        """The subscriptions of a project, a page at a time."""
+    def _list_subscriptions(self, call: Message) -> Message:
         configs = [each.config for each in self._store.subscriptions.values()]
-        page, token = _page([each for each in configs if _within(each.name, request.project)], request)
-        return pb.ListSubscriptionsResponse(subscriptions=page, next_page_token=token)
+        found = [each for each in configs if _within(each, call.project)]
+        return _page(call, pb.ListSubscriptionsResponse, "subscriptions", found)
 
-    def modify_push_config(self, request: Message) -> None:
-        """Another endpoint; an empty one makes it a pull subscription."""
-        config = pb.Subscription(name=request.subscription, push_config=request.push_config)
-        self._store.update_subscription(config, pb.FieldMask(paths=["push_config"]))
+    def _list_topic_subscriptions(self, call: Message) -> Message:
+        self._store.topic(call.topic)
+        names = [each.config.name for each in self._store.of_topic(call.topic)]
+        return _page(call, pb.ListTopicSubscriptionsResponse, "subscriptions", names)
 
-    async def pull(self, request: Message) -> Message:
-        """What is there, or what comes first within a bounded time."""
-        subscription = self._pulled(request.subscription)
-        if request.max_messages < 1:
-            raise limits.invalid("max_messages is at least 1")
-        holder, until = object(), subscription.clock() + self._store.rules.pull_wait
-        while not (taken := subscription.take(holder, request.max_messages)):
-            if request.return_immediately or subscription.clock() >= until:
+    async def _publish(self, call: Message) -> Message:
+        limits.check_publish(call)
+        async with self._faults.publishing(call.topic):
+            return pb.PublishResponse(message_ids=self._store.publish(call.topic, call.messages))
+
+    async def _pull(self, call: Message) -> Message:
+        subscription = self._pulled(call.subscription)
+        require(call.max_messages > 0, "max_messages is at least 1")
+        until = subscription.clock() + (0 if call.return_immediately else self._store.rules.pull_wait)
+        lease = subscription.config.ack_deadline_seconds
+        # A new holder for each pull, so that no ordering key has two batches out.
+        while not (taken := subscription.take(object(), call.max_messages, lease, ROOM)):
+            if subscription.clock() >= until:
                 break
             await subscription.change(until)
-        return pb.PullResponse(received_messages=_received(subscription, taken))
+        return pb.PullResponse(received_messages=taken)
 
-    def acknowledge(self, request: Message) -> None:
-        """Ids that are no longer out are ignored, as the service does without exactly-once delivery."""
-        self._store.subscription(request.subscription).ack(request.ack_ids)
+    def _modify_ack_deadline(self, call: Message) -> None:
+        subscription = self._store.subscription(call.subscription)
+        require(0 <= call.ack_deadline_seconds <= 600, "ack_deadline_seconds is 0 to 600")
+        for ack_id in call.ack_ids:
+            subscription.extend(ack_id, call.ack_deadline_seconds)
 
-    def modify_ack_deadline(self, request: Message) -> None:
-        """0 is a nack."""
-        subscription = self._store.subscription(request.subscription)
-        if not 0 <= request.ack_deadline_seconds <= 600:
-            raise limits.invalid("ack_deadline_seconds is 0 to 600")
-        for ack_id in request.ack_ids:
-            subscription.modify(ack_id, request.ack_deadline_seconds)
-
-    async def streaming_pull(self, requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-        """Messages as they come, within the client's flow control, until the client hangs up."""
-        try:
-            first = await anext(requests)
-            subscription = self._pulled(first.subscription)
-            stream = Stream(subscription, first)
-            async for taken in stream.batches(requests):
-                yield pb.StreamingPullResponse(
-                    received_messages=_received(subscription, taken),
-                    subscription_properties={"message_ordering_enabled": subscription.backlog.policy.ordered},
-                )
-            self._store.subscription(first.subscription)
-        except Refusal as refusal:
-            await context.abort(refusal.status, refusal.message)
+    async def _streaming_pull(self, calls: AsyncIterator[Message]) -> AsyncIterator[Message]:
+        first = await anext(calls)
+        subscription = self._pulled(first.subscription)
+        properties = {"message_ordering_enabled": subscription.config.enable_message_ordering}
+        async for taken in Stream(subscription, first).batches(calls):
+            yield pb.StreamingPullResponse(received_messages=taken, subscription_properties=properties)
+        self._store.subscription(first.subscription)  # NOT_FOUND when it was deleted
 
     def _pulled(self, name: str) -> Subscription:
         subscription = self._store.subscription(name)
-        if subscription.config.push_config.push_endpoint:
-            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, f"{name!r} is a push subscription")
+        pushed = subscription.config.push_config.push_endpoint
+        require(not pushed, f"{name!r} is a push subscription", grpc.StatusCode.FAILED_PRECONDITION)
         return subscription
 
 
-class _LeftOut(grpc.GenericRpcHandler):
-    """Answers UNIMPLEMENTED with a sentence, to whatever no other handler takes."""
-
+class _LeftOut(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         rpc = handler_call_details.method.rpartition("/")[2]
-
-        def refuse(_: bytes) -> None:
-            raise limits.left_out(rpc)
-
-        return _unary(refuse, None)
+        return grpc.unary_unary_rpc_method_handler(_unary(lambda _: limits.refuse_left_out(rpc)))
 
 
-def _service(
-    name: str, calls: dict[str, Callable[[Message], Any]], **streams: Callable[..., Any]
-) -> grpc.GenericRpcHandler:
-    handlers = {rpc: _unary(call, pb.request(rpc).FromString) for rpc, call in calls.items()}
-    for rpc, call in streams.items():
-        handlers[rpc] = grpc.stream_stream_rpc_method_handler(call, pb.request(rpc).FromString, _dump)
-    return grpc.method_handlers_generic_handler(f"{_PACKAGE}.{name}", handlers)
+def _service(name: str, calls: dict[str, Callable[[Any], Any]]) -> grpc.GenericRpcHandler:
+    handlers = {}
+    for rpc, call in calls.items():
+        load = getattr(pb, _REQUESTS.get(rpc, f"{rpc}Request")).FromString
+        if inspect.isasyncgenfunction(call):
+            handlers[rpc] = grpc.stream_stream_rpc_method_handler(_stream(call), load, _dump)
+        else:
+            handlers[rpc] = grpc.unary_unary_rpc_method_handler(_unary(call), load, _dump)
+    return grpc.method_handlers_generic_handler(f"google.pubsub.v1.{name}", handlers)
 
 
-def _unary(call: Callable[[Any], Any], load: Callable[[bytes], Message] | None) -> grpc.RpcMethodHandler:
+def _unary(call: Callable[[Any], Any]) -> Callable[..., Any]:
     async def answer(request: Message, context: Any) -> Message:
         try:
             result = call(request)
             return await result if inspect.isawaitable(result) else result
-        except Refusal as refusal:
-            await context.abort(refusal.status, refusal.message)
+        except RefusedError as refused:
+            await context.abort(refused.status, str(refused))
 
-    return grpc.unary_unary_rpc_method_handler(answer, load, _dump)
+    return answer
+
+
+def _stream(call: Callable[[Any], AsyncIterator[Message]]) -> Callable[..., Any]:
+    async def answer(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
+        try:
+            async for each in call(requests):
+                yield each
+        except RefusedError as refused:
+            await context.abort(refused.status, str(refused))
+
+    return answer
 
 
 def _dump(message: Message | None) -> bytes:
     return b"" if message is None else message.SerializeToString()
 
 
-def _received(subscription: Subscription, taken: Iterable[Delivery]) -> list[Message]:
-    # Only a dead-letter policy makes the service count deliveries.
-    counted = subscription.backlog.policy.max_attempts > 0
-    return [
-        pb.ReceivedMessage(
-            ack_id=each.ack_id, message=each.message, delivery_attempt=each.attempt if counted else 0
-        )
-        for each in taken
-    ]
+def _within(config: Message, project: str) -> bool:
+    return bool(config.name.startswith(f"{project}/"))
 
 
-def _within(name: str, project: str) -> bool:
-    return name.startswith(f"{project}/")
-
-
-def _page(items: list[Any], request: Message) -> tuple[list[Any], str]:
-    start = int(request.page_token or 0)
-    end = start + (request.page_size or len(items))
-    return items[start:end], str(end) if end < len(items) else ""
+def _page(call: Message, answer: Message, field: str, things: list[Any]) -> Message:
+    require(call.page_token.isdecimal() or not call.page_token, "page_token is none of this list's")
+    start = int(call.page_token or 0)
+    end = start + (call.page_size or len(things))
+    return answer(**{field: things[start:end]}, next_page_token=str(end) if end < len(things) else "")

@@ -1,115 +1,86 @@
-"""What the service refuses, with its status codes. Sizes in bytes.
+"""What the service refuses, and with which status. Sizes in bytes.
 
-Sources: cloud.google.com/pubsub/quotas (resource limits), /pubsub/docs/pubsub-basics#resource_names, and the comments of
-google/pubsub/v1/pubsub.proto.
+Sources: cloud.google.com/pubsub/quotas, /pubsub/docs/pubsub-basics#resource_names, google/pubsub/v1/pubsub.proto.
 """
 
 import re
 
-import grpc
+from grpc import StatusCode
 
 from handler.local.pubsub.pb import Message
 from handler.local.pubsub.rules import Rules
 
-REQUEST_BYTES = 10_000_000
-_MESSAGES, _ATTRIBUTES, _KEY_BYTES, _VALUE_BYTES, _ORDERING_KEY_BYTES = 1000, 100, 256, 1024, 1024
+_REQUEST, _MESSAGES, _ATTRIBUTES, _KEY, _VALUE, _ORDERING_KEY = 10_000_000, 1000, 100, 256, 1024, 1024
 _NAME = re.compile(r"projects/[^/\s]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254}")
 _LEFT_OUT = {
-    "Topic": ("kms_key_name", "schema_settings", "ingestion_data_source_settings", "message_transforms"),
-    "Subscription": (
-        "bigquery_config",
-        "bigtable_config",
-        "cloud_storage_config",
-        "message_transforms",
-        "enable_exactly_once_delivery",
-    ),
-}
+    "kms_key_name", "schema_settings", "ingestion_data_source_settings", "message_transforms", "bigquery_config",
+    "bigtable_config", "cloud_storage_config", "enable_exactly_once_delivery",
+}  # fmt: skip
 
 
-class Refusal(Exception):
-    """A call is answered with `status` and `message`."""
+class RefusedError(Exception):
+    """A call that is answered with `status` and a message."""
 
-    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+    def __init__(self, status: StatusCode, message: str) -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status = status
 
 
-def invalid(message: str) -> Refusal:
-    """INVALID_ARGUMENT."""
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+def require(ok: object, message: str, status: StatusCode = StatusCode.INVALID_ARGUMENT) -> None:
+    """Refuse unless `ok`."""
+    if not ok:
+        raise RefusedError(status, message)
 
 
-def left_out(what: str) -> Refusal:
-    """UNIMPLEMENTED, for what the local Pub/Sub leaves out on purpose."""
-    text = f"{what} is left out of the local Pub/Sub: it keeps topics, subscriptions and messages in memory, no more."
-    return Refusal(grpc.StatusCode.UNIMPLEMENTED, text)
+def refuse_left_out(what: str) -> None:
+    """Refuse what is left out on purpose."""
+    why = "is left out of the local Pub/Sub, which keeps topics, subscriptions and messages in memory and no more"
+    require(False, f"{what} {why}.", StatusCode.UNIMPLEMENTED)
 
 
-def check_name(name: str, kind: str) -> None:
-    """`kind` is topics or subscriptions."""
-    match = _NAME.fullmatch(name)
-    if not match or match[1] != kind:
-        raise invalid(
-            f"{name!r} is not a name of the form projects/P/{kind}/ID, where ID has 3 to 255 characters of"
-            " letters, digits and -_.~+%, starts with a letter and not with goog"
-        )
-
-
-def check_known(config: Message) -> None:
-    """No feature is asked for that is left out: better refused than silently missing."""
-    name = config.DESCRIPTOR.name
-    fields = config.DESCRIPTOR.fields_by_name
-    for option in filter(fields.__contains__, _LEFT_OUT[name]):
-        if option in {field.name for field, _ in config.ListFields()}:
-            raise left_out(f"{name}.{option}")
-
-
-def check_publish(request: Message) -> None:
-    """The whole request, then each message."""
-    if request.ByteSize() > REQUEST_BYTES:
-        raise invalid(f"the request has {request.ByteSize()} bytes, more than {REQUEST_BYTES}")
-    if not 0 < len(request.messages) <= _MESSAGES:
-        raise invalid(f"a publish carries 1 to {_MESSAGES} messages, this one {len(request.messages)}")
-    for message in request.messages:
-        _check_message(message)
-
-
-def _check_message(message: Message) -> None:
-    if not message.data and not message.attributes:
-        raise invalid("a message needs data or at least one attribute")
-    if len(message.attributes) > _ATTRIBUTES:
-        raise invalid(f"a message has at most {_ATTRIBUTES} attributes, this one {len(message.attributes)}")
-    if len(message.ordering_key.encode()) > _ORDERING_KEY_BYTES:
-        raise invalid(f"an ordering key has at most {_ORDERING_KEY_BYTES} bytes")
-    for key, value in message.attributes.items():
-        _check_attribute(key, value)
-
-
-def _check_attribute(key: str, value: str) -> None:
-    if not 0 < len(key.encode()) <= _KEY_BYTES:
-        raise invalid(f"an attribute's key has 1 to {_KEY_BYTES} bytes")
-    if len(value.encode()) > _VALUE_BYTES:
-        raise invalid(f"an attribute's value has at most {_VALUE_BYTES} bytes: {key!r}")
-    if key.startswith("goog") and not key.startswith("googclient_"):
-        raise invalid(f"attribute keys that start with goog are reserved: {key!r}")
+def check_config(config: Message, kind: str) -> None:
+    """Check the name, one of `kind` (topics or subscriptions), and that nothing is asked that is left out."""
+    form = "3 to 255 letters, digits and -_.~+%, the first a letter, not starting with goog"
+    match = _NAME.fullmatch(config.name)
+    require(match and match[1] == kind, f"{config.name!r} is not projects/PROJECT/{kind}/ID, ID being {form}")
+    for option, _ in config.ListFields():
+        if option.name in _LEFT_OUT:
+            refuse_left_out(f"{config.DESCRIPTOR.name}.{option.name}")
 
 
 def check_subscription(config: Message, rules: Rules) -> None:
-    """The numbers of a subscription, after defaults were filled in."""
-    if not rules.shortest_ack_deadline <= config.ack_deadline_seconds <= 600:
-        raise invalid(f"ack_deadline_seconds is {rules.shortest_ack_deadline} to 600, or 0 for 10")
-    if config.HasField("dead_letter_policy"):
-        if not 5 <= config.dead_letter_policy.max_delivery_attempts <= 100:
-            raise invalid("max_delivery_attempts is 5 to 100, or 0 for 5")
-        check_name(config.dead_letter_policy.dead_letter_topic, "topics")
-    if config.HasField("retry_policy"):
-        _check_retry(config.retry_policy)
-    endpoint = config.push_config.push_endpoint
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise invalid(f"push_endpoint is an http:// or https:// URL, not {endpoint!r}")
+    """Check the numbers of a subscription whose defaults are filled in."""
+    least, deadline = rules.shortest_ack_deadline, config.ack_deadline_seconds
+    require(least <= deadline <= 600, f"ack_deadline_seconds is {least} to 600, or 0 for 10, not {deadline}")
+    attempts = config.dead_letter_policy.max_delivery_attempts
+    allowed = not config.HasField("dead_letter_policy") or 5 <= attempts <= 100
+    require(allowed, f"max_delivery_attempts is 5 to 100, or 0 for 5, not {attempts}")
+    low, high = config.retry_policy.minimum_backoff.seconds, config.retry_policy.maximum_backoff.seconds
+    require(0 <= low <= high <= 600, "a retry policy has 0 <= minimum_backoff <= maximum_backoff <= 600 s")
+    url = config.push_config.push_endpoint
+    require(not url or re.match(r"https?://[^/]", url), f"push_endpoint is an http or https URL, not {url!r}")
 
 
-def _check_retry(policy: Message) -> None:
-    low, high = policy.minimum_backoff.seconds, policy.maximum_backoff.seconds
-    if not 0 <= low <= high <= 600:
-        raise invalid("retry_policy needs 0 <= minimum_backoff <= maximum_backoff <= 600 seconds")
+def check_publish(request: Message) -> None:
+    """Check the size of a publish and each of its messages."""
+    size, count = request.ByteSize(), len(request.messages)
+    require(size <= _REQUEST, f"the request has {size} bytes, more than {_REQUEST}")
+    require(0 < count <= _MESSAGES, f"a publish carries 1 to {_MESSAGES} messages, not {count}")
+    for message in request.messages:
+        require(message.data or message.attributes, "a message needs data or an attribute")
+        require(len(message.attributes) <= _ATTRIBUTES, f"a message has at most {_ATTRIBUTES} attributes")
+        require(_size(message.ordering_key) <= _ORDERING_KEY, f"an ordering key has at most {_ORDERING_KEY} bytes")
+        for key, value in message.attributes.items():
+            _check_attribute(key, value)
+
+
+def _check_attribute(key: str, value: str) -> None:
+    require(0 < _size(key) <= _KEY, f"an attribute's key has 1 to {_KEY} bytes")
+    require(_size(value) <= _VALUE, f"an attribute's value has at most {_VALUE} bytes: {key!r}")
+    # The client libraries' own attributes, such as googclient_traceparent, do pass.
+    reserved = key.startswith("goog") and not key.startswith("googclient_")
+    require(not reserved, f"attribute keys that start with goog are reserved: {key!r}")
+
+
+def _size(text: str) -> int:
+    return len(text.encode())

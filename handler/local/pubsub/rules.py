@@ -1,4 +1,4 @@
-"""What Google documents only in part, or not at all: one place to see what was chosen and to choose otherwise."""
+"""What Google documents in part or not at all: one place to see what was chosen, and to choose otherwise."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,25 +6,21 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The uncertain rules. Times in seconds."""
+    """The uncertain rules, and limits that a test may need to lower. Times in seconds."""
 
     combine: Literal["max", "sum"] = "max"
-    """The wait after a nack is the longer of push backoff and retry policy ("the maximum combined value"), or both."""
-
+    """After a nack: the longer of push backoff and retry policy ("maximum combined value"), or both together."""
     push_backoff: bool = True
-    """False turns the subscription-wide push backoff off, which the real service does not offer."""
-
+    """Slow the whole subscription down after nacks. The real service cannot be told not to."""
     first_window: int = 3
-    """Concurrent pushes at the start: documented as "a small single-digit"."""
-
+    """Concurrent pushes at the start: "a small single-digit"."""
     largest_window: int = 3000
-    """Concurrent pushes at most; the real one may grow on slowly beyond it while the endpoint is quick."""
-
+    """Concurrent pushes at most. The real window may grow slowly beyond it while the endpoint is quick."""
     backoff_growth: float = 2.0
-    """The retry policy's exponent; its jitter is not documented and left out."""
-
+    """What each failure multiplies the retry policy's wait by: "exponential". Its jitter is left out."""
+    missing_differs: bool = True
+    """Whether the filter `attributes.key != "v"` matches a message that has no such key."""
     shortest_ack_deadline: int = 10
-    """The service's least; a test that cannot wait for it lowers it."""
-
+    """The service's least."""
     pull_wait: float = 5.0
-    """How long a unary pull waits for the first message: documented as "a bounded amount of time"."""
+    """How long a pull waits for the first message: "a bounded amount of time"."""

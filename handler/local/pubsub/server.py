@@ -1,57 +1,56 @@
-"""The broker as a whole: the gRPC server, a push loop for each push subscription, and a thread to run them in."""
+"""The broker as a whole: the gRPC server, a push loop for each push subscription, the certificates over HTTP."""
 
 import asyncio
 import threading
-import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
-import grpc
 import grpc.aio
+from aiohttp import web
 
 from handler.local.pubsub.api import Api
+from handler.local.pubsub.faults import Faults
 from handler.local.pubsub.push import Pusher
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.sender import Sender
-from handler.local.pubsub.store import Store, Subscription
+from handler.local.pubsub.store import Store
+from handler.local.pubsub.subscription import Subscription
+from handler.local.pubsub.tokens import Tokens
 
-_OPTIONS = [
-    ("grpc.max_receive_message_length", 64 << 20),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
-]
-_START_SECONDS, _STOP_SECONDS = 10.0, 5.0
+_OPTIONS = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": -1, "grpc.so_reuseport": 0}
+_CERTS = "/oauth2/v1/certs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """Counts since the start, over all subscriptions."""
+    """Counts since the start, over all subscriptions.
 
-    published: int = 0
-    """Messages taken from publishers, and dead letters forwarded."""
-    delivered: int = 0
-    """Deliveries handed out, by push or pull."""
-    redelivered: int = 0
-    """Of these, deliveries of a message that had failed before."""
-    pushed: int = 0
-    """Pushes sent."""
-    acked: int = 0
-    nacked: int = 0
-    expired: int = 0
-    """Deliveries whose ack deadline passed."""
-    late: int = 0
-    """Acks and nacks for a delivery that was over; they changed nothing."""
-    dead_lettered: int = 0
+    `published` includes dead letters. `redelivered` are the deliveries, of all `delivered`, of a message that had
+    failed before. `late` are acks and nacks of a delivery that was over; they changed nothing.
+    """
+
+    published: int
+    delivered: int
+    redelivered: int
+    pushed: int
+    acked: int
+    nacked: int
+    expired: int
+    late: int
+    dead_lettered: int
 
 
 class Broker:
-    """The broker, for a running event loop. Most use `LocalPubSub`."""
+    """The broker, in a running event loop. `LocalPubSub` is for programs that are not asynchronous."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, rules: Rules | None = None) -> None:
-        self.rules = rules or Rules()
-        self.store = Store(self.rules, time.monotonic)
-        self.store.on_subscription = self._follow
-        self._host, self._port = host, port
+    def __init__(self, port: int = 0, rules: Rules | None = None, host: str = "127.0.0.1") -> None:
+        self.faults = Faults()
+        self._rules = rules or Rules()
+        self._store = Store(self._rules)
+        self._store.follow = self._follow
+        self._host, self._port, self._certs_port = host, port, 0
+        self._tokens = Tokens()
         self._pushers: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -59,77 +58,97 @@ class Broker:
         """host:port, for PUBSUB_EMULATOR_HOST."""
         return f"{self._host}:{self._port}"
 
-    def stats(self) -> Stats:
-        """The counts so far."""
-        return Stats(**{each.name: self.store.counts[each.name] for each in fields(Stats)})
+    @property
+    def certs_url(self) -> str:
+        """Where the certificates of the tokens' keys are served."""
+        return f"http://{self._host}:{self._certs_port}{_CERTS}"
 
-    async def start(self) -> None:
-        """Listen. OSError when the port is taken."""
-        self._sender = Sender()
-        self._server = grpc.aio.server(options=_OPTIONS)
-        self._server.add_generic_rpc_handlers(Api(self.store).handlers())
+    @property
+    def issuer(self) -> str:
+        """The tokens' `iss`."""
+        return self._tokens.issuer
+
+    def stats(self) -> Stats:
+        """Take the counts so far."""
+        return Stats(**{each.name: self._store.counts[each.name] for each in fields(Stats)})
+
+    async def open(self) -> None:
+        """Listen, and push what is to be pushed. OSError when the port is taken."""
+        self._server = grpc.aio.server(options=list(_OPTIONS.items()))
+        self._server.add_generic_rpc_handlers(Api(self._store, self.faults).handlers())
         try:
             self._port = self._server.add_insecure_port(self.address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self.address}: {error}") from None
+        except RuntimeError:
+            raise OSError(f"cannot listen on {self.address}") from None
+        await self._serve_certs()
+        self._sender = Sender(self._tokens)
         await self._server.start()
+        for subscription in self._store.subscriptions.values():
+            self._follow(subscription)
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Cut every call and every push."""
         await self._server.stop(None)
         pushers = list(self._pushers.values())
+        self._pushers.clear()
         for pusher in pushers:
             pusher.cancel()
         await asyncio.gather(*pushers, return_exceptions=True)
         await self._sender.close()
+        await self._certs.cleanup()
+
+    async def reopen(self) -> None:
+        """Restart on the same ports; what was not acked is delivered again."""
+        await self.close()
+        for subscription in self._store.subscriptions.values():
+            subscription.release()
+        await self.open()
 
     def _follow(self, subscription: Subscription) -> None:
         """Start or end the push loop of a subscription that was made, changed or deleted."""
         name = subscription.config.name
-        wanted = bool(subscription.config.push_config.push_endpoint) and not subscription.deleted
+        wanted = subscription.config.push_config.push_endpoint and not subscription.deleted
         if wanted and name not in self._pushers:
-            pusher = Pusher(subscription, self._sender, self.rules, self.store.counts)
+            pusher = Pusher(subscription, self.faults.pushing(self._sender), self._rules)
             self._pushers[name] = asyncio.create_task(pusher.run())
         elif not wanted and name in self._pushers:
             self._pushers.pop(name).cancel()
 
+    async def _serve_certs(self) -> None:
+        certificates = self._tokens.certificates()
 
-class LocalPubSub:
-    """A broker in a thread of its own, for tests and for programs that are not asynchronous.
+        async def answer(_: web.BaseRequest) -> web.Response:
+            return web.json_response(certificates, headers={"Cache-Control": "public, max-age=3600"})
 
-    with LocalPubSub() as broker:
-        os.environ["PUBSUB_EMULATOR_HOST"] = broker.address
-    """
+        app = web.Application()
+        app.router.add_get(_CERTS, answer)
+        self._certs = web.AppRunner(app, access_log=None)
+        await self._certs.setup()
+        await web.TCPSite(self._certs, self._host, self._certs_port).start()
+        self._certs_port = self._certs.addresses[0][1]
 
-    def __init__(self, port: int = 0, host: str = "127.0.0.1", rules: Rules | None = None) -> None:
-        self._broker = Broker(host, port, rules)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="local-pubsub", daemon=True)
 
-    @property
-    def address(self) -> str:
-        """host:port, for PUBSUB_EMULATOR_HOST."""
-        return self._broker.address
-
-    def stats(self) -> Stats:
-        """The counts so far."""
-        return self._broker.stats()
-
-    def start(self) -> Self:
-        """Listen. OSError when the port is taken."""
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._broker.start(), self._loop).result(_START_SECONDS)
-        return self
-
-    def stop(self) -> None:
-        """Cut every call and every push, and forget everything."""
-        asyncio.run_coroutine_threadsafe(self._broker.stop(), self._loop).result(_STOP_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_SECONDS)
-        self._loop.close()
+class LocalPubSub(Broker):
+    """A broker in a thread of its own: `with LocalPubSub() as broker: ...`."""
 
     def __enter__(self) -> Self:
-        return self.start()
+        """Listen. OSError when the port is taken."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="local-pubsub", daemon=True)
+        self._thread.start()
+        self._run(self.open())
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        """Cut every call and every push, and forget everything."""
+        self._run(self.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def restart(self) -> None:
+        """Cut every connection and start again on the same ports; what was not acked is delivered again."""
+        self._run(self.reopen())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)

@@ -1,69 +1,58 @@
-"""One streaming pull: flow control over what is out, acks and deadlines from the client."""
+"""One streaming pull: flow control over what is out, and the client's acks and leases."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
-from handler.local.pubsub import limits
-from handler.local.pubsub.backlog import Delivery
+from handler.local.pubsub.limits import require
 from handler.local.pubsub.pb import Message
-from handler.local.pubsub.store import PULL_ROOM, Subscription
+from handler.local.pubsub.subscription import Subscription
 
-_BATCH = 1000
+ROOM = 3_500_000  # bytes in one answer: the clients' receive limit, in emulator mode, is gRPC's 4 MB
+_BATCH = 1000  # messages
 
 
 class Stream:
     """What one client has out, and what it may still get."""
 
     def __init__(self, subscription: Subscription, first: Message) -> None:
-        if not 10 <= first.stream_ack_deadline_seconds <= 600:
-            raise limits.invalid("stream_ack_deadline_seconds is 10 to 600")
+        require(10 <= first.stream_ack_deadline_seconds <= 600, "stream_ack_deadline_seconds is 10 to 600")
         self._subscription = subscription
-        self._deadline = first.stream_ack_deadline_seconds
-        self._messages = first.max_outstanding_messages if first.max_outstanding_messages > 0 else _BATCH
-        self._bytes = first.max_outstanding_bytes if first.max_outstanding_bytes > 0 else float("inf")
-        self._out: dict[str, Delivery] = {}
-        self._open = True
+        self._lease: float = first.stream_ack_deadline_seconds
+        self._messages = first.max_outstanding_messages if first.max_outstanding_messages > 0 else math.inf
+        self._bytes = first.max_outstanding_bytes if first.max_outstanding_bytes > 0 else math.inf
+        self._out: dict[str, int] = {}
         self._listen(first)
 
-    async def batches(self, requests: AsyncIterator[Message]) -> AsyncIterator[list[Delivery]]:
-        """Deliveries, until the client ends its side or the subscription is deleted."""
+    async def batches(self, requests: AsyncIterator[Message]) -> AsyncIterator[list[Message]]:
+        """Hand out deliveries until the client ends its side or the subscription is deleted."""
         reader = asyncio.create_task(self._read(requests))
+        reader.add_done_callback(lambda _: self._subscription.ring())
         try:
-            while self._open and not self._subscription.deleted:
+            while not reader.done() and not self._subscription.deleted:
                 if taken := self._take():
                     yield taken
                 else:
                     await self._subscription.change()
         finally:
             reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await reader
 
     async def _read(self, requests: AsyncIterator[Message]) -> None:
-        try:
-            async for request in requests:
-                self._listen(request)
-        finally:
-            self._open = False
-            self._subscription.bell.ring()
+        async for request in requests:
+            self._listen(request)
 
     def _listen(self, request: Message) -> None:
-        self._deadline = request.stream_ack_deadline_seconds or self._deadline
-        if request.ack_ids:
-            self._subscription.ack(request.ack_ids)
-        for ack_id, seconds in zip(
-            request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=False
-        ):
-            self._subscription.modify(ack_id, seconds)
+        self._lease = request.stream_ack_deadline_seconds or self._lease
+        self._subscription.ack(request.ack_ids)
+        leases = zip(request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=False)
+        for ack_id, lease in leases:
+            self._subscription.extend(ack_id, lease)
 
-    def _take(self) -> list[Delivery]:
-        holds = self._subscription.backlog.holds
-        self._out = {ack_id: each for ack_id, each in self._out.items() if holds(ack_id)}
+    def _take(self) -> list[Message]:
+        holds = self._subscription.holds
+        self._out = {ack_id: size for ack_id, size in self._out.items() if holds(ack_id)}
         limit = min(_BATCH, self._messages - len(self._out))
-        room = min(PULL_ROOM, self._bytes - sum(each.size for each in self._out.values()))
-        taken = self._subscription.take(self, limit, room) if limit > 0 and room > 0 else []
-        for each in taken:
-            self._subscription.backlog.extend(each.ack_id, self._subscription.clock(), self._deadline)
-            self._out[each.ack_id] = each
+        room = min(ROOM, self._bytes - sum(self._out.values()))
+        taken = self._subscription.take(self, int(limit), self._lease, room) if room > 0 else []
+        self._out |= {each.ack_id: each.message.ByteSize() for each in taken}
         return taken
