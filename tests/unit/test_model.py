@@ -1,0 +1,377 @@
+"""The model service over HTTP, against servers that say exactly what a test has them say."""
+
+import socket
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+import requests
+import trustme
+import urllib3
+
+from handler.config import Settings
+from handler.model import MAX_BODY_BYTES, ModelService, failure_of
+from handler.outcome import ModelFailure, ModelReply
+
+OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
+
+
+def service(url, **settings):
+    """A model service at this URL."""
+    environment = {"RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform", "MODEL_URL": url}
+    return ModelService(Settings.from_environment(environment | settings))
+
+
+class Scripted:
+    """A server that reads a request and then does what `script(connection)` does; it keeps the requests."""
+
+    def __init__(self, script, wrap=lambda connection: connection):
+        self.requests = []
+        self.connections = 0
+        self._open = []
+        self._script, self._wrap = script, wrap
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def __enter__(self):
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, plain):
+        with suppress(OSError), self._wrap(plain) as connection:
+            self._open.append(connection)
+            while request := self._read(connection):
+                self.requests.append(request)
+                self._script(connection)
+
+    @staticmethod
+    def _read(connection):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            part = connection.recv(65536)
+            if not part:
+                return b""
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(
+            (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+        )
+        while len(body) < length:
+            body += connection.recv(65536)
+        return head + b"\r\n\r\n" + body
+
+
+@contextmanager
+def scripted(script):
+    """A scripted server and the service that calls it."""
+    with Scripted(script) as server:
+        yield server, service(server.url + "/openai")
+
+
+def says(data):
+    """A script that sends these bytes."""
+    return lambda connection: connection.sendall(data)
+
+
+def says_and_ends(data):
+    """A script that sends these bytes and hangs up."""
+
+    def script(connection):
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return script
+
+
+def test_a_call():
+    """The path is appended to the base URL, the body goes as it is, and the reply comes back whole."""
+    with scripted(says(OK)) as (server, model):
+        reply = model.call("/v1/completions", b'{"prompt":"x"}', 10)
+    assert reply == ModelReply(200, "application/json", b'{"ok":true}')
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /openai/v1/completions HTTP/1.1\r\n")
+    assert body == b'{"prompt":"x"}'
+
+
+def test_the_headers_that_the_model_gets():
+    """Nothing is sent but what the call needs: the key if there is one, and no wish for compression."""
+    with Scripted(says(OK)) as server:
+        service(server.url, MODEL_API_KEY="sesame").call("/v1/completions", b"{}", 10)
+    lines = server.requests[0].partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    headers = {name.lower(): value for name, _, value in (line.decode().partition(": ") for line in lines)}
+    assert headers == {
+        "host": server.url.removeprefix("http://"),
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "authorization": "Bearer sesame",
+        "content-length": "2",
+        "content-type": "application/json",
+        "user-agent": "inference-relay",
+    }
+
+
+def test_connections_are_kept():
+    """One connection serves one call after another."""
+    with scripted(says(OK)) as (server, model):
+        for _ in range(3):
+            model.call("/v1/completions", b"{}", 10)
+        assert (len(server.requests), server.connections) == (3, 1)
+
+
+def test_no_proxy_is_taken_from_the_environment(monkeypatch):
+    """A proxy variable meant for something else does not reroute prompts."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    with scripted(says(OK)) as (_, model):
+        assert model.call("/v1/completions", b"{}", 10).status == 200
+
+
+def test_a_redirect_is_not_followed():
+    """The target of a redirect is not asked, wherever it is."""
+    with Scripted(says(OK)) as elsewhere:
+        location = f"HTTP/1.1 307 Moved\r\nLocation: {elsewhere.url}/x\r\nContent-Length: 0\r\n\r\n".encode()
+        with scripted(says(location)) as (_, model):
+            assert model.call("/v1/completions", b"{}", 10).status == 307
+        assert elsewhere.connections == 0
+
+
+def test_cookies_are_not_kept():
+    """A cookie of one answer does not go with the next request."""
+    answer = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b\r\n\r\n")
+    with scripted(says(answer)) as (server, model):
+        model.call("/v1/completions", b"{}", 10)
+        model.call("/v1/completions", b"{}", 10)
+    assert b"cookie" not in server.requests[1].lower()
+
+
+def test_nobody_listens():
+    """A refused connection means that nothing was sent."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert service(url).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+
+
+def test_no_such_host():
+    """A name that nobody knows means that nothing was sent."""
+    assert service("http://model.invalid").call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+
+
+def test_a_host_that_does_not_accept():
+    """Connecting has a limit of its own."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(4)]  # the backlog is full from here on
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        model = service(f"http://127.0.0.1:{address[1]}", CONNECT_TIMEOUT_SECONDS="0.2")
+        assert model.call("/v1/completions", b"{}", 30) is ModelFailure.UNREACHABLE
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":',
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 7\r\n\r\nhello",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+    ],
+)
+def test_not_a_whole_http_response(data):
+    """A connection that ends early, or says what is not HTTP, is broken; the model may have worked on the request."""
+    with scripted(says_and_ends(data)) as (_, model):
+        assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
+
+
+def test_headers_that_end_early():
+    """urllib3 takes them for whole; then there is no body, which is no answer either."""
+    with scripted(says_and_ends(b"HTTP/1.1 200 OK\r\nContent-Le")) as (_, model):
+        assert model.call("/v1/completions", b"{}", 30) == ModelReply(200, "", b"")
+
+
+def test_a_reset():
+    """A reset after the request was sent is broken, not unreachable."""
+
+    def script(connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        connection.close()
+
+    with scripted(script) as (_, model):
+        assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
+
+
+def drips(start, drop):
+    """A script that sends `start` and then a drop at a time, until the other side has had enough."""
+
+    def script(connection):
+        connection.sendall(start)
+        while True:
+            connection.sendall(drop)
+            time.sleep(0.02)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda connection: connection.recv(1),
+        drips(b"HTTP/1.1 200 OK\r\n", b"X"),
+        drips(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" "),
+        drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1"),
+    ],
+    ids=["silence", "header line", "headers", "interim responses", "body", "chunks", "chunk size"],
+)
+def test_one_deadline_for_everything(script):
+    """A service that sends a byte now and then, in whatever part of its response, cannot outlast the deadline."""
+    with scripted(script) as (_, model):
+        assert model.call("/v1/completions", b"{}", 0.3) in (ModelFailure.TIMEOUT, ModelFailure.BROKEN)
+
+
+def test_a_request_that_is_not_read():
+    """Sending counts too: a service that stops reading cannot outlast the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        model = service(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        assert model.call("/v1/completions", b" " * 30_000_000, 0.3) in (ModelFailure.TIMEOUT, ModelFailure.BROKEN)
+
+
+def test_a_kept_connection_has_the_new_calls_deadline():
+    """The second call on a connection is bounded by its own deadline, not by what was left of the first."""
+    answers = iter([says(OK), lambda connection: time.sleep(0.4) or connection.sendall(OK), says(OK)])
+    with scripted(lambda connection: next(answers)(connection)) as (server, model):
+        assert model.call("/v1/completions", b"{}", 0.3).status == 200
+        assert model.call("/v1/completions", b"{}", 30).status == 200
+        assert server.connections == 1
+
+
+def test_no_time_left():
+    """Nothing is sent when it is too late."""
+    with scripted(says(OK)) as (server, model):
+        assert model.call("/v1/completions", b"{}", 0) is ModelFailure.TIMEOUT
+        assert server.connections == 0
+
+
+def test_a_body_that_no_message_can_hold():
+    """Reading ends at the limit, and the rest is not waited for."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11000000\r\n\r\n"
+    with scripted(says(head + b" " * 10_500_000)) as (_, model):
+        reply = model.call("/v1/completions", b"{}", 30)
+    assert (reply.truncated, len(reply.body)) == (True, MAX_BODY_BYTES)
+
+
+def test_a_body_just_within_the_limit():
+    """What fits is read whole."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % MAX_BODY_BYTES
+    with scripted(says(head + b" " * MAX_BODY_BYTES)) as (_, model):
+        reply = model.call("/v1/completions", b"{}", 30)
+    assert (reply.truncated, len(reply.body)) == (False, MAX_BODY_BYTES)
+
+
+def test_endless_framing():
+    """What is no body, such as a chunk's size that never ends, is cut off too."""
+
+    def script(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            connection.sendall(b"0" * 1_000_000)
+
+    with scripted(script) as (_, model):
+        assert model.call("/v1/completions", b"{}", 60) is ModelFailure.BROKEN
+
+
+def test_a_compressed_body_is_not_unpacked():
+    """A bomb stays a few bytes: the encoding is reported, the bytes are as they came."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    with scripted(says(answer)) as (_, model):
+        reply = model.call("/v1/completions", b"{}", 30)
+    assert (reply.content_encoding, reply.body) == ("gzip", b"\x1f\x8b\x08\x00")
+
+
+def test_probing():
+    """A check of the settings asks without a body."""
+    with scripted(says(OK)) as (server, model):
+        assert model.probe("/v1/models", 10).status == 200
+    assert server.requests[0].startswith(b"GET /openai/v1/models HTTP/1.1\r\n")
+
+
+@pytest.fixture(scope="module")
+def authority():
+    """A certificate authority of the tests' own."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(authority):
+    """A scripted server with TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    with Scripted(says(OK), lambda plain: context.wrap_socket(plain, server_side=True)) as server:
+        yield server.url.replace("http:", "https:")
+
+
+def test_tls_with_a_private_authority(secure, authority, tmp_path):
+    """MODEL_CA_FILE names who is trusted."""
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    assert service(secure, MODEL_CA_FILE=str(file)).call("/v1/completions", b"{}", 10).status == 200
+
+
+def test_tls_that_cannot_be_trusted(secure, monkeypatch, authority, tmp_path):
+    """A certificate of an unknown authority gets no request, whatever the environment says."""
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
+    assert service(secure).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+
+
+def exceptions_of(module, base):
+    """Every exception that a module exports."""
+    return [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, base)]
+
+
+@pytest.mark.parametrize("kind", exceptions_of(requests.exceptions, requests.RequestException))
+def test_every_exception_of_requests_is_known(kind):
+    """An exception that a new version of requests brings cannot slip through as a bug."""
+    assert failure_of(kind.__new__(kind)) in ModelFailure
+
+
+@pytest.mark.parametrize("kind", exceptions_of(urllib3.exceptions, urllib3.exceptions.HTTPError))
+def test_every_exception_of_urllib3_is_known(kind):
+    """An exception that a new version of urllib3 brings cannot slip through as a bug."""
+    assert failure_of(kind.__new__(kind)) in ModelFailure
