@@ -39,15 +39,20 @@ def refusal(data):
 def test_the_documented_request():
     """The request of the documentation is read field by field."""
     request = parse_request(
-        b'{"path": "/v1/completions", "metadata": {"key": "val"}, "body": {"model": "my-model", "prompt": "..."}}', PATHS
+        b'{"path": "/v1/completions", "metadata": {"key": "val"}, "body": {"model": "my-model", "prompt": "..."}}',
+        PATHS,
     )
     assert (request.path, request.metadata, request.model) == ("/v1/completions", {"key": "val"}, "my-model")
-    assert b'{"model":"my-model","prompt":"..."}' == request.model_body()
+    assert request.model_body() == b'{"model":"my-model","prompt":"..."}'
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [(None, "/v1/completions"), ("v1/chat/completions", "/v1/chat/completions"), ("/v1/completions", "/v1/completions")],
+    [
+        (None, "/v1/completions"),
+        ("v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/completions", "/v1/completions"),
+    ],
 )
 def test_path(path, expected):
     """The path has a default, and a missing leading slash is added."""

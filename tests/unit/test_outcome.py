@@ -117,7 +117,9 @@ def test_an_operators_fault(status):
     assert decide(reply, LAST).answer == Answer(status, OPENAI_ERROR)
 
 
-@pytest.mark.parametrize(("content_type", "body"), [("text/html", HTML), (JSON, b'{"detail":"Not Found"}'), (JSON, b"[]")])
+@pytest.mark.parametrize(
+    ("content_type", "body"), [("text/html", HTML), (JSON, b'{"detail":"Not Found"}'), (JSON, b"[]")]
+)
 def test_a_404_that_is_not_the_apis_own(content_type, body):
     """An ingress without the route is the operator's fault, not the requester's."""
     reply = ModelReply(404, content_type, body)

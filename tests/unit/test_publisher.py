@@ -70,14 +70,14 @@ def test_a_moment_of_trouble(broker, ordering_key):
 
 @pytest.mark.parametrize("ordering_key", ["", "key"])
 def test_longer_trouble(broker, ordering_key):
-    """Trouble that outlasts the time given fails; what was given up on is not published later, nor is its key paused."""
+    """Trouble that outlasts the time fails; what was given up on is not published later, nor is its key paused."""
     publisher = Publisher(TOPIC, 0.5)
     broker.faults.add(Fault(kind="publish-fails"))
-    with pytest.raises(PublishFailed, match="UNAVAILABLE|fault on demand|Timeout"):
+    with pytest.raises(PublishFailed, match="fault on demand"):
         publisher.publish(OutgoingMessage(b"1", {}, ordering_key))
     broker.faults.clear()
     publisher.publish(OutgoingMessage(b"2", {}, ordering_key))
-    assert [b"2"] == [message.data for message in received(broker)]
+    assert [message.data for message in received(broker)] == [b"2"]
 
 
 def test_one_bad_message_does_not_take_its_batch_along(broker):

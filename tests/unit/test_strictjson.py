@@ -84,4 +84,4 @@ def test_overflow_is_let_through_where_the_text_is_only_passed_on():
 
 def test_pretty_keeps_other_scripts_readable():
     """What is printed for a person has no escapes."""
-    assert '{\n  "é": "日"\n}' == strictjson.pretty({"é": "日"})
+    assert strictjson.pretty({"é": "日"}) == '{\n  "é": "日"\n}'

@@ -1,0 +1,129 @@
+"""Wires the parts; takes one push in and gives one status out; answers the health checks."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any
+
+from flask import Request, Response
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from handler import strictjson, telemetry
+from handler.auth import AuthError, authenticator
+from handler.config import Settings
+from handler.envelope import DecodeError, PubsubMessage, decode
+from handler.inflight import Inflight, Refused
+from handler.model import ModelService
+from handler.outcome import Reason, Verdict
+from handler.publisher import Publisher
+from handler.relay import Relay
+
+# A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
+MAX_PUSH_BYTES = 16 << 20
+
+
+class App:
+    """The service as a function of HTTP requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.inflight = Inflight(settings.concurrency)
+        self._authenticate = authenticator(settings)
+        self._relay = Relay(
+            settings, ModelService(settings), Publisher(settings.response_topic, settings.publish_timeout_seconds)
+        )
+        self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
+            "/": {"POST": self._push},
+            "/health/live": {"GET": _live, "HEAD": _live},
+            "/health/ready": {"GET": self._ready, "HEAD": self._ready},
+        }
+
+    def __call__(self, request: Request) -> Response:
+        """Answer one HTTP request."""
+        request.max_content_length = MAX_PUSH_BYTES
+        try:
+            return self._respond(request)
+        finally:
+            # functions-framework reads what is left of the body into memory, however much that is; there is nothing
+            # left that anybody wants.
+            request.stream = BytesIO()
+
+    def _respond(self, request: Request) -> Response:
+        methods = self._routes.get(request.path)
+        if methods is None:
+            return _json(404, {"error": f"no such path: pushes go to POST /, health is at {', '.join(self._health())}"})
+        if request.method not in methods:
+            return _json(405, {"error": f"use {' or '.join(methods)}"}, Allow=", ".join(methods))
+        return methods[request.method](request)
+
+    def _health(self) -> list[str]:
+        return [path for path in self._routes if path != "/"]
+
+    def _ready(self, _request: Request) -> Response:
+        if self.inflight.draining:
+            return _json(503, {"status": "draining"})
+        return _json(200, {"status": "ready"})
+
+    def _push(self, request: Request) -> Response:
+        arrived = time.monotonic()
+        fields: dict[str, object] = {}
+        verdict = self._verdict(request, arrived, fields)
+        fields["seconds"] = round(time.monotonic() - arrived, 3)
+        telemetry.record(verdict, fields)
+        return _to_pubsub(verdict)
+
+    def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
+        """Every way that a push can end, bugs included; `fields` gets what the log should say of its message."""
+        try:
+            message = self._message(request)
+            fields.update(_identity(message))
+            with self.inflight.entered():
+                return self._relay.answer(message, arrived)
+        except AuthError as error:
+            return Verdict(error.reason, detail=str(error))
+        except DecodeError as error:
+            return Verdict(Reason.NOT_A_PUSH, detail=str(error))
+        except RequestEntityTooLarge:
+            return Verdict(Reason.PUSH_TOO_LARGE, detail=f"more than {MAX_PUSH_BYTES} bytes")
+        except Refused as refused:
+            return Verdict(refused.reason)
+        except Exception:
+            logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=fields)
+            return Verdict(Reason.BUG)
+
+    def _message(self, request: Request) -> PubsubMessage:
+        self._authenticate(request.headers.get("Authorization"))
+        return decode(request.headers, _body(request))
+
+
+def _body(request: Request) -> bytes:
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise
+    except HTTPException as error:
+        raise DecodeError(f"the body could not be read: {error.name}") from None
+
+
+def _identity(message: PubsubMessage) -> dict[str, Any]:
+    return {
+        "message_id": message.message_id,
+        "subscription": message.subscription,
+        "attempt": message.delivery_attempt,
+    }
+
+
+def _to_pubsub(verdict: Verdict) -> Response:
+    """Pub/Sub looks at the status alone; whoever posts a wrong push by hand is told what is wrong with it."""
+    if verdict.status == 204:
+        return Response(status=204)
+    said = f": {verdict.detail}" if verdict.detail and verdict.status < 500 else ""
+    return _json(verdict.status, {"error": f"{verdict.reason}{said}"})
+
+
+def _live(_request: Request) -> Response:
+    return _json(200, {"status": "live"})
+
+
+def _json(status: int, body: Mapping[str, Any], **headers: str) -> Response:
+    return Response(strictjson.dumps(body), status=status, headers=headers, mimetype="application/json")

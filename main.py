@@ -1,0 +1,27 @@
+"""The entry point: `functions-framework --target=handle --source=main.py`, or gunicorn as gunicorn.conf.py has it."""
+
+import os
+import sys
+
+import flask
+
+from handler import telemetry
+from handler.app import App
+from handler.config import Settings, SettingsError
+
+try:
+    settings = Settings.from_environment(os.environ)
+except SettingsError as error:
+    print(error, file=sys.stderr)
+    # gunicorn starts a worker that failed anew, for ever, unless it says 3.
+    sys.exit(3)
+
+# The functions-framework command reads these two when it makes its server, after it has read this file.
+os.environ.setdefault("THREADS", str(settings.threads))
+telemetry.configure(settings.log_level)
+app = App(settings)
+
+
+def handle(request: flask.Request) -> flask.Response:
+    """Answer one HTTP request: a push, or a health check."""
+    return app(request)

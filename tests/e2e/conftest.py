@@ -1,0 +1,342 @@
+"""Real parts for black-box tests: two Pub/Subs, two ways to run the service, and a model that does as it is told.
+
+Nothing here, nor in the tests, imports from the program.
+"""
+
+import base64
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from google.cloud import pubsub_v1
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PROJECT = "e2e"
+REQUESTS, RESPONSES, DEAD = (f"projects/{PROJECT}/topics/{name}" for name in ("requests", "responses", "dead"))
+PUSH, ANSWERS, DEAD_LETTERS = (f"projects/{PROJECT}/subscriptions/{name}" for name in ("push", "answers", "dead"))
+SERVICE_ACCOUNT = "pusher@e2e.iam.gserviceaccount.com"
+
+SERVERS = {
+    "gunicorn": [BIN / "gunicorn", "-c", "gunicorn.conf.py", 'functions_framework:create_app("handle","main.py")'],
+    "functions-framework": [BIN / "functions-framework", "--target=handle", "--source=main.py"],
+}
+
+
+def free_port():
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(condition, seconds=20):
+    """Wait until `condition()` holds; a test that waits in vain fails."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def listening(port):
+    """Whether somebody accepts connections on this port."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextmanager
+def process(command, environment=None, **options):
+    """A child process, ended with SIGTERM."""
+    child = subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, env={**os.environ, **(environment or {})}, text=True, **options
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise
+        finally:
+            for stream in (child.stdout, child.stderr):
+                if stream:
+                    stream.close()
+
+
+# --- Pub/Sub
+
+
+@contextmanager
+def local_pubsub():
+    """The project's own."""
+    port = free_port()
+    with process([BIN / "inference-relay", "local", "pubsub", "--port", port], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def google_emulator():
+    """Google's own, where Java and the Google Cloud SDK are; in CI they have to be."""
+    jar = emulator_jar()
+    if jar is None:
+        if os.environ.get("CI"):
+            pytest.fail("Google's Pub/Sub emulator is not installed, and CI needs it")
+        pytest.skip("needs Java and Google's Pub/Sub emulator (gcloud components install pubsub-emulator)")
+    port = free_port()
+    command = ["java", "-XX:TieredStopAtLevel=1", "-jar", jar, "--host=127.0.0.1", f"--port={port}"]
+    with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        until(lambda: listening(port), 60)
+        yield f"127.0.0.1:{port}"
+
+
+def emulator_jar():
+    """Where the emulator is, if it is."""
+    if not (shutil.which("gcloud") and shutil.which("java")):
+        return None
+    sdk = subprocess.run(
+        ["gcloud", "info", "--format=value(installation.sdk_root)"], capture_output=True, text=True, check=True
+    )
+    return next(Path(sdk.stdout.strip()).glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator*.jar"), None)
+
+
+BROKERS = {"local": local_pubsub, "google": google_emulator}
+
+
+class Topics:
+    """The topics and subscriptions around a service, and a requester's view of them."""
+
+    def __init__(self, address):
+        self.address = address
+        self._received = queue.SimpleQueue()
+
+    def __enter__(self):
+        self.publisher, self.subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+        for topic in (REQUESTS, RESPONSES, DEAD):
+            self.publisher.create_topic(name=topic)
+        for subscription, topic in ((ANSWERS, RESPONSES), (DEAD_LETTERS, DEAD)):
+            self.subscriber.create_subscription(name=subscription, topic=topic)
+        self._stream = self.subscriber.subscribe(ANSWERS, callback=self._receive)
+        return self
+
+    def __exit__(self, *_):
+        self._stream.cancel()
+        self._stream.result()
+        self.subscriber.close()
+        self.publisher.stop()
+        self.publisher.transport.close()
+
+    def _receive(self, message):
+        message.ack()
+        self._received.put((json.loads(message.data), dict(message.attributes), message.ordering_key))
+
+    def push_to(self, url, **push_config):
+        """Have the requests pushed to a service; retried soon, so that tests need not wait."""
+        self.subscriber.create_subscription(
+            request={
+                "name": PUSH,
+                "topic": REQUESTS,
+                "ack_deadline_seconds": 60,
+                "push_config": {"push_endpoint": url, **push_config},
+                "retry_policy": {"minimum_backoff": {"nanos": 100_000_000}, "maximum_backoff": {"seconds": 1}},
+                "dead_letter_policy": {"dead_letter_topic": DEAD, "max_delivery_attempts": 20},
+            }
+        )
+
+    def publish(self, request, **attributes):
+        """Publish one request, as JSON unless it is bytes; returns its message id."""
+        data = request if isinstance(request, bytes) else json.dumps(request).encode()
+        return self.publisher.publish(REQUESTS, data, **attributes).result(20)
+
+    def response(self, seconds=30):
+        """The next response: its content, attributes and ordering key."""
+        return self._received.get(timeout=seconds)
+
+    def pull(self, subscription):
+        """What is in a subscription now, if there is anything."""
+        pulled = self.subscriber.pull(subscription=subscription, max_messages=10, timeout=30).received_messages
+        return [received.message for received in pulled]
+
+    def no_response(self):
+        """Whether none has come so far. Publish something else and wait for its response first."""
+        return self._received.empty()
+
+
+@pytest.fixture(params=BROKERS)
+def topics(request, monkeypatch):
+    """Topics in each Pub/Sub in turn."""
+    with BROKERS[request.param]() as address:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        with Topics(address) as made:
+            made.broker = request.param
+            yield made
+
+
+@pytest.fixture
+def local_topics(monkeypatch):
+    """Topics in the project's own Pub/Sub."""
+    with local_pubsub() as address:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        with Topics(address) as made:
+            yield made
+
+
+# --- the model
+
+
+def http(status, content_type, body, *more):
+    """The bytes of an HTTP response."""
+    head = (f"HTTP/1.1 {status} X", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *more)
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+class Model(ThreadingHTTPServer):
+    """A model that replies to a prompt with the bytes that were agreed for it; to others it echoes the prompt."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 100
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        # prompt -> replies, the last of which is for ever; each is bytes, or a function of the socket
+        self.replies = {}
+        self.calls = []
+        self.headers = []
+        self.release = threading.Event()  # lets go of everything that hangs
+
+    def reply(self, prompt):
+        """The next reply to a prompt."""
+        left = self.replies.get(prompt) or [http(200, "application/json", json.dumps({"echo": prompt}).encode())]
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    def hang(self, _connection):
+        """Say nothing until the test is over."""
+        self.release.wait(60)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body.get("prompt")
+        self.server.calls.append((self.path, body))
+        self.server.headers.append(dict(self.headers))
+        self._say(self.server.reply(prompt))
+
+    def do_GET(self):
+        self._say(self.server.reply(f"GET {self.path}"))
+
+    def _say(self, reply):
+        with suppress(OSError):
+            if callable(reply):
+                reply(self.connection)
+                self.close_connection = True
+            else:
+                self.connection.sendall(reply)
+
+
+@pytest.fixture
+def model():
+    """A model that does as it is told."""
+    server = Model()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.release.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+# --- the service
+
+
+class Service:
+    """A running service: its address, its process and what it logged."""
+
+    def __init__(self, url, child, log):
+        self.url, self.process, self._log = url, child, log
+
+    def log(self):
+        """Every line of JSON that it logged so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+
+    def output(self):
+        """Everything that it printed."""
+        return self._log.read_text()
+
+    def request(self, method, path, body=None, headers=None):
+        """One HTTP request by hand: status, headers and body."""
+        request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    def push(self, body, headers=None):
+        """Post a push by hand and return the status."""
+        return self.request("POST", "/", body, {"Content-Type": "application/json", **(headers or {})})[0]
+
+    def stop(self):
+        """Ask it to end, and return how it did."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts services; they end with the test."""
+    started = []
+
+    def start(server, **environment):
+        port = free_port()
+        log = tmp_path / f"service-{port}.log"
+        settings = {"RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none", "PORT": str(port), **environment}
+        with log.open("w") as file:
+            child = process(SERVERS[server], settings, stdout=file, stderr=subprocess.STDOUT)
+            service = Service(f"http://127.0.0.1:{port}", child.__enter__(), log)
+        started.append(child)
+
+        def ready():
+            assert service.process.poll() is None, service.output()
+            with suppress(urllib.error.URLError, OSError):
+                return service.request("GET", "/health/ready")[0] == 200
+
+        until(ready)
+        return service
+
+    yield start
+    for child in started:
+        child.__exit__(None, None, None)
+
+
+def push_of(request, message_id="1", attempt=None, **fields):
+    """The body of a wrapped push."""
+    data = request if isinstance(request, bytes) else json.dumps(request).encode()
+    push = {"message": {"messageId": message_id, "data": base64.b64encode(data).decode(), **fields}}
+    return json.dumps(push if attempt is None else push | {"deliveryAttempt": attempt}).encode()

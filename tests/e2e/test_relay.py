@@ -1,0 +1,320 @@
+"""What a requester and Pub/Sub see of the whole service, from outside."""
+
+import json
+import signal
+import socket
+import threading
+
+import pytest
+
+from .conftest import DEAD_LETTERS, SERVERS, http, push_of, until
+
+OPENAI_ERROR = b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}'
+
+
+def request(prompt="hello", **fields):
+    """A request with this prompt."""
+    return {"metadata": {"id": prompt}, "body": {"model": "m", "prompt": prompt}, **fields}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_main_job(topics, model, serve, server):
+    """What is published is pushed, answered by the model and published, joined by metadata and message id."""
+    service = serve(server, MODEL_URL=model.url)
+    topics.push_to(service.url + "/")
+    sent = {topics.publish(request(str(number)), batch_id="b"): str(number) for number in range(20)}
+    for _ in range(len(sent)):
+        response, attributes, _ = topics.response()
+        prompt = sent.pop(attributes["request_message_id"])
+        assert response == {"status_code": 200, "metadata": {"id": prompt}, "body": {"echo": prompt}}
+        assert attributes == {
+            "request_message_id": attributes["request_message_id"],
+            "status_code": "200",
+            "model": "m",
+            "batch_id": "b",
+        }
+    assert len(model.calls) == 20
+
+
+def test_trouble_is_waited_for(topics, model, serve):
+    """A request whose first attempts fail is answered all the same, by every Pub/Sub's redelivery."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    ok = http(200, "application/json", b'{"ok": true}')
+    model.replies["flaky"] = [http(503, "text/html", b"<html>"), http(200, "application/json", b""), ok]
+    topics.push_to(service.url + "/")
+    topics.publish(request("flaky"))
+    response, _, _ = topics.response()
+    assert (response["status_code"], response["body"]) == (200, {"ok": True})
+    assert len(model.calls) == 3
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_bad_requests_are_answered_once(topics, model, serve, server):
+    """Each gets one error response that names its message, and the model never hears of it."""
+    service = serve(server, MODEL_URL=model.url)
+    topics.push_to(service.url + "/")
+    bad = {
+        b"not json": 400,
+        b"\xff\x00": 400,
+        b'{"body": {}}': 400,
+        b'{"metadata": {}}': 400,
+        b'{"metadata": {}, "body": {"x": NaN}}': 400,
+        b'{"metadata": {}, "body": {}, "path": "/v1/files"}': 404,
+        b'{"metadata": {}, "body": {}, "path": "/v1/completions/../models"}': 404,
+        b'{"metadata": {}, "body": {}, "options": {"deadline": "2020-01-01T00:00:00Z"}}': 408,
+    }
+    expected = {topics.publish(data): status for data, status in bad.items()}
+    seen = {}
+    for _ in bad:
+        response, attributes, _ = topics.response()
+        seen[attributes["request_message_id"]] = response["status_code"]
+        assert response["body"]["error"]["message"]
+    assert seen == expected
+    assert model.calls == []
+
+
+def test_what_json_can_hold_survives(local_topics, model, serve):
+    """Large integers, key order, other scripts and lone surrogates come back as they were."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    local_topics.push_to(service.url + "/")
+    metadata = rb'{"z":123456789012345678901234567890,"a":"\ud800","\u65e5":[1.5,null,true,{"b":1,"a":2}]}'
+    local_topics.publish(b'{"metadata": %b, "body": {"prompt": "\\ud800", "n": 9007199254740993}}' % metadata)
+    response, _, _ = local_topics.response()
+    assert json.dumps(response["metadata"]) == json.dumps(json.loads(metadata))
+    assert model.calls[0][1] == {"prompt": "\ud800", "n": 9007199254740993}
+
+
+def drop(connection):
+    """Send half a response and end."""
+    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"half":')
+
+
+def elsewhere(connection):
+    """Redirect to another host."""
+    connection.sendall(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:9/steal\r\nContent-Length: 0\r\n\r\n")
+
+
+JSON = "application/json"
+HOSTILE = {
+    "empty 200": (http(200, JSON, b""), 502, "invalid_model_response"),
+    "html 200": (http(200, "text/html", b"<html>"), 502, "invalid_model_response"),
+    "html 502": (http(502, "text/html", b"<html>Bad Gateway"), 502, "model_error"),
+    "server-sent events": (http(200, "text/event-stream", b"data: {}\n\n"), 502, "invalid_model_response"),
+    "half": (drop, 502, "invalid_model_response"),
+    "redirect": (elsewhere, 502, "invalid_model_response"),
+    "gzip": (http(200, JSON, b"\x1f\x8b\x08", "Content-Encoding: gzip"), 502, "invalid_model_response"),
+    "not json": (http(200, JSON, b"{'a': 1}"), 502, "invalid_model_response"),
+    "401": (http(401, JSON, OPENAI_ERROR), 401, None),
+    "404 of an ingress": (http(404, "text/plain", b"default backend - 404"), 404, "model_error"),
+    "429": (http(429, JSON, OPENAI_ERROR), 429, None),
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_hostile_model(topics, model, serve, server):
+    """Whatever the model does is a redelivery at first, and at the last attempt an answer with its error."""
+    service = serve(server, MODEL_URL=model.url, MAX_ATTEMPTS="3")
+    for number, (name, (reply, status, code)) in enumerate(HOSTILE.items()):
+        model.replies[name] = [reply]
+        assert service.push(push_of(request(name), str(number), attempt=1)) == 503, name
+        assert service.push(push_of(request(name), str(number), attempt=3)) == 204, name
+        response, attributes, _ = topics.response()
+        assert (attributes["request_message_id"], response["status_code"]) == (str(number), status), name
+        assert response["metadata"] == {"id": name}
+        assert response["body"]["error"]["code"] == code, name
+    assert topics.no_response()
+
+
+def test_a_model_that_hangs(local_topics, model, serve):
+    """The time is paid twice at most: the first attempt is delivered again, the second answered."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_TIMEOUT_SECONDS="0.5")
+    model.replies["hang"] = [model.hang]
+    assert service.push(push_of(request("hang"), attempt=1)) == 503
+    assert service.push(push_of(request("hang"), attempt=2)) == 204
+    response, _, _ = local_topics.response()
+    assert (response["status_code"], response["body"]["error"]["code"]) == (504, "model_timeout")
+    assert service.push(push_of(request("hang", options={"timeout_seconds": 0.2}), attempt=1)) == 204
+    assert local_topics.response()[0]["status_code"] == 504
+
+
+def test_an_answer_that_no_message_can_hold(topics, model, serve):
+    """11 MB from the model is one error for the requester, at once."""
+    service = serve("functions-framework", MODEL_URL=model.url)
+    model.replies["huge"] = [http(200, JSON, b'"%b"' % (b"x" * 11_000_000))]
+    model.replies["nearly"] = [http(200, JSON, b'"%b"' % (b"x" * 9_999_950))]
+    for prompt in ("huge", "nearly"):
+        assert service.push(push_of(request(prompt))) == 204
+        response, _, _ = topics.response()
+        assert (response["status_code"], response["body"]["error"]["code"]) == (502, "response_too_large")
+    assert len(model.calls) == 2
+
+
+def test_a_large_request_and_response(local_topics, model, serve):
+    """Megabytes each way are no trouble: more than gRPC's usual limit of four."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    local_topics.push_to(service.url + "/")
+    model.replies["x" * 9_000_000] = [http(200, JSON, b'"%b"' % (b"y" * 3_000_000))]
+    local_topics.publish({"metadata": {}, "body": {"prompt": "x" * 9_000_000}})
+    assert len(local_topics.response()[0]["body"]) == 3_000_000
+
+
+def test_audio(local_topics, model, serve):
+    """Content that is not JSON comes in an object, in base64."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    model.replies["speak"] = [http(200, "audio/mpeg", b"\xff\xfb\x90")]
+    assert service.push(push_of(request("speak"))) == 204
+    body = local_topics.response()[0]["body"]
+    assert body == {"content_type": "audio/mpeg", "encoding": "base64", "content": "//uQ"}
+
+
+def test_other_forms_of_a_push(local_topics, model, serve):
+    """Unwrapped with metadata, and as a CloudEvent of Eventarc's."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    raw = json.dumps(request("unwrapped")).encode()
+    assert service.push(raw, {"x-goog-pubsub-message-id": "77", "x-goog-pubsub-ordering-key": "k"}) == 204
+    response, attributes, key = local_topics.response()
+    assert (response["body"], attributes["request_message_id"], key) == ({"echo": "unwrapped"}, "77", "k")
+    assert service.push(push_of(request("event"), "78"), {"ce-id": "78", "ce-specversion": "1.0"}) == 204
+    assert local_topics.response()[0]["body"] == {"echo": "event"}
+
+
+def test_the_headers_of_a_push_do_not_reach_the_model(local_topics, model, serve):
+    """Neither the push's token nor its attributes become headers of the call."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_API_KEY="sesame")
+    service.push(push_of(request(), attributes={"X-Evil": "1"}), {"Authorization": "Bearer push-token", "X-Spy": "1"})
+    local_topics.response()
+    assert {name.lower() for name in model.headers[0]} == {
+        "host",
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "content-type",
+        "user-agent",
+    }
+    assert model.headers[0]["Authorization"] == "Bearer sesame"
+
+
+def test_a_topic_that_takes_nothing_for_now(local_topics, model, serve):
+    """A response that is not confirmed is not acknowledged."""
+    missing = {"RESPONSE_TOPIC": "projects/e2e/topics/missing", "PUBLISH_TIMEOUT_SECONDS": "2"}
+    service = serve("gunicorn", MODEL_URL=model.url, **missing)
+    assert service.push(push_of(request())) == 503
+    assert service.log()[-1]["reason"] == "publish_failed"
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_no_push(local_topics, model, serve, server):
+    """What is no push is refused, logged, and harms nothing; Pub/Sub's dead-letter topic would take it."""
+    service = serve(server, MODEL_URL=model.url)
+    for body in (b"", b"{}", b"[" * 100_000, b"\xff" * 1000, b'{"message": {"data": "e30="}}'):
+        assert service.push(body) == 400
+        assert service.log()[-1]["reason"] == "not_a_push"
+        assert service.log()[-1]["severity"] == "ERROR"
+    assert service.push(b"", {"Content-Length": str(17 << 20)}) == 413
+    assert service.push(push_of(request("still here"))) == 204
+    assert local_topics.response()[0]["body"] == {"echo": "still here"}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_health_and_other_paths(local_topics, model, serve, server):
+    """Health needs neither the model nor Pub/Sub; everything else says what there is."""
+    service = serve(server, MODEL_URL="http://127.0.0.1:9")
+    assert service.request("GET", "/health/live")[0] == 200
+    assert service.request("GET", "/health/ready")[0] == 200
+    for method, path, status in (("GET", "/", 405), ("GET", "/healthz", 404), ("POST", "/x", 404), ("PUT", "/", 405)):
+        answered, headers, body = service.request(method, path)
+        assert (answered, headers["Content-Type"]) == (status, "application/json")
+        assert json.loads(body)["error"]
+    assert model.calls == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_health_answers_and_pushes_are_refused_while_all_places_are_taken(local_topics, model, serve, server):
+    """More than CONCURRENCY is not queued, which would spend its ack deadline, but refused for Pub/Sub to wait."""
+    service = serve(server, MODEL_URL=model.url, CONCURRENCY="3")
+    model.replies["hang"] = [model.hang]
+    statuses = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(service.push(push_of(request("hang"))))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(model.calls) == 3)
+    assert service.push(push_of(request("one more"))) == 429
+    assert service.request("GET", "/health/live")[0] == 200
+    model.release.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [503, 503, 503]
+    assert service.push(push_of(request("one more"))) == 204
+
+
+def test_ordering_keys_go_through(local_topics, model, serve):
+    """Responses carry the ordering key of their requests, and a key is not held up by a failed publish."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    for number in range(3):
+        assert service.push(push_of(request(str(number)), str(number), orderingKey="key")) == 204
+    assert [local_topics.response()[2] for _ in range(3)] == ["key"] * 3
+
+
+def test_pubsub_that_comes_back(local_topics, model, serve):
+    """A Pub/Sub that was away when the service started is connected to when it is there."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{reserved.getsockname()[1]}"
+    service = serve("gunicorn", MODEL_URL=model.url, PUBSUB_EMULATOR_HOST=away, PUBLISH_TIMEOUT_SECONDS="1")
+    assert service.push(push_of(request())) == 503
+    assert service.request("GET", "/health/ready")[0] == 200
+
+
+def test_a_message_that_is_no_request_ever_ends_in_the_dead_letter_topic(local_topics, model, serve):
+    """What the service cannot even read as a push is refused until Pub/Sub gives up, and not lost."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    local_topics.push_to(service.url + "/no-such-path")
+    local_topics.publish(request("misrouted"))
+    pulled = []
+    until(lambda: pulled or pulled.extend(local_topics.pull(DEAD_LETTERS)))
+    assert json.loads(pulled[0].data) == request("misrouted")
+
+
+def test_sigterm_lets_work_finish(local_topics, model, serve):
+    """What is in flight is answered and acknowledged before the process ends."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    begun = threading.Event()
+
+    def slow(connection):
+        begun.set()
+        model.release.wait(20)
+        connection.sendall(http(200, JSON, b'{"late": true}'))
+
+    model.replies["slow"] = [slow]
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(service.push(push_of(request("slow")))))
+    thread.start()
+    assert begun.wait(20)
+    service.process.send_signal(signal.SIGTERM)
+    model.release.set()
+    thread.join()
+    assert (statuses, service.process.wait(20)) == ([204], 0)
+    assert local_topics.response()[0]["body"] == {"late": True}
+
+
+def test_nothing_of_a_message_is_logged(local_topics, model, serve):
+    """Neither prompt, completion, metadata, attribute nor token appears in what the service prints, at any level."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_API_KEY="PLANTED-key", LOG_LEVEL="DEBUG")
+    secret = {"metadata": {"id": "PLANTED-metadata"}, "body": {"prompt": "PLANTED-prompt", "model": "m"}}
+    replies = [http(200, JSON, b'{"text": "PLANTED-completion"}'), http(500, "text/html", b"PLANTED-page"), drop]
+    model.replies["PLANTED-prompt"] = [*replies, model.hang]
+    headers = {"Authorization": "Bearer PLANTED-token", "X-Header": "PLANTED-header"}
+    for attempt in (1, 1, 1):
+        service.push(push_of(secret, attempt=attempt, attributes={"a": "PLANTED-attribute"}), headers)
+    for body in (
+        b'{"metadata": {}, "body": "PLANTED"}',
+        b"PLANTED",
+        b'{"metadata": {}, "body": {}, "path": "/PLANTED"}',
+    ):
+        service.push(push_of(body), headers)
+    service.push(b"PLANTED", headers)
+    assert len(service.log()) >= 7
+    assert "PLANTED" not in service.output()
