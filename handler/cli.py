@@ -1,0 +1,61 @@
+"""The command line of a person at a terminal. The service does not use it."""
+
+import os
+from importlib.util import find_spec
+
+import click
+
+from handler import check as checks
+from handler import strictjson
+from handler.config import Settings
+from handler.contract import InferenceRequest, InferenceResponse
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="inference-relay")
+def main() -> None:
+    """inference-relay: a Pub/Sub push handler that answers inference requests with a model service."""
+
+
+@main.command()
+@click.option("--model", help="Also ask this model for one token: proof that it answers, not only its server.")
+def check(model: str | None) -> None:
+    """Say whether the settings are right, the model answers and the topic takes a publish, before any traffic.
+
+    Reads the same environment variables as the service. Publishes one message to RESPONSE_TOPIC, with the attribute
+    `relay_check`. Exits with 1 if anything is wrong.
+    """
+    ok = True
+    for finding in checks.run(os.environ, model):
+        ok = ok and finding.ok
+        click.echo(
+            f"{click.style('ok   ', fg='green') if finding.ok else click.style('WRONG', fg='red')}  {finding.text}"
+        )
+    raise SystemExit(0 if ok else 1)
+
+
+@main.command()
+@click.argument("message", type=click.Choice(["request", "response"]))
+def schema(message: str) -> None:
+    """Print the JSON Schema of a request or a response."""
+    model = InferenceRequest if message == "request" else InferenceResponse
+    click.echo(strictjson.pretty(model.model_json_schema(mode="validation")))
+
+
+@main.command()
+def settings() -> None:
+    """Print every setting as a Markdown table."""
+    click.echo(Settings.as_markdown())
+
+
+if find_spec("rich") and find_spec("aiohttp"):
+    from handler.local.cli import local
+
+    main.add_command(local)
+else:
+
+    @main.command("local", context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1)
+    def local_is_missing(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
+        """Not installed: pip install 'inference-relay[local]'."""
+        raise click.ClickException("this needs the extra `local`: pip install 'inference-relay[local]'")

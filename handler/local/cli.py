@@ -1,0 +1,59 @@
+"""The commands of `inference-relay local`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+
+from handler.local.model import ModelMissing
+from handler.local.pubsub.cli import command as pubsub
+from handler.local.runner import read_requests, run, up
+from handler.local.service import ServiceFailed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@click.group("local")
+def local() -> None:
+    """The whole relay on this machine, without a cloud: Pub/Sub, a small real model and the service."""
+
+
+@local.command("run")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", help="Name of the model to put into every request, for a MODEL_URL of your own.")
+def run_command(file: Path, model: str | None) -> None:
+    r"""Answer the requests in FILE (JSONL, a request a line), show each response, and stop.
+
+    The model is SmolLM2-135M on this machine's processor, or the service that MODEL_URL names:
+
+    \b
+    inference-relay local run examples/requests.jsonl
+    MODEL_URL=http://localhost:11434 inference-relay local run examples/requests.jsonl --model llama3.2
+    """
+    requests = read_requests(file, model)
+    if not requests:
+        raise click.ClickException(f"{file} has no requests: write one JSON object a line")
+    if not _started(run, Console(), requests):
+        raise SystemExit(1)
+
+
+@local.command("up")
+@click.option("--pubsub-port", default=8085, show_default=True, help="Port of Pub/Sub; 0 picks a free one.")
+@click.option("--port", default=8080, show_default=True, help="Port of the service; 0 picks a free one.")
+def up_command(pubsub_port: int, port: int) -> None:
+    """Leave the relay running, and print how to publish to it, read from it and push to it."""
+    _started(up, Console(), pubsub_port, port)
+
+
+local.add_command(pubsub)
+
+
+def _started(action: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    """Run `action`; what keeps it from starting is a message, not a traceback."""
+    try:
+        return action(*arguments, **options)
+    except (ModelMissing, ServiceFailed, OSError) as error:
+        raise click.ClickException(str(error)) from None

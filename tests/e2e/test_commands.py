@@ -1,0 +1,178 @@
+"""The command line, as a person at a terminal uses it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from .conftest import BIN, DEAD, RESPONSES, ROOT, free_port, http, process, until
+
+RELAY = BIN / "inference-relay"
+TOKEN_LIST = b'{"object": "list", "data": [{"id": "small"}, {"id": "large"}]}'
+
+
+def relay(*arguments, **environment):
+    """Run a command to its end: its exit code and what it printed."""
+    done = subprocess.run(
+        [RELAY, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_the_main_job_with_a_real_model():
+    """`make run`: six requests, six answers, one of them at the second attempt, and a summary."""
+    code, output = relay("local", "run", "examples/requests.jsonl")
+    assert code == 0, output
+    lines = [line for line in output.splitlines() if re.match(r"\[\d/6\]", line)]
+    assert sorted(line.split()[1] for line in lines) == ["200", "200", "200", "200", "400", "404"]
+    assert any("Paris" in line for line in lines)
+    assert any(re.search(r"576 numbers: -?0\.\d+", line) for line in lines)
+    assert any("`metadata` is missing" in line for line in lines)
+    assert re.search(r"6 of 6 requests answered: 4 by the model, 2 with an error; redeliveries: 1; \d+\.\d s", output)
+
+
+def test_a_model_of_ones_own(model, tmp_path):
+    """MODEL_URL replaces the small model, and --model its name in the requests; wrong lines get their error."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n\nnot json\n')
+    code, output = relay("local", "run", file, "--model", "mine", MODEL_URL=model.url)
+    assert code == 0, output
+    assert [body["model"] for _, body in model.calls] == ["mine"]
+    assert "2 of 2 requests answered: 1 by the model, 1 with an error" in output
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("", "has no requests: write one JSON object a line"), (None, "does not exist")],
+)
+def test_a_file_without_requests(tmp_path, content, says):
+    """What is wrong with the file is said before anything starts."""
+    file = tmp_path / "requests.jsonl"
+    if content is not None:
+        file.write_text(content)
+    code, output = relay("local", "run", file)
+    assert code != 0
+    assert says in output
+
+
+def test_a_terminal_gets_panels():
+    """On a terminal, each exchange is a panel; what is piped is lines."""
+    script = f"COLUMNS=120 {RELAY} local run examples/requests.jsonl"
+    done = subprocess.run(
+        ["script", "-qec", script, "/dev/null"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "╭─ 1/6  " in done.stdout
+    assert "6 of 6 requests answered" in done.stdout
+
+
+def says_nothing(_connection):
+    """End the connection."""
+
+
+@pytest.fixture
+def checked(local_topics, model):
+    """Settings for `check`, and the model behind them."""
+    model.replies["GET /v1/models"] = [http(200, "application/json", TOKEN_LIST)]
+    return {"MODEL_URL": model.url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none"}
+
+
+def test_check_of_what_is_right(checked, local_topics, model):
+    """Everything is named, the topic gets one marked message, and the exit code is 0."""
+    code, output = relay("check", "--model", "small", **checked)
+    assert code == 0, output
+    assert "it serves small, large" in output
+    assert "model small: /v1/completions gives status 200" in output
+    assert model.calls[0][1]["max_tokens"] == 1
+    _, attributes, _ = local_topics.response()
+    assert attributes == {"relay_check": "true"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (http(401, "application/json", b"{}"), "refuses the key"),
+        (http(404, "text/plain", b"no"), "MODEL_URL should be what comes before /v1"),
+        (http(200, "text/html", b"<html>"), "points at something else"),
+        (says_nothing, "ends the connection"),
+    ],
+)
+def test_check_of_a_model_that_does_not_answer(checked, model, reply, says):
+    """What is wrong is said in plain words, and the exit code is 1."""
+    model.replies["GET /v1/models"] = [reply]
+    code, output = relay("check", **checked)
+    assert (code, says in output) == (1, True), output
+
+
+def test_check_of_everything_else(checked):
+    """A model that is away, a model that is unknown, a topic that is not there, settings that are wrong."""
+    assert "cannot be connected to" in relay("check", **checked | {"MODEL_URL": "http://127.0.0.1:9"})[1]
+    code, output = relay("check", **checked | {"RESPONSE_TOPIC": DEAD + "x"})
+    assert (code, "takes no publish: NotFound" in output) == (1, True)
+    code, output = relay("check", **checked | {"PUSH_AUTH": ""})
+    assert (code, "PUSH_AUTH is not set" in output) == (1, True)
+
+
+def test_up_as_it_says_itself(model, monkeypatch):
+    """The commands that `up` prints publish, push by hand and read the answers, word for word."""
+    pubsub, port = free_port(), free_port()
+    arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", port]
+    environment = {"MODEL_URL": model.url, "COLUMNS": "200"}
+    with process(arguments, environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
+        lines = []
+        for line in up.stdout:
+            lines.append(line)
+            if "The service logs below" in line:
+                break
+        printed = "".join(line.removeprefix("  ") for line in lines)
+        publish = re.search(r"^export .*?\nEOF$", printed, re.M | re.S).group()
+        read = re.search(r"^Read the answers:\n\n(.*?\nEOF)$", printed, re.M | re.S).group(1)
+        curl = re.search(r"^curl .*$", printed, re.M | re.S).group().split("\n\n")[0]
+        shell = f"PATH={BIN}:$PATH\n{publish}\n{curl}\n"
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+        assert "HTTP/1.1 204" in done.stdout, done
+        answers = ""
+
+        def all_read():
+            nonlocal answers
+            script = f"PATH={BIN}:$PATH\nexport PUBSUB_EMULATOR_HOST=127.0.0.1:{pubsub}\n{read}\n"
+            answers += subprocess.run(
+                ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True
+            ).stdout
+            return "The sea is" in answers and "The sky is" in answers
+
+        until(all_read, 60)
+        up.send_signal(signal.SIGINT)
+        assert up.wait(20) == 0
+
+
+def test_a_port_that_is_taken(model):
+    """It is said which, and nothing is left running."""
+    with process([RELAY, "local", "pubsub", "--port", port := free_port()], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        code, output = relay("local", "up", "--pubsub-port", port, MODEL_URL=model.url)
+    assert code == 1
+    assert str(port) in output
+
+
+def test_schemas_and_settings():
+    """Both are printed for those who build on them."""
+    assert json.loads(relay("schema", "request")[1])["required"] == ["metadata", "body"]
+    assert "| `MODEL_URL` | required |" in relay("settings")[1]
+
+
+def test_help_teaches():
+    """Each command says what it does and shows a call."""
+    assert "check" in relay("--help")[1]
+    assert "examples/requests.jsonl" in relay("local", "run", "--help")[1]
+    assert "relay_check" in relay("check", "--help")[1]

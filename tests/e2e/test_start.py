@@ -1,0 +1,46 @@
+"""How the service starts, and how it refuses to."""
+
+import subprocess
+
+import pytest
+
+from .conftest import ROOT, SERVERS, http, process, push_of
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_wrong_settings_stop_the_start(server):
+    """One line names every variable at fault, and the process ends instead of starting again and again."""
+    with process(
+        SERVERS[server], {"MODEL_URL": "http://model/v1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as it:
+        output, _ = it.communicate(timeout=30)
+    assert it.returncode != 0
+    (line,) = [line for line in output.splitlines() if "cannot start" in line]
+    assert all(name in line for name in ("MODEL_URL ends in /v1", "RESPONSE_TOPIC is not set", "PUSH_AUTH is not set"))
+    assert "Traceback" not in output
+
+
+def test_wrong_settings_under_gunicorn_without_our_configuration():
+    """gunicorn does not start the worker again for ever."""
+    command = [SERVERS["gunicorn"][0], "-b", "127.0.0.1:0", SERVERS["gunicorn"][-1]]
+    with process(command, {"MODEL_URL": ""}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as it:
+        output, _ = it.communicate(timeout=30)
+    assert (it.returncode, output.count("cannot start")) == (3, 1)
+
+
+def test_logs_are_lines_of_json(local_topics, model, serve):
+    """Each has the severity and the message where Cloud Logging looks for them, and what identifies the message."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    model.replies["bad"] = [http(500, "text/plain", b"")]
+    service.push(push_of({"metadata": {}, "body": {"prompt": "good"}}, "1", attempt=2))
+    service.push(push_of({"metadata": {}, "body": {"prompt": "bad"}}, "2"))
+    good, bad = service.log()
+    assert (good["severity"], good["message"], good["message_id"], good["attempt"]) == ("INFO", "answered", "1", 2)
+    assert (bad["severity"], bad["message"], bad["reason"]) == ("WARNING", "model_failed: status 500", "model_failed")
+    assert bad["time"] >= good["time"]
+
+
+def test_the_production_command_of_the_documentation_is_the_one_that_is_tested():
+    """README names the command that these tests run."""
+    command = 'gunicorn -c gunicorn.conf.py \'functions_framework:create_app("handle","main.py")\''
+    assert command in (ROOT / "README.md").read_text()
