@@ -7,12 +7,15 @@ and the wait between pushes is 100 ms * 2 ** (score - 1). Times in seconds.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable
 
 from handler.local.pubsub.pb import Message
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.subscription import Subscription
+
+_log = logging.getLogger(__name__)
 
 Send = Callable[[Message, Message], Awaitable[bool]]
 """Sends a ReceivedMessage as a configuration says, and tells, within its ack deadline, whether it was acked."""
@@ -95,7 +98,11 @@ class Pusher:
 
     async def _push(self, received: Message) -> None:
         self._subscription.counts["pushed"] += 1
-        acked = await self._send(received, self._subscription.config)
+        try:
+            acked = await self._send(received, self._subscription.config)
+        except Exception:
+            _log.exception("a bug: the push of message %s failed", received.message.message_id)
+            acked = False
         self.pace.settled(acked, self._subscription.clock())
         if acked:
             self._subscription.ack([received.ack_id])

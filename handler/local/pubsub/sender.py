@@ -4,6 +4,7 @@ Sources: cloud.google.com/pubsub/docs/push#receive_push, /pubsub/docs/payload-un
 of an Eventarc trigger /eventarc/docs/cloudevents.
 """
 
+import io
 import json
 from base64 import b64encode
 from typing import Any
@@ -18,6 +19,7 @@ from handler.local.pubsub.tokens import Tokens
 _ACKS = {102, 200, 201, 202, 204}
 _HEADERS = {"User-Agent": "CloudPubSub-Google", "Accept": "application/json"}
 _DRAINED = 1 << 16  # bytes of an answer that are read, and thrown away, so that its connection can be used again
+_LARGE = 1 << 20  # bytes from which a body is sent in pieces, so that the loop goes on with other pushes
 _EVENT, _EVENT_TOPIC = "__GCP_CloudEventsMode", "CUSTOM_PUBSUB_"
 
 
@@ -110,12 +112,13 @@ class Sender:
         """Tell whether the endpoint acked within the ack deadline, which is the request's timeout."""
         push, timeout = subscription.push_config, aiohttp.ClientTimeout(total=subscription.ack_deadline_seconds)
         headers, body = render(received, subscription)
+        data = body if len(body) < _LARGE else io.BytesIO(body)
         if push.HasField("oidc_token"):
             account, audience = push.oidc_token.service_account_email, push.oidc_token.audience
             headers["Authorization"] = f"Bearer {self._tokens.token(account, audience or push.push_endpoint)}"
         try:
             async with self._session.post(
-                push.push_endpoint, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                push.push_endpoint, headers=headers, data=data, timeout=timeout, allow_redirects=False
             ) as response:
                 await response.content.read(_DRAINED)
                 return response.status in _ACKS
