@@ -31,9 +31,10 @@ def compile_filter(text: str, missing_differs: bool) -> Callable[[Attributes], b
     """Make a function of a message's attributes; the empty filter takes all. RefusedError when it is no filter."""
     require(len(text.encode()) <= 256, "a filter has at most 256 bytes")
     try:
-        tree = _PARSER.parse(text) if text else None
-        return partial(_matches, tree, missing_differs)
-    except LarkError as error:
+        built = partial(_matches, _PARSER.parse(text) if text else None, missing_differs)
+        built({})  # reads every literal, of which one may be wrong
+        return built
+    except (LarkError, ValueError, SyntaxError) as error:
         require(False, f"not a filter: {text!r}: {str(error).splitlines()[0]}")
         raise  # not reached
 

@@ -89,7 +89,7 @@ class Subscription:
         taken: list[Message] = []
         while self._ready and len(taken) < limit:
             lane = self._ready[0]
-            entry = lane.next() if lane.holder in (None, holder) else None
+            entry = lane.next() if not lane.due and lane.holder in (None, holder) else None
             if entry is None:
                 lane.queued = False
                 self._ready.popleft()
