@@ -212,6 +212,20 @@ def ours() -> Iterator[Remote]:
         remote.close()
 
 
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], Remote]]:
+    """Connect to a broker of the test's own."""
+    made: list[Remote] = []
+
+    def connect(address: str) -> Remote:
+        made.append(Remote("ours", address, 10))
+        return made[-1]
+
+    yield connect
+    for remote in made:
+        remote.close()
+
+
 @pytest.fixture(params=["ours", "google"])
 def broker(request: pytest.FixtureRequest) -> Remote:
     """Each of the two brokers."""
