@@ -30,7 +30,7 @@ MAX_HEADER_CHARS = 8192  # Google's tokens have about 900
 MAX_VERIFIED = 1000  # tokens that are remembered; a subscription uses a few in an hour
 MAX_VERIFIED_SECONDS = 3600.0  # so that a key that its issuer withdrew is noticed
 
-_CREDENTIALS = re.compile(r"(bearer) +(\S+)", re.IGNORECASE | re.ASCII)  # RFC 9110 11.4: the scheme in any case
+_CREDENTIALS = re.compile(r"(bearer) +(\S+)", re.IGNORECASE)  # RFC 9110 11.4: the scheme in any case
 _REMOVED_SIGNATURE = "SIGNATURE_REMOVED_BY_GOOGLE"
 
 
@@ -223,7 +223,7 @@ def _key_id(header: Mapping[str, Any]) -> str:
     if "crit" in header:  # RFC 7515 4.1.11: extensions that must be understood, and none is
         raise _unauthenticated("the token demands an extension that is not supported")
     kid = header.get("kid")
-    if not isinstance(kid, str) or not kid:
+    if not isinstance(kid, str):
         raise _unauthenticated("the token does not name its key")
     return kid
 

@@ -226,6 +226,7 @@ CLAIM_FAULTS = {
     "issued far ahead": {"iat": 10**4000},
     "iat missing": without(CLAIMS, "iat"),
     "iat a string": {"iat": "0"},
+    "iat true": {"iat": True},
     "not before later": {"nbf": NOW + 11},
     "nbf a string": {"nbf": "0"},
     "wrong audience": {"aud": "https://other.example.com/"},
@@ -408,6 +409,25 @@ def test_a_signature_that_the_platform_removed_is_never_accepted():
 
     assert error.reason is Reason.UNAUTHENTICATED
     assert "PUSH_AUTH=platform" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (None, "no Authorization header"),
+        (f"Bearer {token()},Bearer {token()}", "more than one Authorization header"),
+        (f"Bearer {token(header={'alg': 'none'}, sign=unsigned)}", "RS256"),
+        (f"Bearer {token({'aud': 'https://other.example.com/'})}", "PUSH_AUDIENCE"),
+        (f"Bearer {token({'iss': 'https://other.example.com'})}", "PUSH_ISSUER"),
+        (f"Bearer {token({'exp': NOW - 3600})}", "expired"),
+        (f"Bearer {token({'iat': NOW + 3600})}", "clocks"),
+        (f"Bearer {token({'email': 'other@example.com'})}", "PUSH_SERVICE_ACCOUNT"),
+    ],
+    ids=["absent", "two", "alg", "aud", "iss", "exp", "iat", "email"],
+)
+def test_a_refusal_says_what_to_look_at(header, words):
+    """The message names the setting, or the fault, that an operator has to look at."""
+    assert words in str(refusal(checker(), header))
 
 
 def test_a_refusal_quotes_nothing_of_the_token():

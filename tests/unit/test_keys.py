@@ -16,7 +16,7 @@ import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from handler import keys
 from handler.keys import Keys, KeysResponse, KeysUnavailable
@@ -34,7 +34,7 @@ def ec_key():
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def certificate(private_key, host="127.0.0.1"):
+def certificate(private_key, host="127.0.0.1", signer=None):
     now = dt.datetime.now(dt.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     made = (
@@ -47,7 +47,7 @@ def certificate(private_key, host="127.0.0.1"):
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
-        .sign(private_key, hashes.SHA256())
+        .sign(signer or private_key, hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
@@ -128,12 +128,15 @@ def test_a_body_without_a_certificate_is_no_key_set(body):
         keys.parse(body)
 
 
-@pytest.mark.parametrize("other", ["elliptic curve", "1024 bits", "private key", "public key without certificate"])
+@pytest.mark.parametrize(
+    "other", ["elliptic curve", "Ed25519", "1024 bits", "private key", "public key without certificate"]
+)
 def test_a_key_of_another_kind_does_not_spoil_the_others(other):
     """Only RSA certificates of 2048 bits and more are used; the rest of the set stays usable."""
     public, raw = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.Encoding.PEM
     unusable = {
         "elliptic curve": lambda: certificate(ec_key()),
+        "Ed25519": lambda: certificate(ed25519.Ed25519PrivateKey.generate(), signer=rsa_key("one")),
         "1024 bits": lambda: certificate(rsa_key("short", 1024)),
         "private key": lambda: (
             rsa_key("one").private_bytes(raw, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
@@ -504,11 +507,11 @@ def test_a_download_is_one_plain_get():
 
 
 def test_a_url_without_a_path_asks_for_the_root():
-    """`http://host` means `http://host/`."""
+    """`http://host?query` means `http://host/?query`."""
     with endpoint(lambda connection: connection.respond("200 OK", b"{}")) as served:
-        keys.download(served.url.removesuffix("/certs"))
+        keys.download(served.url.replace("/certs", "?v=1"))
 
-    assert served.requests[0].startswith(b"GET / HTTP/1.1\r\n")
+    assert served.requests[0].startswith(b"GET /?v=1 HTTP/1.1\r\n")
 
 
 def test_chunks_and_an_early_close_are_ordinary_http():
