@@ -64,7 +64,7 @@ def status_of(call: Callable[[], Any]) -> str:
 
 @behaviour(
     "statuses that ack, of 102 200 201 202 203 204 206 302 307 400 404 429 500 503",
-    f"{DOCS}/push#receive_push",
+    f"{DOCS}/push",
     "102 200 201 202 204",
     google="102 200 201 203 204",
 )
@@ -172,7 +172,7 @@ def _bury(broker: Any, endpoint: Any) -> tuple[list[Any], Any, str]:
 
 @behaviour(
     "attributes added to a dead letter, each CloudPubSubDeadLetterSource...",
-    f"{DOCS}/handling-failures#track_delivery_attempts",
+    f"{DOCS}/handling-failures",
     _ATTRIBUTES,
 )
 def test_dead_letter(broker: Any, endpoint: Any) -> str:
@@ -194,7 +194,7 @@ def test_dead_letter_time(broker: Any, endpoint: Any) -> str:
 
 @behaviour(
     "deliveryAttempt of five pushes under a dead-letter policy",
-    f"{DOCS}/handling-failures#track_delivery_attempts",
+    f"{DOCS}/handling-failures",
     "1 2 3 4 5",
     google="none",
 )
@@ -302,7 +302,7 @@ _FULL = {"data": b"Hello \xff", "attributes": {"key": "v\u00e4lue"}, "ordering_k
 
 @behaviour(
     "fields of a wrapped message with everything",
-    f"{DOCS}/push#receive_push",
+    f"{DOCS}/push",
     "attributes data messageId message_id orderingKey publishTime publish_time",
     google="attributes data messageId message_id publishTime publish_time",
 )
@@ -316,7 +316,7 @@ def test_wrapped(broker: Any, endpoint: Any) -> str:
     return " ".join(sorted(push.message))
 
 
-@behaviour("`attributes` and `data` in the body when empty", f"{DOCS}/push#receive_push", "missing", google="present")
+@behaviour("`attributes` and `data` in the body when empty", f"{DOCS}/push", "missing", google="present")
 def test_wrapped_empty(broker: Any, endpoint: Any) -> str:
     first = _push(broker, endpoint, {"attributes": {"a": "b"}})
     endpoint.pushes.clear()

@@ -64,8 +64,8 @@ def test_whether_a_missing_attribute_differs_can_be_switched() -> None:
     "text",
     [
         "nonsense", "attributes", "attributes:", "attributes.a", "attributes.a =", "attributes.a = 1",
-        "attributes.a = 'x'", 'attributes.a < "1"', "attributes:a AND", "attributes:a attributes:b", "(attributes:a", "NOT",
-        "attributes:a and attributes:b", "attributes:a AND attributes:b OR attributes:c",
+        "attributes.a = 'x'", 'attributes.a < "1"', "attributes:a AND", "attributes:a attributes:b", "(attributes:a",
+        "NOT",         "attributes:a and attributes:b", "attributes:a AND attributes:b OR attributes:c",
         'hasSuffix(attributes.a, "x")',
         "attributes:iana.org/x", 'attributes.a = "\\u12"', "attributes:" + "a" * 246,
     ],

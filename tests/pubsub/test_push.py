@@ -183,6 +183,19 @@ def test_other_messages_pass_one_that_waits(loop: Any) -> None:
     assert [name for _, name in scene.log] == ["0", "1", "2", "3", "0"]
 
 
+def test_a_full_window_does_not_keep_the_loop_busy(loop: Any) -> None:
+    """What becomes due while no push may start waits quietly."""
+    policy = {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 1}}
+    scene = Scene(loop, Rules(push_backoff=False, largest_window=1, first_window=1), retry_policy=policy)
+    scene.answers = [False]
+    scene.add(1)
+    loop.call_later(0.5, setattr, scene, "takes", 5)
+    loop.call_later(0.5, scene.add, 1)
+    loop.call_later(0.5, scene.subscription.ring)
+    scene.run(20)
+    assert scene.times == [0, 0.5, 5.5]
+
+
 def test_a_bug_in_a_push_is_a_logged_nack(loop: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The message is not lost, and the log says why."""
     scene = Scene(loop)

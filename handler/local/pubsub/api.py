@@ -150,6 +150,7 @@ def _within(config: Message, project: str) -> bool:
 
 def _page(call: Message, answer: Message, field: str, things: list[Any]) -> Message:
     require(call.page_token.isdecimal() or not call.page_token, "page_token is none of this list's")
+    require(call.page_size >= 0, "page_size is at least 0")
     start = int(call.page_token or 0)
     end = start + (call.page_size or len(things))
     return answer(**{field: things[start:end]}, next_page_token=str(end) if end < len(things) else "")

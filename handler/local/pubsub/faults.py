@@ -38,8 +38,12 @@ class Fault:
     seconds: float = 1.0
     status: str = "UNAVAILABLE"
     """A gRPC status code's name."""
-    _chances: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
-    _strikes: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
+    _chances: "itertools.count[int]" = field(
+        default_factory=lambda: itertools.count(1), init=False, repr=False, compare=False
+    )
+    _strikes: "itertools.count[int]" = field(
+        default_factory=lambda: itertools.count(1), init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse what could never work: ValueError."""

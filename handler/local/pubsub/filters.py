@@ -31,12 +31,11 @@ def compile_filter(text: str, missing_differs: bool) -> Callable[[Attributes], b
     """Make a function of a message's attributes; the empty filter takes all. RefusedError when it is no filter."""
     require(len(text.encode()) <= 256, "a filter has at most 256 bytes")
     try:
-        built = partial(_matches, _PARSER.parse(text) if text else None, missing_differs)
-        built({})  # reads every literal, of which one may be wrong
-        return built
+        matches = partial(_matches, _PARSER.parse(text) if text else None, missing_differs)
+        matches({})  # reads every literal, of which one may be wrong
     except (LarkError, ValueError, SyntaxError) as error:
         require(False, f"not a filter: {text!r}: {str(error).splitlines()[0]}")
-        raise  # not reached
+    return matches
 
 
 def _matches(tree: Any, missing_differs: bool, attributes: Attributes) -> bool:

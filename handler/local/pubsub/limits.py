@@ -1,6 +1,6 @@
 """What the service refuses, and with which status. Sizes in bytes.
 
-Sources: cloud.google.com/pubsub/quotas, /pubsub/docs/pubsub-basics#resource_names, google/pubsub/v1/pubsub.proto.
+Sources: cloud.google.com/pubsub/quotas, /pubsub/docs/pubsub-basics, google/pubsub/v1/pubsub.proto.
 """
 
 import re

@@ -15,7 +15,7 @@ from handler.local.pubsub.pb import Message
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.subscription import Subscription
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 Send = Callable[[Message, Message], Awaitable[bool]]
 """Sends a ReceivedMessage as a configuration says, and tells, within its ack deadline, whether it was acked."""
@@ -101,7 +101,7 @@ class Pusher:
         try:
             acked = await self._send(received, self._subscription.config)
         except Exception:
-            _log.exception("a bug: the push of message %s failed", received.message.message_id)
+            _logger.exception("a bug: the push of message %s failed", received.message.message_id)
             acked = False
         self.pace.settled(acked, self._subscription.clock())
         if acked:

@@ -1,6 +1,6 @@
 """One push over HTTP: what it looks like, and which answers are acks.
 
-Sources: cloud.google.com/pubsub/docs/push#receive_push, /pubsub/docs/payload-unwrapping, and for the `ce-` headers
+Sources: cloud.google.com/pubsub/docs/push, /pubsub/docs/payload-unwrapping, and for the `ce-` headers
 of an Eventarc trigger /eventarc/docs/cloudevents.
 """
 

@@ -19,6 +19,7 @@ from handler.local.pubsub.subscription import Subscription
 from handler.local.pubsub.tokens import Tokens
 
 _OPTIONS = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": -1, "grpc.so_reuseport": 0}
+_OPTIONS["grpc.http2.max_ping_strikes"] = 0  # clients ping their long streams more often than gRPC's default allows
 _CERTS = "/oauth2/v1/certs"
 
 
@@ -113,6 +114,7 @@ class Broker:
             self._pushers[name] = asyncio.create_task(pusher.run())
         elif not wanted and name in self._pushers:
             self._pushers.pop(name).cancel()
+            subscription.release()
 
     async def _serve_certs(self) -> None:
         certificates = self._tokens.certificates()
@@ -136,12 +138,19 @@ class LocalPubSub(Broker):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local-pubsub", daemon=True)
         self._thread.start()
-        self._run(self.open())
+        try:
+            self._run(self.open())
+        except OSError:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Cut every call and every push, and forget everything."""
         self._run(self.close())
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

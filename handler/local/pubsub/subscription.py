@@ -134,10 +134,13 @@ class Subscription:
             self._offer(entry.lane)
         self._out.clear()
 
-    def advance(self) -> None:
-        """Do what has become due: leases expire, waits end."""
+    def advance(self) -> bool:
+        """Do what has become due: leases expire, waits end. Tells whether there was anything."""
+        due = False
         while self._timers and self._timers[0][0] <= self.clock():
             heapq.heappop(self._timers)[2]()
+            due = True
+        return due
 
     def ring(self) -> None:
         """Wake everyone who waits for a change."""
@@ -146,6 +149,8 @@ class Subscription:
 
     async def change(self, until: float = math.inf) -> None:
         """Wait for a change, for the next thing to become due, or for the time `until`."""
+        if self.advance():
+            return
         when = min(until, self._timers[0][0]) if self._timers else until
         with suppress(TimeoutError):
             async with asyncio.timeout(None if when == math.inf else max(0.0, when - self.clock())):
