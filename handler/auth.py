@@ -16,9 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from handler import strictjson
 from handler.config import Settings, SettingsError
@@ -83,7 +81,7 @@ def authenticator(
     if settings.push_auth != "verify":
         return _pass
     rules = _rules(settings)
-    keys = Keys(fetch or partial(download, _certs_url(settings)), clock)
+    keys = Keys(fetch or partial(download, settings.push_certs_url), clock)
     return _Authenticator(rules, keys, clock).check
 
 
@@ -95,37 +93,6 @@ def _rules(settings: Settings) -> Rules:
     if not (settings.push_issuer and settings.push_audience and settings.push_service_account):
         raise SettingsError("PUSH_AUTH=verify needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT: set both")
     return Rules(settings.push_issuer, settings.push_audience, settings.push_service_account)
-
-
-def _certs_url(settings: Settings) -> str:
-    """PUSH_CERTS_URL, if keys that come from there can be trusted. Raises SettingsError."""
-    url = settings.push_certs_url
-    if not _is_http(url):
-        raise SettingsError("PUSH_CERTS_URL is not an http:// or https:// URL")
-    if urlsplit(url).scheme == "http" and not (settings.pubsub_emulator_host or _is_loopback(url)):
-        raise SettingsError("PUSH_CERTS_URL is not https: whoever is on the way could sign pushes; use https")
-    return url
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        usable = parts.port != 0 and "@" not in parts.netloc  # `port` raises ValueError beyond 65535
-    except ValueError:
-        return False
-    return usable and parts.scheme in ("http", "https") and bool(parts.hostname) and _is_plain(url)
-
-
-def _is_plain(url: str) -> bool:
-    return re.fullmatch(r"[!-~]+", url) is not None
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Authenticator:

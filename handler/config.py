@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -44,21 +45,40 @@ class SettingsError(Exception):
     """The environment cannot be used. The message names each variable at fault and says how to mend it."""
 
 
-def _base_url(value: str) -> str:
+def _http_url(value: str) -> SplitResult:
+    """A URL that can be called as it stands. Raises ValueError with what is wrong with it."""
     try:
-        url = urlsplit(value.rstrip("/"))
+        url = urlsplit(value)
         is_http = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
+    except ValueError:  # of `port` too, beyond 65535
         is_http = False
     if not is_http:
         raise ValueError("is not an http:// or https:// URL of a host and perhaps a port")
-    if url.username or url.password:
-        raise ValueError("carries a user name or password: use MODEL_API_KEY")
-    if url.query or url.fragment or not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("may have neither a query, a fragment nor blanks")
+    if "@" in url.netloc:
+        raise ValueError("carries a user name or password, which a URL is no place for")
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("may not have blanks or characters beyond ASCII")
+    return url
+
+
+def _base_url(value: str) -> str:
+    url = _http_url(value.rstrip("/"))
+    if url.query or url.fragment:
+        raise ValueError("may have neither a query nor a fragment")
     if url.path.endswith("/v1"):
         raise ValueError("ends in /v1, which the request's path brings along: leave the /v1 out")
     return url.geturl()
+
+
+def _url(value: str) -> str:
+    return _http_url(value).geturl()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _topic(value: str) -> str:
@@ -122,7 +142,7 @@ class Settings(BaseModel):
         min_length=1,
         description="email of the push subscription's service account; required with PUSH_AUTH=verify",
     )
-    push_certs_url: str = Field(
+    push_certs_url: Annotated[str, AfterValidator(_url)] = Field(
         "https://www.googleapis.com/oauth2/v1/certs",
         description="where the keys that sign push tokens are published (JSON of key id to PEM certificate)",
     )
@@ -181,6 +201,13 @@ class Settings(BaseModel):
                 "PUSH_AUTH=none lets anybody use the model and is only for an emulator (PUBSUB_EMULATOR_HOST): "
                 "use PUSH_AUTH=platform on Cloud Run, PUSH_AUTH=verify elsewhere"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_can_be_trusted(self) -> Self:
+        url = urlsplit(self.push_certs_url)
+        if url.scheme == "http" and not (self.pubsub_emulator_host or _is_loopback(url.hostname or "")):
+            raise ValueError("PUSH_CERTS_URL is not https: whoever is on the way could sign pushes; use https")
         return self
 
     @model_validator(mode="after")

@@ -73,7 +73,8 @@ def serve(file: str, port: int) -> None:  # pragma: no cover - the child is ende
     params.n_batch = params.n_ubatch = 1024  # an embedding's text must fit in one
     params.embedding = True
     params.pooling_type = 1  # mean
-    params.cpuparams.n_threads = min(4, os.cpu_count() or 1)
+    # As many threads as cores would spin, waiting for each other, as soon as anything else runs.
+    params.cpuparams.n_threads = max(1, min(4, (os.cpu_count() or 1) // 2))
     params.verbosity = 0
     server = Server(params)
     print(f"{_READY}{server.listening_address}", flush=True)

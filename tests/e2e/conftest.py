@@ -4,11 +4,12 @@ Nothing here, nor in the tests, imports from the program.
 """
 
 import base64
+import functools
+import itertools
 import json
 import os
 import queue
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,10 +26,6 @@ from google.cloud import pubsub_v1
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PROJECT = "e2e"
-REQUESTS, RESPONSES, DEAD = (f"projects/{PROJECT}/topics/{name}" for name in ("requests", "responses", "dead"))
-PUSH, ANSWERS, DEAD_LETTERS = (f"projects/{PROJECT}/subscriptions/{name}" for name in ("push", "answers", "dead"))
-SERVICE_ACCOUNT = "pusher@e2e.iam.gserviceaccount.com"
 
 SERVERS = {
     "gunicorn": [BIN / "gunicorn", "-c", "gunicorn.conf.py", 'functions_framework:create_app("handle","main.py")'],
@@ -58,26 +55,31 @@ def listening(port):
     return False
 
 
+def spawn(command, environment=None, **options):
+    """A child process."""
+    command = [str(part) for part in command]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})}, text=True, **options)
+
+
+def reap(child):
+    """Wait for a child that was told to end; one that does not is a failure."""
+    try:
+        child.wait(30)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        raise
+
+
 @contextmanager
 def process(command, environment=None, **options):
     """A child process, ended with SIGTERM."""
-    child = subprocess.Popen(
-        [str(part) for part in command], cwd=ROOT, env={**os.environ, **(environment or {})}, text=True, **options
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
+    with spawn(command, environment, **options) as child:
         try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            raise
+            yield child
         finally:
-            for stream in (child.stdout, child.stderr):
-                if stream:
-                    stream.close()
+            child.terminate()
+            reap(child)
 
 
 # --- Pub/Sub
@@ -121,19 +123,30 @@ BROKERS = {"local": local_pubsub, "google": google_emulator}
 
 
 class Topics:
-    """The topics and subscriptions around a service, and a requester's view of them."""
+    """The topics and subscriptions around a service, in a project of their own, and a requester's view of them."""
+
+    _projects = itertools.count()
 
     def __init__(self, address):
         self.address = address
+        self.project = f"e2e-{next(self._projects)}"
         self._received = queue.SimpleQueue()
+
+    def topic(self, name):
+        """The full name of a topic."""
+        return f"projects/{self.project}/topics/{name}"
+
+    def subscription(self, name):
+        """The full name of a subscription."""
+        return f"projects/{self.project}/subscriptions/{name}"
 
     def __enter__(self):
         self.publisher, self.subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
-        for topic in (REQUESTS, RESPONSES, DEAD):
-            self.publisher.create_topic(name=topic)
-        for subscription, topic in ((ANSWERS, RESPONSES), (DEAD_LETTERS, DEAD)):
-            self.subscriber.create_subscription(name=subscription, topic=topic)
-        self._stream = self.subscriber.subscribe(ANSWERS, callback=self._receive)
+        for name in ("requests", "responses", "dead"):
+            self.publisher.create_topic(name=self.topic(name))
+        for name in ("responses", "dead"):
+            self.subscriber.create_subscription(name=self.subscription(name), topic=self.topic(name))
+        self._stream = self.subscriber.subscribe(self.subscription("responses"), callback=self._receive)
         return self
 
     def __exit__(self, *_):
@@ -147,55 +160,59 @@ class Topics:
         message.ack()
         self._received.put((json.loads(message.data), dict(message.attributes), message.ordering_key))
 
-    def push_to(self, url, **push_config):
+    def push_to(self, url, attempts=100, **push_config):
         """Have the requests pushed to a service; retried soon, so that tests need not wait."""
         self.subscriber.create_subscription(
             request={
-                "name": PUSH,
-                "topic": REQUESTS,
+                "name": self.subscription("push"),
+                "topic": self.topic("requests"),
                 "ack_deadline_seconds": 60,
                 "push_config": {"push_endpoint": url, **push_config},
                 "retry_policy": {"minimum_backoff": {"nanos": 100_000_000}, "maximum_backoff": {"seconds": 1}},
-                "dead_letter_policy": {"dead_letter_topic": DEAD, "max_delivery_attempts": 20},
+                "dead_letter_policy": {"dead_letter_topic": self.topic("dead"), "max_delivery_attempts": attempts},
             }
         )
 
     def publish(self, request, **attributes):
         """Publish one request, as JSON unless it is bytes; returns its message id."""
         data = request if isinstance(request, bytes) else json.dumps(request).encode()
-        return self.publisher.publish(REQUESTS, data, **attributes).result(20)
+        return self.publisher.publish(self.topic("requests"), data, **attributes).result(20)
 
     def response(self, seconds=30):
         """The next response: its content, attributes and ordering key."""
         return self._received.get(timeout=seconds)
 
-    def pull(self, subscription):
-        """What is in a subscription now, if there is anything."""
-        pulled = self.subscriber.pull(subscription=subscription, max_messages=10, timeout=30).received_messages
-        return [received.message for received in pulled]
+    def dead_letters(self):
+        """What is in the dead-letter subscription now, if there is anything."""
+        pulled = self.subscriber.pull(subscription=self.subscription("dead"), max_messages=10, timeout=30)
+        return [received.message for received in pulled.received_messages]
 
     def no_response(self):
         """Whether none has come so far. Publish something else and wait for its response first."""
         return self._received.empty()
 
 
+@pytest.fixture(scope="session")
+def brokers():
+    """Each Pub/Sub, started when it is first wanted and kept for the other tests: topics are in separate projects."""
+    with ExitStack() as started:
+        yield functools.cache(lambda name: started.enter_context(BROKERS[name]()))
+
+
 @pytest.fixture(params=BROKERS)
-def topics(request, monkeypatch):
+def topics(request, brokers, monkeypatch):
     """Topics in each Pub/Sub in turn."""
-    with BROKERS[request.param]() as address:
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
-        with Topics(address) as made:
-            made.broker = request.param
-            yield made
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", brokers(request.param))
+    with Topics(brokers(request.param)) as made:
+        yield made
 
 
 @pytest.fixture
-def local_topics(monkeypatch):
+def local_topics(brokers, monkeypatch):
     """Topics in the project's own Pub/Sub."""
-    with local_pubsub() as address:
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
-        with Topics(address) as made:
-            yield made
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", brokers("local"))
+    with Topics(brokers("local")) as made:
+        yield made
 
 
 # --- the model
@@ -298,41 +315,48 @@ class Service:
             with error:
                 return error.code, error.headers, error.read()
 
+    def is_ready(self):
+        """Whether it takes pushes."""
+        with suppress(urllib.error.URLError, OSError):
+            return self.request("GET", "/health/ready")[0] == 200
+        return False
+
     def push(self, body, headers=None):
         """Post a push by hand and return the status."""
         return self.request("POST", "/", body, {"Content-Type": "application/json", **(headers or {})})[0]
 
-    def stop(self):
-        """Ask it to end, and return how it did."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+
+@pytest.fixture(scope="session")
+def ended():
+    """Services that were told to end, and may take their time: gunicorn lets kept-alive connections linger for 2 s."""
+    children = []
+    yield children
+    for child in children:
+        reap(child)
 
 
 @pytest.fixture
-def serve(tmp_path):
-    """Starts services; they end with the test."""
+def serve(tmp_path, ended, request):
+    """Starts services, whose responses go to the test's topics; they end with the test."""
     started = []
 
     def start(server, **environment):
+        topics = request.getfixturevalue("topics" if "topics" in request.fixturenames else "local_topics")
         port = free_port()
         log = tmp_path / f"service-{port}.log"
-        settings = {"RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none", "PORT": str(port), **environment}
+        settings = {"RESPONSE_TOPIC": topics.topic("responses"), "PUSH_AUTH": "none", "PORT": str(port), **environment}
         with log.open("w") as file:
-            child = process(SERVERS[server], settings, stdout=file, stderr=subprocess.STDOUT)
-            service = Service(f"http://127.0.0.1:{port}", child.__enter__(), log)
+            child = spawn(SERVERS[server], settings, stdout=file, stderr=subprocess.STDOUT)
         started.append(child)
-
-        def ready():
-            assert service.process.poll() is None, service.output()
-            with suppress(urllib.error.URLError, OSError):
-                return service.request("GET", "/health/ready")[0] == 200
-
-        until(ready)
+        service = Service(f"http://127.0.0.1:{port}", child, log)
+        until(lambda: child.poll() is not None or service.is_ready())
+        assert child.poll() is None, service.output()
         return service
 
     yield start
     for child in started:
-        child.__exit__(None, None, None)
+        child.terminate()
+    ended += started
 
 
 def push_of(request, message_id="1", attempt=None, **fields):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from .conftest import BIN, DEAD, RESPONSES, ROOT, free_port, http, process, until
+from .conftest import BIN, ROOT, free_port, http, process, until
 
 RELAY = BIN / "inference-relay"
 TOKEN_LIST = b'{"object": "list", "data": [{"id": "small"}, {"id": "large"}]}'
@@ -72,8 +72,9 @@ def test_a_terminal_gets_panels():
         ["script", "-qec", script, "/dev/null"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout
-    assert "╭─ 1/6  " in done.stdout
-    assert "6 of 6 requests answered" in done.stdout
+    plain = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", done.stdout)
+    assert "╭─ 1/6  200" in plain
+    assert "6 of 6 requests answered" in plain
 
 
 def says_nothing(_connection):
@@ -84,7 +85,7 @@ def says_nothing(_connection):
 def checked(local_topics, model):
     """Settings for `check`, and the model behind them."""
     model.replies["GET /v1/models"] = [http(200, "application/json", TOKEN_LIST)]
-    return {"MODEL_URL": model.url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none"}
+    return {"MODEL_URL": model.url, "RESPONSE_TOPIC": local_topics.topic("responses"), "PUSH_AUTH": "none"}
 
 
 def test_check_of_what_is_right(checked, local_topics, model):
@@ -114,10 +115,10 @@ def test_check_of_a_model_that_does_not_answer(checked, model, reply, says):
     assert (code, says in output) == (1, True), output
 
 
-def test_check_of_everything_else(checked):
+def test_check_of_everything_else(checked, local_topics):
     """A model that is away, a model that is unknown, a topic that is not there, settings that are wrong."""
     assert "cannot be connected to" in relay("check", **checked | {"MODEL_URL": "http://127.0.0.1:9"})[1]
-    code, output = relay("check", **checked | {"RESPONSE_TOPIC": DEAD + "x"})
+    code, output = relay("check", **checked | {"RESPONSE_TOPIC": local_topics.topic("missing")})
     assert (code, "takes no publish: NotFound" in output) == (1, True)
     code, output = relay("check", **checked | {"PUSH_AUTH": ""})
     assert (code, "PUSH_AUTH is not set" in output) == (1, True)
@@ -154,6 +155,22 @@ def test_up_as_it_says_itself(model, monkeypatch):
         until(all_read, 60)
         up.send_signal(signal.SIGINT)
         assert up.wait(20) == 0
+
+
+def test_the_script_of_the_readme(model):
+    """It publishes, collects and ends, as it stands there."""
+    script = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S).group(1)
+    pubsub = free_port()
+    arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", "0"]
+    with process(arguments, {"MODEL_URL": model.url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
+        assert any("The service logs below" in line for line in up.stdout)
+        environment = {**os.environ, "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{pubsub}"}
+        done = subprocess.run(
+            [BIN / "python", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    answers = sorted(done.stdout.splitlines())
+    assert answers == [f"The {what} is -> 200 {{'echo': 'The {what} is'}}" for what in ("forest", "sea", "sky")]
 
 
 def test_a_port_that_is_taken(model):

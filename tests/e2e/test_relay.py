@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from .conftest import DEAD_LETTERS, SERVERS, http, push_of, until
+from .conftest import SERVERS, http, push_of, until
 
 OPENAI_ERROR = b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}'
 
@@ -197,7 +197,7 @@ def test_the_headers_of_a_push_do_not_reach_the_model(local_topics, model, serve
 
 def test_a_topic_that_takes_nothing_for_now(local_topics, model, serve):
     """A response that is not confirmed is not acknowledged."""
-    missing = {"RESPONSE_TOPIC": "projects/e2e/topics/missing", "PUBLISH_TIMEOUT_SECONDS": "2"}
+    missing = {"RESPONSE_TOPIC": local_topics.topic("missing"), "PUBLISH_TIMEOUT_SECONDS": "2"}
     service = serve("gunicorn", MODEL_URL=model.url, **missing)
     assert service.push(push_of(request())) == 503
     assert service.log()[-1]["reason"] == "publish_failed"
@@ -271,10 +271,10 @@ def test_pubsub_that_comes_back(local_topics, model, serve):
 def test_a_message_that_is_no_request_ever_ends_in_the_dead_letter_topic(local_topics, model, serve):
     """What the service cannot even read as a push is refused until Pub/Sub gives up, and not lost."""
     service = serve("gunicorn", MODEL_URL=model.url)
-    local_topics.push_to(service.url + "/no-such-path")
+    local_topics.push_to(service.url + "/no-such-path", attempts=5)
     local_topics.publish(request("misrouted"))
     pulled = []
-    until(lambda: pulled or pulled.extend(local_topics.pull(DEAD_LETTERS)))
+    until(lambda: pulled or pulled.extend(local_topics.dead_letters()))
     assert json.loads(pulled[0].data) == request("misrouted")
 
 

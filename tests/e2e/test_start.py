@@ -25,7 +25,8 @@ def test_wrong_settings_under_gunicorn_without_our_configuration():
     command = [SERVERS["gunicorn"][0], "-b", "127.0.0.1:0", SERVERS["gunicorn"][-1]]
     with process(command, {"MODEL_URL": ""}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as it:
         output, _ = it.communicate(timeout=30)
-    assert (it.returncode, output.count("cannot start")) == (3, 1)
+    assert it.returncode != 0
+    assert output.count("cannot start") == 1
 
 
 def test_logs_are_lines_of_json(local_topics, model, serve):

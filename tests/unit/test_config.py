@@ -49,7 +49,7 @@ def test_good_values(name, value, expected):
         ("MODEL_URL", "http://", "http:// or https://"),
         ("MODEL_URL", "http://kubeai/openai/v1", "leave the /v1 out"),
         ("MODEL_URL", "http://kubeai/openai/v1/", "leave the /v1 out"),
-        ("MODEL_URL", "http://user:secret@kubeai", "MODEL_API_KEY"),
+        ("MODEL_URL", "http://user:secret@kubeai", "user name"),
         ("MODEL_URL", "http://kubeai?x=1", "query"),
         ("MODEL_URL", "http://kub eai", "blanks"),
         ("MODEL_URL", "http://kubeai:port", "is not an http"),
@@ -87,6 +87,54 @@ def test_bad_values(name, value, says):
     assert says in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://www.googleapis.com/oauth2/v1/certs",
+        "https://keys.example.com:8443/certs?v=1",
+        "http://127.0.0.1:8085/certs",
+        "http://localhost/certs",
+        "http://[::1]:8085/certs",
+    ],
+)
+def test_keys_are_taken_from_https_or_this_machine(url):
+    """PUSH_CERTS_URL may be https, or http on loopback."""
+    Settings.from_environment(GOOD | {"PUSH_CERTS_URL": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://keys.example.com/certs",
+        "http://10.0.0.1/certs",
+        "http://localhost.example.com/certs",
+        "file:///etc/certs",
+        "ftp://keys.example.com/certs",
+        "keys.example.com/certs",
+        "https://",
+        "https:///certs",
+        "https://keys.example.com:99999/certs",
+        "https://keys.example.com:0/certs",
+        "https://keys.example.com:port/certs",
+        "https://[keys/certs",
+        "https://user:password@keys.example.com/certs",
+        "https://keys.example.com/a b",
+        "https://keys.example.com/\u2603",
+    ],
+)
+def test_keys_are_not_taken_from_elsewhere(url):
+    """Over plain http anybody on the way could sign pushes; a URL that cannot work stops the start."""
+    with pytest.raises(SettingsError, match="PUSH_CERTS_URL"):
+        Settings.from_environment(GOOD | {"PUSH_CERTS_URL": url})
+
+
+def test_an_emulators_keys_may_come_over_http():
+    """Where an emulator stands in for Pub/Sub its keys may come over a container network."""
+    Settings.from_environment(
+        GOOD | {"PUSH_CERTS_URL": "http://pubsub:8085/certs", "PUBSUB_EMULATOR_HOST": "pubsub:8085"}
+    )
 
 
 def test_all_problems_at_once():
