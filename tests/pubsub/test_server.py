@@ -197,6 +197,18 @@ def test_updates_change_what_the_mask_names(ours: Any, endpoint: Any) -> None:
     assert endpoint.wait_for(1)
 
 
+def test_a_dead_letter_without_a_topic_is_delivered_on(ours: Any) -> None:
+    """A dead-letter topic that was deleted loses nothing."""
+    topic, dead = ours.topic(), ours.topic()
+    name = ours.subscribe(topic, dead_letter_policy={"dead_letter_topic": dead})
+    ours.publisher.delete_topic(topic=dead)
+    ours.publish(topic, {"data": b"x"})
+    for _ in range(6):
+        [received] = ours.pull(name, 1)
+        ours.subscriber.modify_ack_deadline(subscription=name, ack_ids=[received.ack_id], ack_deadline_seconds=0)
+    assert received.delivery_attempt == 6
+
+
 def test_what_is_out_is_not_lost_when_pushes_end(ours: Any, endpoint: Any) -> None:
     """A subscription that is no longer pushed gives what was out to a pull."""
     topic = ours.topic()

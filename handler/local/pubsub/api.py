@@ -31,8 +31,10 @@ class Api:
             "CreateTopic": store.create_topic,
             "GetTopic": lambda call: store.topic(call.topic),
             "DeleteTopic": lambda call: store.delete_topic(call.topic),
-            "ListTopics": self._list_topics,
-            "ListTopicSubscriptions": self._list_topic_subscriptions,
+            "ListTopics": lambda call: _page(call, pb.ListTopicsResponse, topics=store.list_topics(call.project)),
+            "ListTopicSubscriptions": lambda call: _page(
+                call, pb.ListTopicSubscriptionsResponse, subscriptions=store.list_names(call.topic)
+            ),
             "Publish": self._publish,
         }
         subscriber: dict[str, Callable[[Any], Any]] = {
@@ -40,7 +42,9 @@ class Api:
             "GetSubscription": lambda call: store.subscription(call.subscription).config,
             "UpdateSubscription": lambda call: store.update_subscription(call.subscription, call.update_mask),
             "DeleteSubscription": lambda call: store.delete_subscription(call.subscription),
-            "ListSubscriptions": self._list_subscriptions,
+            "ListSubscriptions": lambda call: _page(
+                call, pb.ListSubscriptionsResponse, subscriptions=store.list_subscriptions(call.project)
+            ),
             "ModifyPushConfig": lambda call: store.modify_push(call.subscription, call.push_config),
             "Pull": self._pull,
             "Acknowledge": lambda call: store.subscription(call.subscription).ack(call.ack_ids),
@@ -48,20 +52,6 @@ class Api:
             "StreamingPull": self._streaming_pull,
         }
         return _service("Publisher", publisher), _service("Subscriber", subscriber), _LeftOut()
-
-    def _list_topics(self, call: Message) -> Message:
-        topics = [each for each in self._store.topics.values() if _within(each, call.project)]
-        return _page(call, pb.ListTopicsResponse, "topics", topics)
-
-    def _list_subscriptions(self, call: Message) -> Message:
-        configs = [each.config for each in self._store.subscriptions.values()]
-        found = [each for each in configs if _within(each, call.project)]
-        return _page(call, pb.ListSubscriptionsResponse, "subscriptions", found)
-
-    def _list_topic_subscriptions(self, call: Message) -> Message:
-        self._store.topic(call.topic)
-        names = [each.config.name for each in self._store.of_topic(call.topic)]
-        return _page(call, pb.ListTopicSubscriptionsResponse, "subscriptions", names)
 
     async def _publish(self, call: Message) -> Message:
         limits.check_publish(call)
@@ -144,13 +134,10 @@ def _dump(message: Message | None) -> bytes:
     return b"" if message is None else message.SerializeToString()
 
 
-def _within(config: Message, project: str) -> bool:
-    return bool(config.name.startswith(f"{project}/"))
-
-
-def _page(call: Message, answer: Message, field: str, things: list[Any]) -> Message:
+def _page(call: Message, answer: Message, **field: list[Any]) -> Message:
+    [(name, things)] = field.items()
     require(call.page_token.isdecimal() or not call.page_token, "page_token is none of this list's")
     require(call.page_size >= 0, "page_size is at least 0")
     start = int(call.page_token or 0)
     end = start + (call.page_size or len(things))
-    return answer(**{field: things[start:end]}, next_page_token=str(end) if end < len(things) else "")
+    return answer(**{name: things[start:end]}, next_page_token=str(end) if end < len(things) else "")

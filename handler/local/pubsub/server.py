@@ -52,6 +52,7 @@ class Broker:
         self._store.follow = self._follow
         self._host, self._port, self._certs_port = host, port, 0
         self._tokens = Tokens()
+        self.issuer = self._tokens.issuer
         self._pushers: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -63,11 +64,6 @@ class Broker:
     def certs_url(self) -> str:
         """Where the certificates of the tokens' keys are served."""
         return f"http://{self._host}:{self._certs_port}{_CERTS}"
-
-    @property
-    def issuer(self) -> str:
-        """The tokens' `iss`."""
-        return self._tokens.issuer
 
     def stats(self) -> Stats:
         """Take the counts so far."""

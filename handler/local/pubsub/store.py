@@ -46,9 +46,18 @@ class Store:
         require(name in self.subscriptions, f"{name!r} does not exist; create it first", StatusCode.NOT_FOUND)
         return self.subscriptions[name]
 
-    def of_topic(self, name: str) -> list[Subscription]:
-        """List the subscriptions of a topic."""
-        return [each for each in self.subscriptions.values() if each.config.topic == name]
+    def list_topics(self, project: str) -> list[Message]:
+        """List a project's topics."""
+        return [each for name, each in self.topics.items() if name.startswith(f"{project}/")]
+
+    def list_subscriptions(self, project: str) -> list[Message]:
+        """List the configurations of a project's subscriptions."""
+        return [each.config for name, each in self.subscriptions.items() if name.startswith(f"{project}/")]
+
+    def list_names(self, topic: str) -> list[str]:
+        """List the names of a topic's subscriptions."""
+        self.topic(topic)
+        return [each.config.name for each in self._subscribed(topic)]
 
     def create_topic(self, config: Message) -> Message:
         """Add a topic."""
@@ -62,7 +71,7 @@ class Store:
         """Remove a topic; its subscriptions stay, with what they have."""
         self.topic(name)
         del self.topics[name]
-        for subscription in self.of_topic(name):
+        for subscription in self._subscribed(name):
             subscription.config.topic = "_deleted-topic_"
 
     def create_subscription(self, config: Message) -> Message:
@@ -109,7 +118,7 @@ class Store:
     def publish(self, topic: str, messages: Iterable[Message]) -> list[str]:
         """Give each message an id and a time, and hand it to the topic's subscriptions."""
         self.topic(topic)
-        subscriptions = self.of_topic(topic)
+        subscriptions = self._subscribed(topic)
         ids = [self._deliver(message, subscriptions) for message in messages]
         for subscription in subscriptions:
             subscription.ring()
@@ -128,6 +137,9 @@ class Store:
         copy.attributes[f"{_DEAD}TopicPublishTime"] = copy.publish_time.ToJsonString().replace("Z", "+00:00")
         self.publish(topic, [copy])
         return True
+
+    def _subscribed(self, topic: str) -> list[Subscription]:
+        return [each for each in self.subscriptions.values() if each.config.topic == topic]
 
     def _deliver(self, message: Message, subscriptions: Iterable[Subscription]) -> str:
         message.message_id = str(next(self._ids))

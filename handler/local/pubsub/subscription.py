@@ -50,16 +50,14 @@ class Entry:
     acked: bool = False
 
 
+Bury = Callable[[Entry], bool]
+
+
 class Subscription:
     """A subscription. `bury` takes a dead letter and says whether there was a place for it."""
 
     def __init__(
-        self,
-        config: Message,
-        rules: Rules,
-        clock: Callable[[], float],
-        bury: Callable[[Entry], bool],
-        counts: Counter[str],
+        self, config: Message, rules: Rules, clock: Callable[[], float], bury: Bury, counts: Counter[str]
     ) -> None:
         self.config = config
         self.clock = clock
