@@ -34,7 +34,7 @@ def render(received: Message, subscription: Message) -> tuple[dict[str, str], by
             "x-goog-pubsub-publish-time": published,
             "x-goog-pubsub-ordering-key": message.ordering_key,
         }
-        return _set(fields | dict(message.attributes)) if push.no_wrapper.write_metadata else {}, message.data
+        return _set(fields) | dict(message.attributes) if push.no_wrapper.write_metadata else {}, message.data
     fields = {
         "attributes": dict(message.attributes),
         "data": b64encode(message.data).decode(),
@@ -102,6 +102,7 @@ class Sender:
             response_class=_Response,
             headers=_HEADERS,
             skip_auto_headers=["Content-Type"],
+            auto_decompress=False,
         )
 
     async def close(self) -> None:
