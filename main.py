@@ -1,5 +1,6 @@
 """The entry point: `functions-framework --target=handle --source=main.py`, or gunicorn as gunicorn.conf.py has it."""
 
+import logging
 import os
 import sys
 
@@ -19,6 +20,8 @@ except SettingsError as error:
 # The functions-framework command reads these two when it makes its server, after it has read this file.
 os.environ.setdefault("THREADS", str(settings.threads))
 telemetry.configure(settings.log_level)
+for doubt in settings.doubts(os.environ):
+    logging.getLogger("handler").warning(doubt)
 app = App(settings)
 
 

@@ -1,7 +1,7 @@
 """Settings, read once from the environment, validated and frozen."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -230,6 +230,17 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = "; ".join(_explain(one) for one in error.errors())
             raise SettingsError(f"inference-relay cannot start: {problems}") from None
+
+    def doubts(self, environment: Mapping[str, str]) -> Sequence[str]:
+        """What may be wrong although it is valid, in plain words for whoever reads the log at the start."""
+        # Cloud Run and Knative both set K_SERVICE; pods alone have Kubernetes' own variable.
+        on_cloud_run = "K_SERVICE" in environment and "KUBERNETES_SERVICE_HOST" not in environment
+        if self.push_auth == "platform" and not on_cloud_run:
+            return (
+                "PUSH_AUTH=platform trusts the platform to check who pushes, and this is not Cloud Run. Unless something "
+                "else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify",
+            )
+        return ()
 
     @classmethod
     def as_markdown(cls) -> str:

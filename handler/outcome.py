@@ -47,7 +47,7 @@ VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.MODEL_FAILED: (503, logging.WARNING),
     Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
     Reason.PUBLISH_FAILED: (503, logging.ERROR),
-    Reason.BUSY: (429, logging.WARNING),
+    Reason.BUSY: (429, logging.INFO),
     Reason.DRAINING: (503, logging.INFO),
     Reason.NOT_A_PUSH: (400, logging.ERROR),
     Reason.PUSH_TOO_LARGE: (413, logging.ERROR),

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -90,7 +91,7 @@ def local_pubsub():
     """The project's own."""
     port = free_port()
     with process([BIN / "inference-relay", "local", "pubsub", "--port", port], stdout=subprocess.PIPE) as child:
-        child.stdout.readline()
+        os.environ["LOCAL_CERTS_URL"] = re.search(r"PUSH_CERTS_URL=(\S+)", child.stdout.readline()).group(1)
         yield f"127.0.0.1:{port}"
 
 
@@ -322,8 +323,9 @@ class Service:
         return False
 
     def push(self, body, headers=None):
-        """Post a push by hand and return the status."""
-        return self.request("POST", "/", body, {"Content-Type": "application/json", **(headers or {})})[0]
+        """Post a push by hand and return the status. It carries what must never be printed."""
+        planted = {"Authorization": "Bearer PLANTED-token", "X-Header": "PLANTED-header"}
+        return self.request("POST", "/", body, {"Content-Type": "application/json", **planted, **(headers or {})})[0]
 
 
 @pytest.fixture(scope="session")
@@ -344,19 +346,27 @@ def serve(tmp_path, ended, request):
         topics = request.getfixturevalue("topics" if "topics" in request.fixturenames else "local_topics")
         port = free_port()
         log = tmp_path / f"service-{port}.log"
-        settings = {"RESPONSE_TOPIC": topics.topic("responses"), "PUSH_AUTH": "none", "PORT": str(port), **environment}
+        settings = {
+            "RESPONSE_TOPIC": topics.topic("responses"),
+            "PUSH_AUTH": "none",
+            "MODEL_API_KEY": "PLANTED-key",
+            "PORT": str(port),
+            **environment,
+        }
         with log.open("w") as file:
             child = spawn(SERVERS[server], settings, stdout=file, stderr=subprocess.STDOUT)
-        started.append(child)
         service = Service(f"http://127.0.0.1:{port}", child, log)
+        started.append(service)
         until(lambda: child.poll() is not None or service.is_ready())
         assert child.poll() is None, service.output()
         return service
 
     yield start
-    for child in started:
-        child.terminate()
-    ended += started
+    for service in started:
+        service.process.terminate()
+        # Whatever the suite does, nothing secret is printed.
+        assert "PLANTED" not in service.output()
+    ended += [service.process for service in started]
 
 
 def push_of(request, message_id="1", attempt=None, **fields):

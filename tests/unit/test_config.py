@@ -137,6 +137,19 @@ def test_an_emulators_keys_may_come_over_http():
     )
 
 
+@pytest.mark.parametrize(
+    ("environment", "doubted"),
+    [
+        ({"K_SERVICE": "relay"}, False),
+        ({}, True),
+        ({"K_SERVICE": "relay", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+    ],
+)
+def test_a_platform_that_may_not_check(environment, doubted):
+    """PUSH_AUTH=platform anywhere but on Cloud Run is doubtful."""
+    assert doubted is bool(Settings.from_environment(GOOD).doubts(environment))
+
+
 def test_all_problems_at_once():
     """Nobody should have to start three times to learn three mistakes."""
     with pytest.raises(SettingsError) as caught:

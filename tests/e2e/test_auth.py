@@ -1,0 +1,93 @@
+"""Who may push, with the tokens of the project's own Pub/Sub."""
+
+import os
+
+import pytest
+
+from .conftest import push_of, until
+
+ACCOUNT = "pusher@project.iam.gserviceaccount.com"
+VERIFY = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "relay", "PUSH_SERVICE_ACCOUNT": ACCOUNT}
+REQUEST = {"metadata": {}, "body": {"prompt": "hello"}}
+
+
+def pushed(topics, service, account=ACCOUNT, audience="relay"):
+    """Have a request pushed with a token of this account for this audience."""
+    topics.push_to(service.url + "/", oidc_token={"service_account_email": account, "audience": audience})
+    topics.publish(REQUEST)
+
+
+@pytest.fixture
+def certs_url(brokers):
+    """Where the local Pub/Sub's keys are."""
+    brokers("local")
+    return os.environ["LOCAL_CERTS_URL"]
+
+
+def test_the_subscriptions_own_account(local_topics, model, serve, certs_url):
+    """Its pushes are answered; a push by hand is not even looked at."""
+    service = serve("gunicorn", MODEL_URL=model.url, PUSH_CERTS_URL=certs_url, **VERIFY)
+    assert service.push(push_of(REQUEST)) == 401
+    assert model.calls == []
+    pushed(local_topics, service)
+    assert local_topics.response()[0]["body"] == {"echo": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason", "status"),
+    [
+        ({"audience": "somebody else"}, "unauthenticated", 401),
+        ({"account": "other@project.iam.gserviceaccount.com"}, "forbidden", 403),
+    ],
+)
+def test_others(local_topics, model, serve, certs_url, sent, reason, status):
+    """Another account, or a token for another audience, is refused and says so in the log."""
+    service = serve("gunicorn", MODEL_URL=model.url, PUSH_CERTS_URL=certs_url, **VERIFY)
+    pushed(local_topics, service, **sent)
+    until(service.log)
+    assert (service.log()[0]["reason"], service.log()[0]["status"]) == (reason, status)
+    assert model.calls == []
+
+
+def test_keys_that_cannot_be_fetched(local_topics, model, serve):
+    """The message waits for its redelivery: nobody knows whether its token is good."""
+    service = serve("gunicorn", MODEL_URL=model.url, PUSH_CERTS_URL="http://127.0.0.1:9/certs", **VERIFY)
+    pushed(local_topics, service)
+    until(lambda: any("reason" in line for line in service.log()))
+    line = next(line for line in service.log() if "reason" in line)
+    assert (line["reason"], line["status"]) == ("keys_unavailable", 503)
+
+
+def test_another_issuer(local_topics, model, serve, certs_url):
+    """PUSH_ISSUER is a setting, and its value must match."""
+    service = serve("gunicorn", MODEL_URL=model.url, PUSH_CERTS_URL=certs_url, PUSH_ISSUER="https://other", **VERIFY)
+    pushed(local_topics, service)
+    until(service.log)
+    assert service.log()[0]["reason"] == "unauthenticated"
+
+
+@pytest.mark.parametrize(
+    ("environment", "warned"),
+    [
+        ({"PUSH_AUTH": "platform", "K_SERVICE": "relay"}, False),
+        ({"PUSH_AUTH": "platform"}, True),
+        ({"PUSH_AUTH": "platform", "K_SERVICE": "relay", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+        ({"PUSH_AUTH": "none"}, False),
+    ],
+    ids=["Cloud Run", "nowhere", "Knative", "emulator"],
+)
+def test_trust_in_a_platform_that_is_not_there(local_topics, model, serve, environment, warned):
+    """PUSH_AUTH=platform where no platform checks pushes is said in plain words at the start."""
+    service = serve("gunicorn", MODEL_URL=model.url, **environment)
+    lines = [line for line in service.log() if line["severity"] == "WARNING"]
+    assert bool(lines) is warned
+    assert not warned or "PUSH_AUTH=verify" in lines[0]["message"]
+
+
+def test_what_the_responses_say_of_the_server(local_topics, model, serve):
+    """Nothing beyond what gunicorn always sends."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    for method, path, body in (("POST", "/", push_of(REQUEST)), ("POST", "/", b"junk"), ("GET", "/health/live", None)):
+        _, headers, _ = service.request(method, path, body)
+        assert set(headers) <= {"Server", "Date", "Connection", "Content-Type", "Content-Length"}
+        assert headers["Server"] == "gunicorn"
