@@ -171,6 +171,14 @@ class Settings(BaseModel):
     max_age_seconds: Seconds = Field(
         86400.0, description="age after which a failing request is answered with its error"
     )
+    ledger_url: SecretStr | None = Field(
+        None,
+        description="`redis://` or `rediss://` URL of a Redis that instances share, so that no two call the model for the "
+        "same message",
+    )
+    answered_ttl_seconds: Seconds = Field(
+        3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
+    )
     concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
         80,
         description="messages worked on at once by one instance; more are refused with 429, for Pub/Sub to wait",
@@ -237,8 +245,8 @@ class Settings(BaseModel):
         on_cloud_run = "K_SERVICE" in environment and "KUBERNETES_SERVICE_HOST" not in environment
         if self.push_auth == "platform" and not on_cloud_run:
             return (
-                "PUSH_AUTH=platform trusts the platform to check who pushes, and this is not Cloud Run. Unless something "
-                "else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify",
+                "PUSH_AUTH=platform trusts the platform to check who pushes, but this is not Cloud Run. Unless "
+                "something else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify",
             )
         return ()
 
