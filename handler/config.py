@@ -173,8 +173,8 @@ class Settings(BaseModel):
     )
     ledger_url: SecretStr | None = Field(
         None,
-        description="`redis://` or `rediss://` URL of a Redis that instances share, so that no two call the model for the "
-        "same message",
+        description="`redis://` or `rediss://` URL of a Redis that all instances share, so that no two of them call the "
+        "model for the same message",
     )
     answered_ttl_seconds: Seconds = Field(
         3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"

@@ -27,7 +27,7 @@ class Claim:
 
 
 class Ledger(Protocol):
-    """What the relay asks. `key` names a message, `owner` one attempt at it. No method raises for trouble of its own."""
+    """What the relay asks. `key` names a message, `owner` one attempt at it. No method raises for its own trouble."""
 
     def claim(self, key: str, owner: str) -> Claim:
         """Ask to work on a message; what is granted lasts until `release` or `answered`, or as long as this process."""
