@@ -19,14 +19,14 @@ except SettingsError as error:
 
 bind = f"0.0.0.0:{_settings.port}"
 workers = 1
-worker_class = "gthread"
+worker_class = "handler.server.Worker"  # gthread, without the ways for a few slow peers to stop it
 threads = _settings.threads
 worker_connections = 4 * threads  # accepted at once; below the threads, nothing would be accepted when all are busy
 keepalive = 620  # above the 600 s for which Google's front ends keep connections: the side that forgets first resets
 timeout = 0  # the model's time is bounded by the service itself
 graceful_timeout = int(_settings.grace_seconds)
 control_socket_disable = True
-loglevel = "warning"
+loglevel = "error"  # its warnings quote what strangers send
 
 
 def post_worker_init(_worker: Any) -> None:

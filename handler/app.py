@@ -1,13 +1,15 @@
 """Wires the parts; takes one push in and gives one status out; answers the health checks."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 from flask import Request, Response
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from handler import strictjson, telemetry
 from handler.auth import AuthError, authenticator
@@ -18,6 +20,7 @@ from handler.model import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
 from handler.relay import Relay
+from handler.watchdog import Watchdog
 
 # A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
 MAX_PUSH_BYTES = 16 << 20
@@ -28,6 +31,9 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.inflight = Inflight(settings.concurrency)
+        self._threads = threading.BoundedSemaphore(settings.pushes)
+        self._watchdog = Watchdog()
+        self._receive_seconds = settings.receive_timeout_seconds
         self._authenticate = authenticator(settings)
         self._relay = Relay(
             settings, ModelService(settings), Publisher(settings.response_topic, settings.publish_timeout_seconds)
@@ -75,10 +81,12 @@ class App:
     def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
         """Every way that a push can end, bugs included; `fields` gets what the log should say of its message."""
         try:
-            message = self._message(request)
-            fields.update(_identity(message))
-            with self.inflight.entered():
-                return self._relay.answer(message, arrived)
+            self._authenticate(request.headers.get("Authorization"))
+            with self._thread():
+                message = decode(request.headers, self._body(request))
+                fields.update(_identity(message))
+                with self.inflight.entered():
+                    return self._relay.answer(message, arrived)
         except AuthError as error:
             return Verdict(error.reason, detail=str(error))
         except DecodeError as error:
@@ -91,18 +99,32 @@ class App:
             logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=fields)
             return Verdict(Reason.BUG)
 
-    def _message(self, request: Request) -> PubsubMessage:
-        self._authenticate(request.headers.get("Authorization"))
-        return decode(request.headers, _body(request))
+    @contextmanager
+    def _thread(self) -> Iterator[None]:
+        """Hold one of the threads that pushes may have: bodies that arrive slowly must leave some for health checks."""
+        if not self._threads.acquire(blocking=False):
+            raise Refused(Reason.BUSY)
+        try:
+            yield
+        finally:
+            self._threads.release()
+
+    def _body(self, request: Request) -> bytes:
+        with self._watchdog.watching(request.environ.get("gunicorn.socket"), self._receive_seconds):
+            body = _read(request)
+        # gunicorn ends a body that was cut off as if it were whole.
+        if len(body) < (request.content_length or 0):
+            raise DecodeError("the body was cut off")
+        return body
 
 
-def _body(request: Request) -> bytes:
+def _read(request: Request) -> bytes:
     try:
         return request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise
-    except HTTPException as error:
-        raise DecodeError(f"the body could not be read: {error.name}") from None
+    except Exception as error:  # noqa: BLE001 - the server has errors of its own for each way to break off a body
+        raise DecodeError(f"the body could not be read: {type(error).__name__}") from None
 
 
 def _identity(message: PubsubMessage) -> dict[str, Any]:

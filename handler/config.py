@@ -30,8 +30,11 @@ DEFAULT_PATHS = (
     "/v1/images/generations",
 )
 
-# Threads beyond those that work on messages: health checks and refusals are answered while every place is taken.
+# Threads beyond those that work on messages: health checks and refusals are answered while every place is taken. Half
+# of them may wait for peers that are slow, and a quarter read pushes that will find no room; the rest is never held up.
 SPARE_THREADS = 32
+PATIENT_THREADS = 16
+REFUSING_THREADS = 8
 
 # What a push may have cost before it reached this process: the platform's queue, the network, the HTTP parsing. A late
 # answer does not count, so this much of the ack deadline is never planned with.
@@ -163,6 +166,9 @@ class Settings(BaseModel):
     model_timeout_seconds: Seconds = Field(540.0, description="the longest that one call of the model may take")
     publish_timeout_seconds: Seconds = Field(30.0, description="the longest that publishing one response may take")
     connect_timeout_seconds: Seconds = Field(5.0, description="the longest that connecting to the model may take")
+    receive_timeout_seconds: Seconds = Field(
+        60.0, description="the longest that the body of one push may take to arrive"
+    )
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         10,
         description="deliveries after which a failing request is answered with its error; only counted where the "
@@ -199,6 +205,11 @@ class Settings(BaseModel):
     def threads(self) -> int:
         """Threads for the server in front of the service."""
         return self.concurrency + SPARE_THREADS
+
+    @property
+    def pushes(self) -> int:
+        """Pushes that may hold a thread at once, those that are still arriving or about to be refused included."""
+        return self.concurrency + REFUSING_THREADS
 
     @model_validator(mode="after")
     def _auth_is_complete(self) -> Self:
