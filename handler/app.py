@@ -112,9 +112,11 @@ class App:
     def _body(self, request: Request) -> bytes:
         with self._watchdog.watching(request.environ.get("gunicorn.socket"), self._receive_seconds):
             body = _read(request)
-        # gunicorn ends a body that was cut off as if it were whole.
+        # gunicorn ends a body that was cut off as if it were whole, and werkzeug one that goes on beyond the limit.
         if len(body) < (request.content_length or 0):
             raise DecodeError("the body was cut off")
+        if request.content_length is None and len(body) == MAX_PUSH_BYTES:
+            raise RequestEntityTooLarge
         return body
 
 
