@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from handler.config import Settings
+
+# How long a response that was made but not published, and the count of failures, may wait for the next delivery. It is
+# as long as Pub/Sub keeps a message by default.
+MAX_KEPT_SECONDS = 7 * 86_400.0
+
 
 class State(StrEnum):
     """What became of a message so far, for the one who wants to work on it."""
@@ -27,14 +33,23 @@ class Claim:
 
 
 class Ledger(Protocol):
-    """What the relay asks. `key` names a message, `owner` one attempt at it. No method raises for its own trouble."""
+    """What the relay asks; every method may be called by any thread, and none raises for the ledger's own trouble.
+
+    `key` names a message: a hash in hexadecimal, the same in every instance. `owner` names one attempt at it: a random
+    token, unlike that of any other attempt here or elsewhere.
+    """
+
+    @property
+    def troubles(self) -> int:
+        """How many operations failed so far because the ledger was down, slow or full; those bypassed do not count."""
+        ...
 
     def claim(self, key: str, owner: str) -> Claim:
         """Ask to work on a message; what is granted lasts until `release` or `answered`, or as long as this process."""
         ...
 
     def holds(self, key: str, owner: str) -> bool:
-        """Whether the message is still the owner's: asked just before publishing."""
+        """Whether the owner, whose claim was granted, may publish: nobody else took the message over or answered it."""
         ...
 
     def keep(self, key: str, owner: str, response: bytes) -> None:
@@ -46,5 +61,22 @@ class Ledger(Protocol):
         ...
 
     def release(self, key: str, owner: str, *, failed: bool) -> None:
-        """Give the message back; `failed` counts one more failure of the model."""
+        """Give the message back; `failed` counts one failure of the model. What was kept stays. Ends the claim."""
         ...
+
+    def close(self) -> None:
+        """Stop what runs in the background. Call it last; claims that are still held end by themselves."""
+        ...
+
+
+def connect(settings: Settings) -> Ledger:
+    """Make the ledger: in Redis at LEDGER_URL, in this process' memory where that is not set. Nothing is sent yet."""
+    kept_seconds = min(settings.max_age_seconds, MAX_KEPT_SECONDS)
+    # Imported here since both know this module's words, and since redis costs a start 0.1 s and more.
+    if settings.ledger_url is None:
+        from handler.ledger_memory import MemoryLedger
+
+        return MemoryLedger(settings.answered_ttl_seconds, kept_seconds)
+    from handler.ledger_redis import RedisLedger
+
+    return RedisLedger(settings.ledger_url.get_secret_value(), settings.answered_ttl_seconds, kept_seconds)
