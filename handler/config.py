@@ -109,6 +109,35 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
+def _ledger_url(value: SecretStr) -> SecretStr:
+    """A URL as redis-py takes it, less what would change how long it waits. No message quotes it."""
+    text = value.get_secret_value()
+    try:
+        url = urlsplit(text)
+        is_redis = url.scheme in ("redis", "rediss") and url.hostname and url.port != 0
+    except ValueError:
+        is_redis = False
+    if not is_redis or not re.fullmatch(r"[!-~]+", text) or url.fragment:
+        raise ValueError(
+            "is not a redis:// or rediss:// URL such as redis://user:password@host:6379/0, in which the password's "
+            "special characters have to be percent-encoded"
+        )
+    if not re.fullmatch(r"(?:/[0-9]{0,4})?", url.path):
+        raise ValueError("has something else than a database's number after the host")
+    _ledger_options(url)
+    return value
+
+
+def _ledger_options(url: SplitResult) -> None:
+    option = re.fullmatch(r"(?:ssl_ca_certs=([^&;+%]+))?", url.query)
+    if not option:
+        raise ValueError("has another option than ssl_ca_certs=FILE, in plain characters: leave the others out")
+    if option[1] and url.scheme != "rediss":
+        raise ValueError("has ssl_ca_certs, which is only for rediss://")
+    if option[1]:
+        _file(option[1])
+
+
 def _file(value: str) -> str:
     if not Path(value).is_file():
         raise ValueError("names a file that is not there")
@@ -177,10 +206,10 @@ class Settings(BaseModel):
     max_age_seconds: Seconds = Field(
         86400.0, description="age after which a failing request is answered with its error"
     )
-    ledger_url: SecretStr | None = Field(
+    ledger_url: Annotated[SecretStr, AfterValidator(_ledger_url)] | None = Field(
         None,
-        description="`redis://` or `rediss://` URL of a Redis that all instances share, so that no two of them call the "
-        "model for the same message",
+        description="`redis://` or `rediss://` URL of a Redis that all instances share, so that no two of them call "
+        "the model for the same message; with `?ssl_ca_certs=FILE` for authorities of its own; never logged",
     )
     answered_ttl_seconds: Seconds = Field(
         3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
