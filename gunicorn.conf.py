@@ -36,7 +36,7 @@ def post_worker_init(_worker: Any) -> None:
     stop = signal.getsignal(signal.SIGTERM)
 
     def drain_and_stop(number: int, frame: FrameType | None) -> None:
-        app.inflight.drain()
+        app.drain(_settings.grace_seconds)
         if callable(stop):
             stop(number, frame)
 

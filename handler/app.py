@@ -13,9 +13,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from handler import strictjson, telemetry
 from handler.auth import AuthError, authenticator
-from handler.config import Settings
+from handler.config import JOINING_THREADS, Settings
 from handler.envelope import DecodeError, PubsubMessage, decode
 from handler.inflight import Inflight, Refused
+from handler.ledger import connect
 from handler.model import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
@@ -25,18 +26,25 @@ from handler.watchdog import Watchdog
 # A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
 MAX_PUSH_BYTES = 16 << 20
 
+CUT_SECONDS = 1.5  # what it takes to answer a push whose call was cut off, and to end
+
 
 class App:
     """The service as a function of HTTP requests."""
 
     def __init__(self, settings: Settings) -> None:
-        self.inflight = Inflight(settings.concurrency)
+        self.inflight = Inflight(settings.concurrency, JOINING_THREADS)
         self._threads = threading.BoundedSemaphore(settings.pushes)
         self._watchdog = Watchdog()
         self._receive_seconds = settings.receive_timeout_seconds
         self._authenticate = authenticator(settings)
+        self._model = ModelService(settings)
         self._relay = Relay(
-            settings, ModelService(settings), Publisher(settings.response_topic, settings.publish_timeout_seconds)
+            settings,
+            self._model,
+            Publisher(settings.response_topic, settings.publish_timeout_seconds),
+            connect(settings),
+            self.inflight.wait_for_drain,
         )
         self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/": {"POST": self._push},
@@ -53,6 +61,16 @@ class App:
             # functions-framework reads what is left of the body into memory, however much that is; there is nothing
             # left that anybody wants.
             request.stream = BytesIO()
+
+    def drain(self, grace_seconds: float) -> None:
+        """Take no more messages; cut off calls of the model shortly before `grace_seconds` are over.
+
+        So that what is cut off is still given back to Pub/Sub, by an answer.
+        """
+        self.inflight.drain()
+        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._model.abort)
+        timer.daemon = True
+        timer.start()
 
     def _respond(self, request: Request) -> Response:
         methods = self._routes.get(request.path)
@@ -85,8 +103,11 @@ class App:
             with self._thread():
                 message = decode(request.headers, self._body(request))
                 fields.update(_identity(message))
-                with self.inflight.entered():
-                    return self._relay.answer(message, arrived)
+                return self.inflight.answer(
+                    self._relay.key(message),
+                    self._relay.until(arrived),
+                    lambda: self._relay.answer(message, arrived),
+                )
         except AuthError as error:
             return Verdict(error.reason, detail=str(error))
         except DecodeError as error:

@@ -30,10 +30,12 @@ DEFAULT_PATHS = (
     "/v1/images/generations",
 )
 
-# Threads beyond those that work on messages: health checks and refusals are answered while every place is taken. Half
-# of them may wait for peers that are slow, and a quarter read pushes that will find no room; the rest is never held up.
-SPARE_THREADS = 32
+# Threads beyond those that work on messages: health checks and refusals are answered while every place is taken. Of
+# these so many may wait for peers that are slow, for the verdict on a copy of their message, and read pushes that will
+# find no room; the rest is never held up.
+SPARE_THREADS = 48
 PATIENT_THREADS = 16
+JOINING_THREADS = 16
 REFUSING_THREADS = 8
 
 # What a push may have cost before it reached this process: the platform's queue, the network, the HTTP parsing. A late
@@ -198,6 +200,11 @@ class Settings(BaseModel):
     receive_timeout_seconds: Seconds = Field(
         60.0, description="the longest that the body of one push may take to arrive"
     )
+    patience_seconds: Annotated[float, Field(ge=0, le=60)] = Field(
+        10.0,
+        description="how long brief trouble of the model (no connection, 429, 503) is waited out before the message "
+        "is given back, which slows the whole subscription down; 0 never waits",
+    )
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         10,
         description="deliveries after which a failing request is answered with its error; only counted where the "
@@ -238,7 +245,7 @@ class Settings(BaseModel):
     @property
     def pushes(self) -> int:
         """Pushes that may hold a thread at once, those that are still arriving or about to be refused included."""
-        return self.concurrency + REFUSING_THREADS
+        return self.concurrency + JOINING_THREADS + REFUSING_THREADS
 
     @model_validator(mode="after")
     def _auth_is_complete(self) -> Self:

@@ -6,11 +6,15 @@ passwords from the environment, follow redirects' bodies and keep cookies.
 
 import io
 import logging
+import re
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
 from typing import Any
 
@@ -29,7 +33,6 @@ _MAX_WIRE_BYTES = 4 * MAX_BODY_BYTES
 _CHUNK_BYTES = 1 << 18
 
 _log = logging.getLogger(__name__)
-_call = threading.local()  # `deadline`, on the monotonic clock, of the call that this thread is making
 
 # requests' and urllib3's exceptions, most specific first; whatever is not listed broke an exchange under way.
 FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
@@ -44,6 +47,17 @@ FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
 _ERRORS = tuple({error for error, _ in FAILURES})
 
 
+class _Call(threading.local):
+    """The call that a thread is making, as far as its connection has to know of it."""
+
+    deadline = 0.0  # on the monotonic clock
+    reused = False  # its connection has served a call before
+    received = False  # something of the response has come
+
+
+_call = _Call()
+
+
 class ModelService:
     """Calls the model service; one instance serves all threads and keeps their connections open."""
 
@@ -53,6 +67,7 @@ class ModelService:
         self._verify = settings.model_ca_file or True
         self._headers = _headers(settings)
         self._adapter = _Adapter(pool_connections=1, pool_maxsize=settings.concurrency)
+        self._ended = threading.Event()
 
     def call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
         """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte."""
@@ -62,10 +77,20 @@ class ModelService:
         """GET `path`: for checking the settings, never while serving."""
         return self._send(requests.Request("GET", self._url + path, headers=self._headers), seconds)
 
+    def abort(self) -> None:
+        """End every call under way, and all that are still to begin: the process is about to end."""
+        self._ended.set()
+        with _connections_lock:
+            connections = list(_connections)
+        for connection in connections:
+            connection.shut()
+
     def _send(self, request: requests.Request, seconds: float) -> ModelReply | ModelFailure:
+        if self._ended.is_set():
+            return ModelFailure.ABORTED
         if seconds <= 0:
             return ModelFailure.TIMEOUT
-        _call.deadline = time.monotonic() + seconds
+        _call.deadline, _call.reused, _call.received = time.monotonic() + seconds, False, False
         timeout = (min(self._connect_seconds, seconds), seconds)
         try:
             sent = self._adapter.send(request.prepare(), stream=True, timeout=timeout, verify=self._verify)
@@ -73,7 +98,7 @@ class ModelService:
                 return _read(response)
         except _ERRORS as error:
             _log.debug("call of the model failed", extra={"error": type(error).__name__})
-            return failure_of(error)
+            return ModelFailure.ABORTED if self._ended.is_set() else _looked_at(failure_of(error))
 
 
 def failure_of(error: Exception) -> ModelFailure:
@@ -81,6 +106,12 @@ def failure_of(error: Exception) -> ModelFailure:
     if _never_connected(error):
         return ModelFailure.UNREACHABLE
     return next(failure for kind, failure in FAILURES if isinstance(error, kind))
+
+
+def _looked_at(failure: ModelFailure) -> ModelFailure:
+    """Tell a connection that was closed while nobody used it from one that broke during the call."""
+    is_stale = failure is ModelFailure.BROKEN and _call.reused and not _call.received
+    return ModelFailure.STALE if is_stale else failure
 
 
 def _never_connected(error: Exception) -> bool:
@@ -101,7 +132,18 @@ def _read(response: requests.Response) -> ModelReply:
         content_encoding=response.headers.get("content-encoding", "").lower(),
         body=bytes(body[:MAX_BODY_BYTES]),
         truncated=len(body) > MAX_BODY_BYTES,
+        retry_after=retry_after(response.headers.get("retry-after", "")),
     )
+
+
+def retry_after(value: str) -> float | None:
+    """The seconds that a Retry-After header asks for (RFC 9110 10.2.3); None if it does not say."""
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError, OverflowError):  # TypeError: a date without an offset
+        return None
 
 
 def _headers(settings: Settings) -> Mapping[str, str]:
@@ -153,6 +195,7 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         _set_timeout(self._socket, self._deadline)
         size = self._raw.readinto(buffer)
+        _call.received = _call.received or bool(size)
         self._bytes_left -= size or 0
         if self._bytes_left < 0:
             raise ConnectionAbortedError("the model service sends without end")
@@ -185,22 +228,39 @@ class _Response(HTTPResponse):
         super().__init__(_Readable(sock), *args, **options)  # type: ignore[arg-type]
 
 
-class _BoundedSend:
-    """Sending ends at the call's deadline, as receiving does."""
+# Every connection there is, so that they can be ended from another thread.
+_connections: "weakref.WeakSet[_Bounded]" = weakref.WeakSet()
+_connections_lock = threading.Lock()
+
+
+class _Bounded:
+    """What a connection does differently: sending ends at the call's deadline, and anybody may end it."""
 
     sock: socket.socket | None
+    _used = False
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _call.reused, self._used = self._used, True
+        with _connections_lock:
+            _connections.add(self)
+        super().request(*args, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
             _set_timeout(self.sock, _call.deadline)
         super().send(data)  # type: ignore[misc]
 
+    def shut(self) -> None:
+        """End whatever is sent or received. Harmless when nothing is."""
+        with suppress(OSError, AttributeError):  # AttributeError: it is not connected
+            self.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
-class _HTTPConnection(_BoundedSend, HTTPConnection):
+
+class _HTTPConnection(_Bounded, HTTPConnection):
     response_class = _Response
 
 
-class _HTTPSConnection(_BoundedSend, HTTPSConnection):
+class _HTTPSConnection(_Bounded, HTTPSConnection):
     response_class = _Response
 
 

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     """Why a push was answered as it was: the one word for the log and the metrics."""
 
     ANSWERED = "answered"
+    ALREADY_ANSWERED = "already_answered"
     REQUEST_REFUSED = "request_refused"
     MODEL_TIMED_OUT = "model_timed_out"
     RESPONSE_TOO_LARGE = "response_too_large"
@@ -26,6 +27,7 @@ class Reason(StrEnum):
     MODEL_FAILED = "model_failed"
     MODEL_MISCONFIGURED = "model_misconfigured"
     PUBLISH_FAILED = "publish_failed"
+    IN_PROGRESS = "in_progress"
     BUSY = "busy"
     DRAINING = "draining"
     NOT_A_PUSH = "not_a_push"
@@ -40,6 +42,7 @@ class Reason(StrEnum):
 # emulator alike; everything from 400 up is a redelivery, so the exact status only tells operators what happened.
 VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.ANSWERED: (204, logging.INFO),
+    Reason.ALREADY_ANSWERED: (204, logging.INFO),
     Reason.REQUEST_REFUSED: (204, logging.INFO),
     Reason.MODEL_TIMED_OUT: (204, logging.WARNING),
     Reason.RESPONSE_TOO_LARGE: (204, logging.WARNING),
@@ -47,6 +50,7 @@ VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.MODEL_FAILED: (503, logging.WARNING),
     Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
     Reason.PUBLISH_FAILED: (503, logging.ERROR),
+    Reason.IN_PROGRESS: (503, logging.INFO),
     Reason.BUSY: (429, logging.INFO),
     Reason.DRAINING: (503, logging.INFO),
     Reason.NOT_A_PUSH: (400, logging.ERROR),
@@ -79,21 +83,27 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """An HTTP response of the model service. `truncated` says that there was more of it than a message can hold."""
+    """An HTTP response of the model service.
+
+    `truncated` says that there was more of it than a message can hold; `retry_after` is in seconds.
+    """
 
     status: int
     content_type: str
     body: bytes
     content_encoding: str = ""
     truncated: bool = False
+    retry_after: float | None = None
 
 
 class ModelFailure(StrEnum):
     """The model service gave no whole HTTP response."""
 
     UNREACHABLE = "unreachable"  # nothing was sent
+    STALE = "stale"  # a kept connection had been closed: the request was most likely not read
     BROKEN = "broken"  # the connection ended early, or what came was not HTTP; the model may have worked on it
     TIMEOUT = "timeout"
+    ABORTED = "aborted"  # by this process, which is about to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +189,8 @@ def _error_answer(reply: ModelReply) -> Answer:
 
 
 def _failed(failure: ModelFailure, now: Situation) -> Verdict:
+    if failure is ModelFailure.ABORTED:
+        return Verdict(Reason.DRAINING, detail="cut off")
     if failure is ModelFailure.TIMEOUT:
         return _timed_out(now)
     if failure is ModelFailure.UNREACHABLE:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from google.api_core import exceptions
 from google.api_core.retry import Retry, if_exception_type
@@ -12,6 +13,8 @@ from google.cloud.pubsub_v1.publisher.exceptions import MessageTooLargeError
 from google.cloud.pubsub_v1.types import BatchSettings
 from google.pubsub_v1 import PublisherClient as GeneratedClient
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
+
+from handler import strictjson
 
 MAX_REQUEST_BYTES = 10_000_000  # https://cloud.google.com/pubsub/quotas#resource_limits
 
@@ -36,6 +39,17 @@ class OutgoingMessage:
     data: bytes
     attributes: Mapping[str, str] = field(default_factory=dict)
     ordering_key: str = ""
+
+    def to_bytes(self) -> bytes:
+        """The message in one piece, to be kept."""
+        head = strictjson.dumps({"attributes": dict(self.attributes), "ordering_key": self.ordering_key})
+        return head + b"\n" + self.data
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> Self:
+        """The message that `to_bytes` wrote."""
+        head, _, data = kept.partition(b"\n")
+        return cls(data, **strictjson.loads(head))
 
 
 class PublishFailed(Exception):

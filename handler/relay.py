@@ -1,14 +1,17 @@
 """The way of one message: read the request, call the model, decide, publish, and only then say what Pub/Sub gets."""
 
+import hashlib
+import itertools
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from handler import outcome
 from handler.budget import Budget, Limit, call_budget
-from handler.config import Settings
+from handler.config import MARGIN_SECONDS, Settings
 from handler.contract import (
     OWN_ATTRIBUTES,
     Answer,
@@ -19,8 +22,12 @@ from handler.contract import (
     response_attributes,
 )
 from handler.envelope import PubsubMessage
+from handler.ledger import Claim, Ledger, State
 from handler.outcome import ModelFailure, ModelReply, Reason, Situation, Verdict
+from handler.patience import pause as pause_before_next
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+
+POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 
 
 class Model(Protocol):
@@ -39,54 +46,148 @@ class Publishes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """One delivery of a message: `arrived` on the monotonic clock, `owner` this attempt's name in the ledger."""
+
+    message: PubsubMessage
+    arrived: float
+    key: str
+    owner: str
+
+
 class Relay:
     """Answers messages, each in its caller's thread."""
 
-    def __init__(self, settings: Settings, model: Model, publisher: Publishes) -> None:
+    def __init__(
+        self, settings: Settings, model: Model, publisher: Publishes, ledger: Ledger, pause: Callable[[float], bool]
+    ) -> None:
+        """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._settings = settings
         self._model = model
         self._publisher = publisher
+        self._ledger = ledger
+        self._pause = pause
+        self._typical_seconds = 0.0  # of a call that the model answered
+
+    def key(self, message: PubsubMessage) -> str:
+        """What names a message here and in the ledger; its copies and redeliveries have the same."""
+        parts = (message.subscription, message.message_id, str(message.publish_time), self._settings.response_topic)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+    def until(self, arrived: float) -> float:
+        """When Pub/Sub gives up on a push that arrived at `arrived`, both on the monotonic clock."""
+        return arrived + self._settings.ack_deadline_seconds - MARGIN_SECONDS
 
     def answer(self, message: PubsubMessage, arrived: float) -> Verdict:
         """Work on one message, whose push arrived at `arrived` on the monotonic clock.
 
-        Where the returned verdict acknowledges, its answer is published and confirmed.
+        Where the returned verdict acknowledges, the message's response is published and confirmed, now or before.
         """
+        delivery = _Delivery(message, arrived, self.key(message), uuid.uuid4().hex)
+        claim = self._claim(delivery)
+        if claim.state is State.ANSWERED:
+            return Verdict(Reason.ALREADY_ANSWERED)
+        if claim.state is State.TAKEN:
+            return Verdict(Reason.IN_PROGRESS, detail="another instance works on it")
+        verdict = Verdict(Reason.BUG)
         try:
-            request = parse_request(message.data, self._settings.allowed_paths)
+            verdict = self._work(delivery, claim)
+        finally:
+            self._settle(delivery, verdict)
+        return verdict
+
+    def _claim(self, delivery: _Delivery) -> Claim:
+        """Claim the message; while another instance works on it, wait for what comes of that."""
+        claim = self._ledger.claim(delivery.key, delivery.owner)
+        while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
+            claim = self._ledger.claim(delivery.key, delivery.owner)
+            if claim.state is State.MINE and claim.kept is None and self._left(delivery) < self._typical_seconds:
+                # The other one is gone, but what is left is too short to do its work again.
+                self._ledger.release(delivery.key, delivery.owner, failed=False)
+                return Claim(State.TAKEN)
+        return claim
+
+    def _left(self, delivery: _Delivery) -> float:
+        return self.until(delivery.arrived) - time.monotonic()
+
+    def _settle(self, delivery: _Delivery, verdict: Verdict) -> None:
+        if verdict.status == 204:
+            self._ledger.answered(delivery.key, delivery.owner)
+        else:
+            failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED)
+            self._ledger.release(delivery.key, delivery.owner, failed=failed)
+
+    def _work(self, delivery: _Delivery, claim: Claim) -> Verdict:
+        if claim.kept is not None:
+            kept = OutgoingMessage.from_bytes(claim.kept)
+            return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
+        try:
+            request = parse_request(delivery.message.data, self._settings.allowed_paths)
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-            return self._publish(refused, message, error.metadata)
-        verdict = self._infer(request, message, arrived)
-        return self._publish(verdict, message, request.metadata, request.model)
+            return self._respond(delivery, refused, error.metadata)
+        verdict = self._infer(delivery, request, claim.failures)
+        return self._respond(delivery, verdict, request.metadata, request.model)
 
-    def _infer(self, request: InferenceRequest, message: PubsubMessage, arrived: float) -> Verdict:
-        now = datetime.now(UTC)
-        budget = call_budget(self._settings, request.options, spent=time.monotonic() - arrived, now=now)
+    def _infer(self, delivery: _Delivery, request: InferenceRequest, failures: int | None) -> Verdict:
+        budget = self._budget(delivery, request)
         if budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0:
             return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
-        result = self._model.call(request.path, request.model_body(), budget.seconds)
-        return outcome.decide(result, self._situation(message, budget, now))
+        result, limit = self._call(delivery, request)
+        return outcome.decide(result, self._situation(delivery.message, failures, limit))
 
-    def _situation(self, message: PubsubMessage, budget: Budget, now: datetime) -> Situation:
-        published = message.publish_time or now
+    def _budget(self, delivery: _Delivery, request: InferenceRequest) -> Budget:
+        spent = time.monotonic() - delivery.arrived
+        return call_budget(self._settings, request.options, spent=spent, now=datetime.now(UTC))
+
+    def _call(self, delivery: _Delivery, request: InferenceRequest) -> tuple[ModelReply | ModelFailure, Limit]:
+        """Call the model, again in place after brief trouble; the result, and what bounded the last call."""
+        body, patience = request.model_body(), self._settings.patience_seconds
+        for tries in itertools.count(1):
+            budget = self._budget(delivery, request)
+            result = self._timed_call(request.path, body, budget.seconds)
+            seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, request).seconds))
+            if seconds is None or self._pause(seconds):
+                break
+            patience -= seconds
+        return result, budget.limit
+
+    def _timed_call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
+        begun = time.monotonic()
+        result = self._model.call(path, body, seconds)
+        if isinstance(result, ModelReply) and result.status == 200:
+            self._typical_seconds += ((time.monotonic() - begun) - self._typical_seconds) / 8
+        return result
+
+    def _situation(self, message: PubsubMessage, failures: int | None, limit: Limit) -> Situation:
+        now = datetime.now(UTC)
         return outcome.situation(
-            attempt=message.delivery_attempt,
+            attempt=message.delivery_attempt if failures is None else failures + 1,
             max_attempts=self._settings.max_attempts,
-            age=(now - published).total_seconds(),
+            age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,
-            limit=budget.limit,
+            limit=limit,
         )
 
-    def _publish(
-        self, verdict: Verdict, message: PubsubMessage, metadata: Mapping[str, Any], model: str | None = None
+    def _respond(
+        self, delivery: _Delivery, verdict: Verdict, metadata: Mapping[str, Any], model: str | None = None
     ) -> Verdict:
+        """Publish the verdict's answer, if it has one."""
         if verdict.answer is None:
             return verdict
         try:
-            self._confirm(_response(verdict.answer, message, metadata, model))
+            return self._publish(delivery, verdict, _response(verdict.answer, delivery.message, metadata, model))
         except ResponseTooLarge:
-            return self._publish(outcome.too_large(), message, metadata, model)
+            return self._respond(delivery, outcome.too_large(), metadata, model)
+
+    def _publish(self, delivery: _Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
+        if verdict.reason is not Reason.REQUEST_REFUSED:  # which cost nothing to make
+            self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
+        if not self._ledger.holds(delivery.key, delivery.owner):
+            return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
+        try:
+            self._confirm(response)
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
         return verdict

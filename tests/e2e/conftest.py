@@ -183,9 +183,9 @@ class Topics:
         """The next response: its content, attributes and ordering key."""
         return self._received.get(timeout=seconds)
 
-    def dead_letters(self):
-        """What is in the dead-letter subscription now, if there is anything."""
-        pulled = self.subscriber.pull(subscription=self.subscription("dead"), max_messages=10, timeout=30)
+    def pull(self, name):
+        """What is in a subscription now, if there is anything."""
+        pulled = self.subscriber.pull(subscription=self.subscription(name), max_messages=10, timeout=30)
         return [received.message for received in pulled.received_messages]
 
     def no_response(self):
@@ -249,6 +249,15 @@ class Model(ThreadingHTTPServer):
     def hang(self, _connection):
         """Say nothing until the test is over."""
         self.release.wait(60)
+
+    def hang_then(self, reply):
+        """Say nothing until released, and then this."""
+
+        def script(connection):
+            self.release.wait(60)
+            connection.sendall(reply)
+
+        return script
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -350,6 +359,7 @@ def serve(tmp_path, ended, request):
             "RESPONSE_TOPIC": topics.topic("responses"),
             "PUSH_AUTH": "none",
             "MODEL_API_KEY": "PLANTED-key",
+            "PATIENCE_SECONDS": "0",
             "PORT": str(port),
             **environment,
         }
@@ -369,8 +379,12 @@ def serve(tmp_path, ended, request):
     ended += [service.process for service in started]
 
 
-def push_of(request, message_id="1", attempt=None, **fields):
-    """The body of a wrapped push."""
+_ids = itertools.count(1)
+
+
+def push_of(request, message_id=None, attempt=None, **fields):
+    """The body of a wrapped push, of a message of its own unless an id is given."""
+    message_id = message_id or f"by-hand-{next(_ids)}"
     data = request if isinstance(request, bytes) else json.dumps(request).encode()
     push = {"message": {"messageId": message_id, "data": base64.b64encode(data).decode(), **fields}}
     return json.dumps(push if attempt is None else push | {"deliveryAttempt": attempt}).encode()

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -135,6 +136,49 @@ def test_a_model_that_hangs(local_topics, model, serve):
     assert (response["status_code"], response["body"]["error"]["code"]) == (504, "model_timeout")
     assert service.push(push_of(request("hang", options={"timeout_seconds": 0.2}), attempt=1)) == 204
     assert local_topics.response()[0]["status_code"] == 504
+
+
+def test_brief_trouble_is_waited_out(local_topics, model, serve):
+    """A moment of 429 costs a moment, and not a redelivery."""
+    service = serve("gunicorn", MODEL_URL=model.url, PATIENCE_SECONDS="5")
+    model.replies["busy"] = [http(429, JSON, OPENAI_ERROR, "Retry-After: 1"), http(200, JSON, b"{}")]
+    assert service.push(push_of(request("busy"))) == 204
+    assert local_topics.response()[0]["status_code"] == 200
+    assert len(model.calls) == 2
+
+
+def test_a_message_pushed_ten_times_at_once(local_topics, model, serve):
+    """The model is called once, one response is published, and every copy is acknowledged in the end."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    model.replies["slow"] = [model.hang_then(http(200, JSON, b"{}"))]
+    push = push_of(request("slow"))
+    with ThreadPoolExecutor(10) as threads:
+        copies = [threads.submit(service.push, push) for _ in range(10)]
+        until(lambda: sum(copy.done() for copy in copies) == 8)
+        model.release.set()
+        statuses = sorted(copy.result() for copy in copies)
+    assert statuses == [204, 204] + [503] * 8
+    assert service.push(push) == 204
+    local_topics.response()
+    assert (len(model.calls), local_topics.no_response()) == (1, True)
+
+
+def test_a_response_is_kept_while_pubsub_is_away(local_topics, model, serve):
+    """The redelivery publishes it; the model is paid once."""
+    service = serve(
+        "gunicorn", MODEL_URL=model.url, RESPONSE_TOPIC=local_topics.topic("later"), PUBLISH_TIMEOUT_SECONDS="2"
+    )
+    push = push_of(request("kept"), attributes={"a": "b"})
+    assert service.push(push) == 503
+    local_topics.publisher.create_topic(name=local_topics.topic("later"))
+    local_topics.subscriber.create_subscription(
+        name=local_topics.subscription("later"), topic=local_topics.topic("later")
+    )
+    assert service.push(push) == 204
+    (response,) = local_topics.pull("later")
+    assert json.loads(response.data)["body"] == {"echo": "kept"}
+    assert response.attributes["a"] == "b"
+    assert len(model.calls) == 1
 
 
 def test_an_answer_that_no_message_can_hold(topics, model, serve):
@@ -274,7 +318,7 @@ def test_a_message_that_is_no_request_ever_ends_in_the_dead_letter_topic(local_t
     local_topics.push_to(service.url + "/no-such-path", attempts=5)
     local_topics.publish(request("misrouted"))
     pulled = []
-    until(lambda: pulled or pulled.extend(local_topics.dead_letters()))
+    until(lambda: pulled or pulled.extend(local_topics.pull("dead")))
     assert json.loads(pulled[0].data) == request("misrouted")
 
 
@@ -298,6 +342,20 @@ def test_sigterm_lets_work_finish(local_topics, model, serve):
     thread.join()
     assert (statuses, service.process.wait(20)) == ([204], 0)
     assert local_topics.response()[0]["body"] == {"late": True}
+
+
+def test_sigterm_cuts_off_what_takes_too_long(local_topics, model, serve):
+    """The call is ended in time for its push to be given back, and the process ends within its grace."""
+    service = serve("gunicorn", MODEL_URL=model.url, GRACE_SECONDS="4")
+    model.replies["hang"] = [model.hang]
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(service.push(push_of(request("hang"), attempt=10))))
+    thread.start()
+    until(lambda: model.calls)
+    service.process.send_signal(signal.SIGTERM)
+    thread.join()
+    assert (statuses, service.process.wait(20)) == ([503], 0)
+    assert service.log()[-1]["reason"] == "draining"
 
 
 def test_nothing_of_a_message_is_logged(local_topics, model, serve):

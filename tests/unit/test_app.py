@@ -31,6 +31,12 @@ class Relay:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
+    def key(self, message):
+        return message.message_id
+
+    def until(self, arrived):
+        return arrived + 10
+
     def answer(self, message, _arrived):
         self.messages.append(message)
         self.entered.set()
@@ -147,7 +153,7 @@ def test_no_room(app, relay):
     first = threading.Thread(target=respond, args=(app,), kwargs={"data": PUSH})
     first.start()
     assert relay.entered.wait(10)
-    assert respond(app, data=PUSH).status_code == 429
+    assert respond(app, data=PUSH.replace(b'"1"', b'"2"')).status_code == 429
     assert respond(app, "GET", "/health/ready").status_code == 200
     relay.go_on.set()
     first.join()

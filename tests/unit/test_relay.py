@@ -2,14 +2,16 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from handler.config import Settings
 from handler.envelope import PubsubMessage
+from handler.ledger import Claim, State
 from handler.outcome import ModelFailure, ModelReply, Reason
-from handler.publisher import PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.relay import Relay
 
 SETTINGS = Settings.from_environment(
@@ -20,14 +22,47 @@ REPLY = ModelReply(200, "application/json", b'{"choices":[]}')
 
 
 class Model:
-    """Replies the same to everything, and keeps what it was asked."""
+    """Gives these replies, the last one for ever, and keeps what it was asked."""
 
-    def __init__(self, reply=REPLY):
-        self.reply, self.calls = reply, []
+    def __init__(self, *replies):
+        self.replies, self.calls = list(replies or [REPLY]), []
 
     def call(self, path, body, seconds):
         self.calls.append((path, json.loads(body), seconds))
-        return self.reply
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+class Notes:
+    """A ledger that gives these claims, the last one for ever, and notes what it hears."""
+
+    def __init__(self, *claims, holds=True):
+        self.claims, self.owned, self.notes = list(claims or [Claim(State.MINE)]), holds, []
+
+    def claim(self, key, owner):
+        return self.claims.pop(0) if len(self.claims) > 1 else self.claims[0]
+
+    def holds(self, key, owner):
+        return self.owned
+
+    def keep(self, key, owner, response):
+        self.notes.append(("keep", OutgoingMessage.from_bytes(response)))
+
+    def answered(self, key, owner):
+        self.notes.append("answered")
+
+    def release(self, key, owner, *, failed):
+        self.notes.append("failed" if failed else "released")
+
+
+class Pauses:
+    """Sleeps that take no time, and are noted."""
+
+    def __init__(self, ending=False):
+        self.seconds, self.ending = [], ending
+
+    def __call__(self, seconds):
+        self.seconds.append(seconds)
+        return self.ending
 
 
 class Topic:
@@ -54,9 +89,10 @@ def message(request=REQUEST, **fields):
     return PubsubMessage(**{"message_id": "1", "data": json.dumps(request).encode()} | fields)
 
 
-def relayed(model, topic, incoming):
+def relayed(model, topic, incoming, ledger=None, pause=None, arrived=None):
     """The verdict on a message."""
-    return Relay(SETTINGS, model, topic).answer(incoming, time.monotonic())
+    relay = Relay(SETTINGS, model, topic, ledger or Notes(), pause or Pauses())
+    return relay.answer(incoming, time.monotonic() if arrived is None else arrived)
 
 
 def test_a_request_is_answered():
@@ -107,7 +143,7 @@ def test_a_push_without_time_left_is_delivered_again():
     """A push that waited too long in this process does not start what it cannot finish."""
     model, topic = Model(ModelFailure.TIMEOUT), Topic()
     arrived = time.monotonic() - SETTINGS.ack_deadline_seconds
-    assert Relay(SETTINGS, model, topic).answer(message(), arrived).reason is Reason.MODEL_FAILED
+    assert relayed(model, topic, message(), arrived=arrived).reason is Reason.MODEL_FAILED
     assert model.calls[0][2] < 0
     assert topic.messages == []
 
@@ -157,3 +193,157 @@ def test_a_response_that_pubsub_refuses_altogether():
     """Then there is no acknowledgement either: the message ends in the dead-letter topic."""
     verdict = relayed(Model(), Topic(PublishRefused("schema"), PublishRefused("schema")), message())
     assert (verdict.reason, verdict.detail) == (Reason.PUBLISH_FAILED, "schema")
+
+
+# --- brief trouble is waited out in place
+
+BUSY = ModelReply(429, "application/json", b"{}")
+
+
+@pytest.mark.parametrize("trouble", [BUSY, ModelReply(503, "text/html", b"<html>"), ModelFailure.UNREACHABLE])
+def test_brief_trouble_is_waited_out(trouble):
+    """A model that is away for a moment costs a moment, and not a redelivery."""
+    model, topic, pause = Model(trouble, trouble, REPLY), Topic(), Pauses()
+    assert relayed(model, topic, message(), pause=pause).reason is Reason.ANSWERED
+    assert (len(model.calls), len(pause.seconds)) == (3, 2)
+
+
+def test_trouble_that_lasts_is_given_back():
+    """Patience has an end, by count and by time."""
+    model, pause = Model(BUSY), Pauses()
+    assert relayed(model, Topic(), message(), pause=pause).reason is Reason.MODEL_FAILED
+    assert len(model.calls) <= 4
+    assert sum(pause.seconds) <= SETTINGS.patience_seconds
+
+
+def test_a_stale_connection_is_tried_again_at_once():
+    """A kept connection that the model service had closed costs nothing."""
+    model, topic = Model(ModelFailure.STALE, REPLY), Topic()
+    assert relayed(model, topic, message()).reason is Reason.ANSWERED
+    assert len(model.calls) == 2
+
+
+@pytest.mark.parametrize("result", [ModelFailure.BROKEN, ModelFailure.TIMEOUT, ModelReply(500, "text/plain", b"")])
+def test_a_call_that_may_have_cost_work_is_not_repeated_in_place(result):
+    """Only a redelivery, which is counted, pays again."""
+    model = Model(result)
+    relayed(model, Topic(), message(delivery_attempt=1))
+    assert len(model.calls) == 1
+
+
+def test_patience_ends_with_the_process():
+    """A process that is about to end gives the message back at once."""
+    model = Model(BUSY)
+    assert relayed(model, Topic(), message(), pause=Pauses(ending=True)).reason is Reason.MODEL_FAILED
+    assert len(model.calls) == 1
+
+
+def test_a_call_that_was_cut_off_at_the_end_of_the_process():
+    """It is given back without counting, even at the last attempt: the model has not failed."""
+    topic, ledger = Topic(), Notes()
+    verdict = relayed(Model(ModelFailure.ABORTED), topic, message(delivery_attempt=10), ledger)
+    assert (verdict.reason, verdict.status, topic.messages) == (Reason.DRAINING, 503, [])
+    assert ledger.notes == ["released"]
+
+
+# --- the ledger
+
+
+def test_what_the_ledger_hears_of_an_answer():
+    """The response is kept before it is published, and the message is answered after."""
+    topic, ledger = Topic(), Notes()
+    relayed(Model(), topic, message(ordering_key="k"), ledger)
+    assert ledger.notes == [("keep", topic.messages[0]), "answered"]
+
+
+def test_what_the_ledger_hears_of_a_failure():
+    """A failure of the model counts; one of Pub/Sub's does not, and leaves the response kept."""
+    ledger = Notes()
+    relayed(Model(ModelFailure.BROKEN), Topic(), message(), ledger)
+    assert ledger.notes == ["failed"]
+    ledger = Notes()
+    relayed(Model(), Topic(PublishFailed("away")), message(), ledger)
+    assert ledger.notes[-1] == "released"
+    assert ledger.notes[0][0] == "keep"
+
+
+def test_what_the_ledger_hears_of_a_bug():
+    """The message is given back."""
+    ledger = Notes()
+    with pytest.raises(ZeroDivisionError):
+        relayed(Model(), Topic(ZeroDivisionError()), message(), ledger)
+    assert ledger.notes[-1] == "released"
+
+
+def test_an_answered_message_is_acknowledged():
+    """Without the model, without a second response."""
+    model, topic = Model(), Topic()
+    verdict = relayed(model, topic, message(), Notes(Claim(State.ANSWERED)))
+    assert (verdict.reason, verdict.status) == (Reason.ALREADY_ANSWERED, 204)
+    assert (model.calls, topic.messages) == ([], [])
+
+
+def test_a_kept_response_is_published():
+    """The model is not paid twice because Pub/Sub was away."""
+    kept = OutgoingMessage(b'{"status_code":200}', {"a": "\u00e9"}, "key")
+    model, topic = Model(), Topic()
+    verdict = relayed(model, topic, message(), Notes(Claim(State.MINE, kept=kept.to_bytes())))
+    assert (verdict.reason, model.calls, topic.messages) == (Reason.ANSWERED, [], [kept])
+
+
+def test_counted_failures_decide_on_the_last_attempt():
+    """Where the ledger counts, Pub/Sub's own count, which has busy hours in it, does not."""
+    nine = Claim(State.MINE, failures=9)
+    assert relayed(Model(ModelFailure.BROKEN), Topic(), message(), Notes(nine)).reason is Reason.GAVE_UP
+    none = Claim(State.MINE, failures=0)
+    failed = relayed(Model(ModelFailure.BROKEN), Topic(), message(delivery_attempt=50), Notes(none))
+    assert failed.reason is Reason.MODEL_FAILED
+
+
+@pytest.mark.parametrize(
+    ("then", "reason", "calls"),
+    [
+        (Claim(State.ANSWERED), Reason.ALREADY_ANSWERED, 0),
+        (Claim(State.MINE), Reason.ANSWERED, 1),
+    ],
+)
+def test_a_message_that_another_instance_works_on(then, reason, calls):
+    """It is waited for, and taken over if the other one is gone."""
+    model, pause = Model(), Pauses()
+    ledger = Notes(Claim(State.TAKEN), Claim(State.TAKEN), then)
+    assert relayed(model, Topic(), message(), ledger, pause).reason is reason
+    assert (len(model.calls), len(pause.seconds)) == (calls, 2)
+
+
+@pytest.mark.parametrize(("ending", "arrived"), [(True, 0), (False, -1000)])
+def test_waiting_for_another_instance_has_an_end(ending, arrived):
+    """With the process, and with the push's own time."""
+    ledger = Notes(Claim(State.TAKEN))
+    verdict = relayed(Model(), Topic(), message(), ledger, Pauses(ending), arrived=time.monotonic() + arrived)
+    assert (verdict.reason, verdict.status) == (Reason.IN_PROGRESS, 503)
+    assert ledger.notes == []
+
+
+def test_no_takeover_that_cannot_be_finished():
+    """With less time left than a call usually takes the message is given back, for a push that has all of it."""
+    model, ledger = Model(), Notes(Claim(State.TAKEN), Claim(State.MINE))
+    relay = Relay(SETTINGS, model, Topic(), ledger, Pauses())
+    relay._typical_seconds = 10_000.0
+    assert relay.answer(message(), time.monotonic()).reason is Reason.IN_PROGRESS
+    assert (model.calls, ledger.notes) == ([], ["released"])
+
+
+def test_a_message_that_another_instance_took_over():
+    """The one who lost it does not publish."""
+    topic, ledger = Topic(), Notes(holds=False)
+    assert relayed(Model(), topic, message(), ledger).reason is Reason.IN_PROGRESS
+    assert topic.messages == []
+
+
+def test_the_key_of_a_message():
+    """Copies have the same; another message, subscription or time of publication has another."""
+    relay = Relay(SETTINGS, Model(), Topic(), Notes(), Pauses())
+    first = message(subscription="s", publish_time=datetime(2030, 1, 1, tzinfo=UTC))
+    assert relay.key(first) == relay.key(replace(first, delivery_attempt=7))
+    others = [replace(first, message_id="2"), replace(first, subscription="t"), replace(first, publish_time=None)]
+    assert len({relay.key(one) for one in [first, *others]}) == 4
