@@ -26,7 +26,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     try:
         settings = Settings.from_environment(environment)
     except SettingsError as error:
-        yield Finding(False, f"settings: {error}")
+        yield from (Finding(False, f"settings: {problem}") for problem in error.problems)
         return
     yield Finding(True, "settings: complete and consistent")
     service = ModelService(settings)

@@ -47,7 +47,14 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
 class SettingsError(Exception):
-    """The environment cannot be used. The message names each variable at fault and says how to mend it."""
+    """The environment cannot be used. The message, one line, names each variable at fault and says how to mend it.
+
+    `problems` has them one by one.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(f"inference-relay cannot start: {'; '.join(problems)}")
+        self.problems = problems
 
 
 def _http_url(value: str) -> SplitResult:
@@ -283,8 +290,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            problems = "; ".join(_explain(one) for one in error.errors())
-            raise SettingsError(f"inference-relay cannot start: {problems}") from None
+            raise SettingsError(*(_explain(one) for one in error.errors())) from None
 
     def doubts(self, environment: Mapping[str, str]) -> Sequence[str]:
         """What may be wrong although it is valid, in plain words for whoever reads the log at the start."""
