@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler import strictjson
@@ -163,6 +163,7 @@ def test_unknown_fields_are_ignored():
 
 
 @given(st.binary(max_size=300))
+@settings(max_examples=300)
 def test_no_bytes_raise_anything_but_request_error(data):
     """Whatever is published, the answer is a request or an error response that can be sent."""
     try:
@@ -176,6 +177,33 @@ json_values = st.recursive(
     lambda children: st.lists(children) | st.dictionaries(st.text(), children),
     max_leaves=10,
 )
+
+
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": json_values | st.dictionaries(st.text(), json_values),
+        "body": json_values
+        | st.dictionaries(st.sampled_from(["model", "prompt", "stream", "stream_options"]), json_values),
+        "path": json_values | st.sampled_from(PATHS),
+        "options": json_values
+        | st.dictionaries(st.sampled_from(["deadline", "timeout_seconds", "x"]), json_values | st.datetimes().map(str)),
+    },
+)
+
+
+@given(documents)
+@settings(max_examples=400)
+def test_no_document_raises_anything_but_request_error(document):
+    """Whatever is in the fields, the answer is a request that can be sent on, or an error that can be published."""
+    try:
+        request = parse_request(json.dumps(document).encode(), PATHS)
+    except RequestError as refused:
+        response = json.loads(encode_response(refused.answer, refused.metadata))
+        assert response["body"]["error"]["message"]
+    else:
+        assert not json.loads(request.model_body()).get("stream")
+        assert json.loads(encode_response(Answer(200, b"{}"), request.metadata))["metadata"] == document["metadata"]
 
 
 @given(st.dictionaries(st.text(), json_values))

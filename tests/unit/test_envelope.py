@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
@@ -148,6 +148,7 @@ header_values = st.text(st.characters(exclude_characters="\r\n"))
 
 
 @given(documents, st.dictionaries(st.sampled_from(["ce-id", "X-Goog-Pubsub-Message-Id"]), header_values))
+@settings(max_examples=300)
 def test_no_document_raises_anything_but_decode_error(document, headers):
     """Whatever is posted, the answer is a message or a DecodeError."""
     try:
