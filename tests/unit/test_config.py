@@ -150,6 +150,57 @@ def test_a_platform_that_may_not_check(environment, doubted):
     assert doubted is bool(Settings.from_environment(GOOD).doubts(environment))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis",
+        "redis://10.0.0.3:6379/",
+        "redis://[::1]:6379/15",
+        "redis://:hunter2@redis:6379/0",
+        "rediss://user:p%40ss%2Fword@redis.example.com:6380",
+        f"rediss://redis?ssl_ca_certs={__file__}",
+    ],
+)
+def test_a_ledgers_url(url):
+    """LEDGER_URL leads to a Redis; unlike other URLs it may carry a user and a password."""
+    settings = Settings.from_environment(GOOD | {"LEDGER_URL": url})
+    assert settings.ledger_url is not None
+    assert settings.ledger_url.get_secret_value() == url
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis:6379", "redis:// or rediss://"),
+        ("http://:hunter2@redis:6379", "redis:// or rediss://"),
+        ("unix:///var/run/redis.sock", "redis:// or rediss://"),
+        ("redis://", "redis:// or rediss://"),
+        ("redis://:hunter2@", "redis:// or rediss://"),
+        ("redis://redis:0", "redis:// or rediss://"),
+        ("redis://redis:99999", "redis:// or rediss://"),
+        ("redis://[redis", "redis:// or rediss://"),
+        ("redis://:hunter2/@redis:6379", "percent-encoded"),
+        ("redis://:hunter2#@redis:6379", "percent-encoded"),
+        ("redis://:hunter2 x@redis:6379", "percent-encoded"),
+        ("redis://redis/0#part", "redis:// or rediss://"),
+        ("redis://redis/cache", "database's number"),
+        ("redis://redis/0/1", "database's number"),
+        ("redis://redis?socket_timeout=60", "leave the others out"),
+        ("rediss://redis?ssl_cert_reqs=none", "leave the others out"),
+        (f"rediss://redis?ssl_ca_certs={__file__}&db=1", "leave the others out"),
+        (f"redis://redis?ssl_ca_certs={__file__}", "only for rediss://"),
+        ("rediss://redis?ssl_ca_certs=/does/not/exist", "not there"),
+    ],
+)
+def test_a_ledgers_url_that_cannot_work(url, says):
+    """It stops the start with the fix, and without the URL, which may have a password in it."""
+    with pytest.raises(SettingsError, match="LEDGER_URL") as caught:
+        Settings.from_environment(GOOD | {"LEDGER_URL": url})
+    assert says in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_all_problems_at_once():
     """Nobody should have to start three times to learn three mistakes."""
     with pytest.raises(SettingsError) as caught:
