@@ -1,11 +1,14 @@
 """`inference-relay check`: what is right and what is wrong, in plain words, before any traffic."""
 
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from handler import strictjson
 from handler.config import Settings, SettingsError
 from handler.contract import Answer, encode_response
+from handler.keys import KeysUnavailable, download, parse
+from handler.ledger import Ledger, State, connect
 from handler.model import ModelService
 from handler.outcome import ModelFailure, ModelReply
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
@@ -33,6 +36,10 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     yield _listing(service.probe("/v1/models", PROBE_SECONDS), settings)
     if model:
         yield _completion(service, model)
+    if settings.push_auth == "verify":
+        yield _keys(settings.push_certs_url)
+    if settings.ledger_url is not None:
+        yield _ledger(connect(settings))
     yield _publish(Publisher(settings.response_topic, settings.publish_timeout_seconds), settings.response_topic)
 
 
@@ -79,6 +86,24 @@ def _unreached(failure: ModelFailure) -> str:
         ModelFailure.BROKEN: "ends the connection, or speaks no HTTP",
         ModelFailure.TIMEOUT: f"does not answer within {PROBE_SECONDS:g} s",
     }[failure]
+
+
+def _keys(url: str) -> Finding:
+    try:
+        keys = parse(download(url).body)
+    except KeysUnavailable as error:
+        return Finding(False, f"push keys: {error}; PUSH_CERTS_URL is where they were looked for")
+    return Finding(True, f"push keys: {len(keys)} found")
+
+
+def _ledger(ledger: Ledger) -> Finding:
+    """Work on a message that does not exist; whoever claims and releases has read and written."""
+    key, owner = "check", uuid.uuid4().hex
+    if ledger.claim(key, owner).state is State.MINE:
+        ledger.release(key, owner, failed=False)
+    if ledger.troubles:
+        return Finding(False, "ledger: Redis does not work; is LEDGER_URL right? The reason is logged above")
+    return Finding(True, "ledger: Redis reads and writes")
 
 
 def _publish(publisher: Publisher, topic: str) -> Finding:

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
 import pytest
 
-from .conftest import BIN, ROOT, free_port, http, process, until
+from .conftest import BIN, ROOT, free_port, http, listening, process, until
 
 RELAY = BIN / "inference-relay"
 TOKEN_LIST = b'{"object": "list", "data": [{"id": "small"}, {"id": "large"}]}'
@@ -122,6 +123,29 @@ def test_check_of_everything_else(checked, local_topics):
     assert (code, "takes no publish: NotFound" in output) == (1, True)
     code, output = relay("check", **checked | {"PUSH_AUTH": ""})
     assert (code, "PUSH_AUTH is not set" in output) == (1, True)
+
+
+def test_check_of_the_keys_and_the_ledger(checked, brokers):
+    """What the settings ask for beside the model and the topic is looked at too."""
+    verify = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "a", "PUSH_SERVICE_ACCOUNT": "b@c.d"}
+    keys = checked | verify | {"PUSH_CERTS_URL": os.environ["LOCAL_CERTS_URL"]}
+    code, output = relay("check", **keys)
+    assert (code, "push keys: 1 found" in output) == (0, True), output
+    code, output = relay("check", **keys | {"PUSH_CERTS_URL": "http://127.0.0.1:9/"})
+    assert (code, "push keys: could not be fetched" in output) == (1, True), output
+    code, output = relay("check", **checked | {"LEDGER_URL": "redis://127.0.0.1:9"})
+    assert (code, "ledger: Redis does not work" in output) == (1, True), output
+
+
+@pytest.mark.skipif(not (shutil.which("redis-server") or os.environ.get("CI")), reason="needs redis-server")
+def test_check_of_a_ledger_that_works(checked, tmp_path):
+    """Redis is written to and read from."""
+    port = free_port()
+    command = ["redis-server", "--port", port, "--save", "", "--dir", tmp_path]
+    with process(command, stdout=subprocess.DEVNULL):
+        until(lambda: listening(port))
+        code, output = relay("check", **checked | {"LEDGER_URL": f"redis://127.0.0.1:{port}"})
+    assert (code, "ledger: Redis reads and writes" in output) == (0, True), output
 
 
 def test_up_as_it_says_itself(model, monkeypatch):
