@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import certifi
-from redis import BlockingConnectionPool, Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -144,6 +144,8 @@ class RedisLedger:
         self._lease_ms = _milliseconds(lease_seconds)
         self._memory = MemoryLedger(answered_seconds, kept_seconds, clock=clock)
         self._gate = _Gate(bypass_seconds, clock)
+        # Those who wait here look at the gate again; in redis-py's own queue each would wait for its own timeout.
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._book = _Book()
         self._renewal = _Renewal(self._renew, lease_seconds / 3)
 
@@ -212,9 +214,13 @@ class RedisLedger:
 
     def _ask(self, question: Callable[[], _Answer]) -> _Answer | None:
         """The answer to the question, or None where it was not asked or failed. Counts and logs the failure."""
-        way = self._gate.way()
-        if way is _Way.CLOSED:
+        if self._gate.is_closed():
             return None
+        with self._connections:
+            way = self._gate.way()
+            return None if way is _Way.CLOSED else self._ask_now(question, way)
+
+    def _ask_now(self, question: Callable[[], _Answer], way: "_Way") -> _Answer | None:
         try:
             if way is _Way.PROBE:  # perhaps the address has moved on to another server
                 self._disconnect()
@@ -259,10 +265,8 @@ class RedisLedger:
 
 def _client(url: str, seconds: float) -> Redis:
     # By default redis-py waits for seconds and tries thrice more: retrying in place would hold up every message.
-    pool = BlockingConnectionPool.from_url(
+    pool = ConnectionPool.from_url(
         url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=seconds,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
         socket_keepalive=True,
@@ -306,7 +310,12 @@ class _Gate:
         self._closed_until: float | None = None  # None: open
         self._silent_until = -_FOR_EVER
 
+    def is_closed(self) -> bool:
+        with self._lock:
+            return self._closed_until is not None and self._clock() < self._closed_until
+
     def way(self) -> _Way:
+        """How to ask now. Whoever is told PROBE must do so, and say whether it worked or failed."""
         with self._lock:
             if self._closed_until is None:
                 return _Way.OPEN

@@ -1,0 +1,754 @@
+"""The ledger: what both kinds promise, and that of Redis under faults, against a real redis-server."""
+
+import os
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import redis
+import trustme
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from handler import ledger_redis
+from handler.config import Settings
+from handler.ledger import Claim, State, connect
+from handler.ledger_memory import MemoryLedger
+from handler.ledger_redis import RedisLedger
+
+PASSWORD = "hunter2"
+DAY = 86_400
+LEASE = 0.4  # seconds; short, where a test has to see one end
+
+
+class Server:
+    """A redis-server of its own, which can be killed, paused and started again with nothing in it."""
+
+    def __init__(self, directory: Path, *options: str):
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            self.port = one.getsockname()[1]
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+        self.admin = redis.Redis(port=self.port, password=PASSWORD, retry=Retry(NoBackoff(), 0))
+        self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._command += ["--appendonly", "no", "--requirepass", PASSWORD, "--dir", str(directory), *options]
+
+    def start(self):
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "redis-server has ended"
+        with suppress(redis.ConnectionError):
+            return bool(self.admin.ping())
+        return False
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def names(self) -> set[str]:
+        return {key.decode() for key in self.admin.scan_iter()}
+
+    def close(self):
+        self.kill()
+        self.admin.close()
+
+
+class Clock:
+    """A clock that only goes when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0):
+    """Wait for a condition, which is what the test is about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., Server]]:
+    """Starts servers; they end with the test."""
+    if not shutil.which("redis-server"):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs redis-server: apt-get install redis-server")
+    servers = []
+
+    def one(*options: str) -> Server:
+        servers.append(Server(tmp_path, *options))
+        servers[-1].start()
+        return servers[-1]
+
+    yield one
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(start) -> Server:
+    return start()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def instance() -> Iterator[Callable[..., RedisLedger]]:
+    """Makes ledgers as other instances of the service have them; they are closed with the test."""
+    ledgers = []
+
+    def one(url: str, answered_seconds: float = 3600, kept_seconds: float = DAY, **options) -> RedisLedger:
+        ledgers.append(RedisLedger(url, answered_seconds, kept_seconds, **options))
+        return ledgers[-1]
+
+    yield one
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.fixture
+def a(server, instance, clock) -> RedisLedger:
+    return instance(server.url, clock=clock)
+
+
+@pytest.fixture
+def b(server, instance, clock) -> RedisLedger:
+    return instance(server.url, clock=clock)
+
+
+def lease_of(key: str) -> str:
+    return f"inference-relay:1:{{{key}}}:lease"
+
+
+def use_all(ledger):
+    """Every method, once."""
+    ledger.claim("all", "one")
+    ledger.holds("all", "one")
+    ledger.keep("all", "one", b"small")
+    ledger.keep("all", "one", b"large" * ledger_redis.LARGE_BYTES)
+    ledger.release("all", "one", failed=True)
+    ledger.claim("all", "two")
+    ledger.answered("all", "two")
+
+
+# What both promise
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make(request) -> Callable[..., MemoryLedger | RedisLedger]:
+    if request.param == "memory":
+        return MemoryLedger
+    url, instance = request.getfixturevalue("server").url, request.getfixturevalue("instance")
+    return lambda *arguments: instance(url, *arguments)
+
+
+@pytest.fixture
+def ledger(make) -> MemoryLedger | RedisLedger:
+    return make(3600, DAY)
+
+
+def test_a_new_message_is_granted(ledger):
+    """The first claim of a message is granted, and nothing was kept of it."""
+    claim = ledger.claim("key", "one")
+    assert (claim.state, claim.kept) == (State.MINE, None)
+    assert ledger.holds("key", "one")
+
+
+def test_a_claim_may_be_repeated(ledger):
+    """The same attempt may ask again."""
+    ledger.claim("key", "one")
+    assert ledger.claim("key", "one").state is State.MINE
+
+
+def test_an_answered_message_is_answered_for_all(ledger):
+    """Whoever claims an answered message learns it, and no more."""
+    ledger.claim("key", "one")
+    ledger.keep("key", "one", b"response")
+    ledger.answered("key", "one")
+    assert [ledger.claim("key", owner) for owner in ("one", "two")] == [Claim(State.ANSWERED)] * 2
+    assert ledger.claim("other", "one").state is State.MINE
+
+
+def test_an_answer_is_remembered_for_its_time_and_what_was_kept_is_not(make):
+    """When ANSWERED_TTL_SECONDS have passed, nothing is known of the message."""
+    ledger = make(0.2, DAY)
+    ledger.claim("key", "one")
+    ledger.keep("key", "one", b"response")
+    ledger.answered("key", "one")
+    ledger.keep("key", "one", b"late")
+    until(lambda: ledger.claim("key", "two").state is State.MINE)
+    assert ledger.claim("key", "two").kept is None
+
+
+def test_a_kept_response_waits_for_the_redelivery(ledger):
+    """It comes back with the next claim, as it was, the last one of several; and again until it is answered."""
+    ledger.claim("key", "one")
+    ledger.keep("key", "one", b"first")
+    ledger.keep("key", "one", b"\x00\xff" * 5_000_000)
+    ledger.release("key", "one", failed=False)
+    for owner in ("two", "three"):
+        assert ledger.claim("key", owner).kept == b"\x00\xff" * 5_000_000
+        ledger.release("key", owner, failed=False)
+
+
+def test_a_kept_response_is_not_kept_for_ever(make):
+    """When its time has passed, the model is called again."""
+    ledger = make(3600, 0.2)
+    ledger.claim("key", "one")
+    ledger.keep("key", "one", b"response")
+    until(lambda: ledger.claim("key", "one").kept is None)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda ledger: ledger.release("key", "one", failed=False),
+        lambda ledger: ledger.release("key", "one", failed=True),
+        lambda ledger: ledger.answered("key", "one"),
+    ],
+)
+def test_what_ended_is_held_no_more(ledger, end):
+    """Neither the one whose claim has ended nor one who never had it holds the message."""
+    ledger.claim("key", "one")
+    assert not ledger.holds("key", "stranger")
+    end(ledger)
+    assert not ledger.holds("key", "one")
+
+
+def test_nothing_is_held_that_somebody_has_answered(ledger):
+    """An answer takes the message from whoever works on it."""
+    ledger.claim("key", "one")
+    ledger.answered("key", "two")
+    assert not ledger.holds("key", "one")
+
+
+def test_many_threads(ledger):
+    """Any thread may ask at any time; with 200 of them every message is as its own thread left it."""
+
+    def work(number):
+        for _ in range(3):
+            ledger.claim(f"key {number}", "one")
+            ledger.keep(f"key {number}", "one", str(number).encode())
+            ledger.release(f"key {number}", "one", failed=False)
+        return ledger.claim(f"key {number}", "two").kept
+
+    with ThreadPoolExecutor(200) as pool:
+        assert list(pool.map(work, range(200))) == [str(number).encode() for number in range(200)]
+    assert ledger.troubles == 0
+
+
+def test_a_closed_ledger_still_answers(ledger):
+    """Closing is safe at any time, and twice."""
+    ledger.claim("key", "one")
+    ledger.close()
+    ledger.close()
+    use_all(ledger)
+    assert ledger.troubles == 0
+
+
+# Making one
+
+SETTINGS = {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/topic", "PUSH_AUTH": "platform"}
+
+
+def test_the_ledger_is_in_memory_without_a_url():
+    """Nothing else is needed to start."""
+    assert isinstance(connect(Settings.from_environment(SETTINGS)), MemoryLedger)
+
+
+@pytest.mark.parametrize(("max_age", "days"), [("86400", 1), ("1209600", 7)])
+def test_the_ledger_is_in_redis_with_a_url(server, max_age, days):
+    """With its times from the settings: responses are kept as long as a message is tried, a week at most."""
+    given = {"LEDGER_URL": server.url, "MAX_AGE_SECONDS": max_age, "ANSWERED_TTL_SECONDS": "100"}
+    ledger = connect(Settings.from_environment(SETTINGS | given))
+    assert PASSWORD not in repr(ledger)
+    ledger.keep("key", "one", b"response")
+    ledger.answered("other", "one")
+    ledger.close()
+    assert days * DAY - 60 < server.admin.ttl("inference-relay:1:{key}:kept") <= days * DAY
+    assert 40 < server.admin.ttl("inference-relay:1:{other}:answered") <= 100
+
+
+def test_nothing_runs_before_the_first_claim(server, instance):
+    """A process that forks must not have started a thread or a connection; one that has closed has none left."""
+    threads, clients = set(threading.enumerate()), len(server.admin.client_list())
+    ledger = instance(server.url)
+    assert (set(threading.enumerate()), len(server.admin.client_list())) == (threads, clients)
+    for owner in ("one", "two"):
+        ledger.claim("key", owner)
+    ledger.claim("other", "three")
+    assert len(set(threading.enumerate()) - threads) == 1
+    ledger.close()
+    assert set(threading.enumerate()) == threads
+    until(lambda: len(server.admin.client_list()) == clients)
+
+
+def test_no_operation_waits_long_or_is_retried(a):
+    """redis-py would wait for seconds and try again and again; an installed version may not change that."""
+    connections = [client.connection_pool.make_connection() for client in (a._client, a._large_client)]
+    assert [(one.socket_timeout, one.socket_connect_timeout) for one in connections] == [(0.3, 0.3), (2.0, 2.0)]
+    assert [(one.retry._retries, one.health_check_interval) for one in connections] == [(0, 0)] * 2
+
+
+# Two instances
+
+
+def test_only_one_of_many_gets_a_message(a, b):
+    """Of 200 copies at once in two instances one is granted."""
+    barrier = threading.Barrier(200)
+
+    def claim(number):
+        barrier.wait()
+        return (a, b)[number % 2].claim("key", f"owner {number}").state
+
+    with ThreadPoolExecutor(200) as pool:
+        states = Counter(pool.map(claim, range(200)))
+    assert states == {State.MINE: 1, State.TAKEN: 199}
+    assert (a.troubles, b.troubles) == (0, 0)
+
+
+def test_a_message_goes_on_to_the_next_when_it_is_given_back(a, b):
+    """With the response that was kept, from whichever instance."""
+    a.claim("key", "one")
+    assert b.claim("key", "two") == Claim(State.TAKEN)
+    assert not b.holds("key", "two")
+    a.keep("key", "one", b"response")
+    a.release("key", "one", failed=False)
+    assert b.claim("key", "two") == Claim(State.MINE, kept=b"response", failures=0)
+    b.answered("key", "two")
+    assert a.claim("key", "three") == Claim(State.ANSWERED)
+
+
+def test_failures_are_counted_across_instances(a, b):
+    """One for each attempt that failed, even if its release is sent twice; they are forgotten with the answer."""
+    for number, ledger in enumerate((a, b, a)):
+        owner = f"owner {number}"
+        assert ledger.claim("key", owner) == Claim(State.MINE, failures=number)
+        ledger.release("key", owner, failed=True)
+        ledger.release("key", owner, failed=True)
+    a.claim("key", "last")
+    a.release("key", "last", failed=False)
+    assert b.claim("key", "last") == Claim(State.MINE, failures=3)
+
+
+def test_what_is_in_redis(server, a):
+    """Keys with a version and a hash tag, each with an end; and after the answer nothing but the mark."""
+    a.claim("key", "one")
+    a.keep("key", "one", b"response")
+    a.release("key", "one", failed=True)
+    a.claim("key", "two")
+    names = {f"inference-relay:1:{{key}}:{name}": name for name in ("lease", "kept", "failed")}
+    assert server.names() == set(names)
+    ends = {name: server.admin.pttl(key) / 1000 for key, name in names.items()}
+    assert 10 < ends["lease"] <= 15
+    assert DAY - 60 < ends["kept"] <= DAY
+    assert DAY - 60 < ends["failed"] <= DAY
+    a.answered("key", "two")
+    a.release("key", "one", failed=True)  # of one who is late
+    assert server.names() == {"inference-relay:1:{key}:answered"}
+
+
+def test_a_lease_is_renewed_while_it_is_held(server, instance, b):
+    """Long after its first end the message is still taken, and its owner's."""
+    a = instance(server.url, lease_seconds=LEASE)
+    a.claim("key", "one")
+    end = time.monotonic() + 4 * LEASE
+    while time.monotonic() < end:
+        assert b.claim("key", "two").state is State.TAKEN
+    assert a.holds("key", "one")
+
+
+def test_the_lease_of_a_dead_instance_ends(server, instance, b):
+    """Another instance takes the message over; what the first one kept is there."""
+    a = instance(server.url, lease_seconds=LEASE)
+    a.claim("key", "one")
+    a.keep("key", "one", b"response")
+    a.close()
+    until(lambda: b.claim("key", "two").state is State.MINE)
+    assert b.claim("key", "two").kept == b"response"
+
+
+def test_one_who_lost_a_message_neither_publishes_nor_disturbs(server, a, b):
+    """An instance that was asleep for longer than its lease must not touch what another one has now."""
+    a.claim("key", "one")
+    server.admin.delete(lease_of("key"))
+    b.claim("key", "two")
+    assert not a.holds("key", "one")
+    a.keep("key", "one", b"response")
+    a.release("key", "one", failed=False)
+    assert b.holds("key", "two")
+    assert server.admin.get(lease_of("key")) == b"two"
+    assert server.names() == {lease_of("key")}
+
+
+def test_an_answer_counts_whoever_gave_it(server, a, b):
+    """One who published although the message was taken over meanwhile says so, and the other one must not publish."""
+    a.claim("key", "one")
+    server.admin.delete(lease_of("key"))
+    b.claim("key", "two")
+    a.answered("key", "one")
+    assert server.admin.get(lease_of("key")) == b"two"
+    assert not b.holds("key", "two")
+    b.keep("key", "two", b"response")
+    b.answered("key", "two")
+    assert server.names() == {"inference-relay:1:{key}:answered"}
+
+
+def test_a_renewal_finds_a_lost_lease(server, instance, clock):
+    """It is known even when Redis is away at the moment of publishing."""
+    a = instance(server.url, lease_seconds=LEASE, clock=clock)
+    a.claim("key", "one")
+    server.admin.set(lease_of("key"), "two")
+    until(lambda: not a._book.is_ours(ledger_redis._Pair("key", "one")))
+    server.kill()
+    assert not a.holds("key", "one")
+
+
+def test_a_lost_message_that_nobody_wanted_is_taken_back(server, instance):
+    """The other one gave it back without an answer: the response that has been paid for may be published."""
+    a = instance(server.url, lease_seconds=LEASE)
+    a.claim("key", "one")
+    server.admin.set(lease_of("key"), "two")
+    until(lambda: not a._book.is_ours(ledger_redis._Pair("key", "one")))
+    server.admin.delete(lease_of("key"))
+    assert a.holds("key", "one")
+    assert server.admin.get(lease_of("key")) == b"one"
+
+
+def test_nothing_is_sent_without_a_claim(a):
+    """An idle instance leaves Redis alone."""
+    assert a._renew()
+    assert a._client.connection_pool._available_connections == []
+
+
+def test_a_release_that_its_renewal_overtakes(server, a):
+    """The lease that the renewal brought back is given back with the next one."""
+    a.claim("key", "one")
+    pairs = a._book.held()
+    a.release("key", "one", failed=False)
+    a._book.held = lambda: pairs
+    assert not a._renew()
+    assert server.names() == {lease_of("key")}
+    a._book.held = list
+    assert a._renew()
+    assert server.names() == set()
+
+
+def test_a_flush_takes_nothing_away(server, a, b):
+    """A lease that is gone is nobody's: its owner takes it back, unless another one was there first."""
+    a.claim("key", "one")
+    a.claim("other", "one")
+    server.admin.flushall()
+    b.claim("other", "two")
+    assert a.holds("key", "one")
+    assert b.claim("key", "two").state is State.TAKEN
+    assert not a.holds("other", "one")
+
+
+def test_renewals_bring_leases_back(server, instance):
+    """A Redis that lost everything has the leases again before anybody asks for them."""
+    a = instance(server.url, lease_seconds=LEASE)
+    a.claim("key", "one")
+    server.admin.flushall()
+    until(lambda: server.names() == {lease_of("key")})
+
+
+# Trouble
+
+
+def test_without_redis_an_instance_goes_on_alone(server, a, clock):
+    """It grants what it does not know to be answered, and remembers what it does itself."""
+    a.claim("answered before", "one")
+    a.answered("answered before", "one")
+    a.claim("kept before", "one")
+    a.keep("kept before", "one", b"before")
+    server.kill()
+    a.claim("answered after", "one")
+    a.answered("answered after", "one")
+    a.keep("kept after", "one", b"after")
+    claims = [a.claim(f"{what} {then}", "two") for what in ("answered", "kept") for then in ("before", "after")]
+    kept = [Claim(State.MINE, kept=one) for one in (b"before", b"after")]
+    assert claims == [Claim(State.ANSWERED)] * 2 + kept
+    assert a.claim("new", "one") == Claim(State.MINE)
+    assert a.holds("new", "one")
+    assert a.troubles == 1
+
+
+def test_what_was_known_survives_a_redis_that_forgets(server, a, clock):
+    """After a restart Redis is empty; the instance that did the work still has its own memory."""
+    a.claim("answered", "one")
+    a.answered("answered", "one")
+    a.claim("kept", "one")
+    a.keep("kept", "one", b"response")
+    a.release("kept", "one", failed=False)
+    server.kill()
+    server.start()
+    assert a.claim("answered", "two") == Claim(State.ANSWERED)
+    assert a.claim("kept", "two") == Claim(State.MINE, kept=b"response", failures=0)
+
+
+def test_redis_is_told_what_it_has_missed(server, instance, clock, b):
+    """Killed and started again in the middle: the next renewal writes leases, answers and failures."""
+    a = instance(server.url, lease_seconds=LEASE, clock=clock)
+    for key in ("answered", "failed", "held"):
+        a.claim(key, "one")
+    server.kill()
+    a.answered("answered", "one")
+    a.release("failed", "one", failed=True)
+    server.start()
+    assert server.names() == set()
+    clock.now += ledger_redis.BYPASS_SECONDS
+    until(lambda: len(server.names()) == 3)
+    assert b.claim("answered", "two") == Claim(State.ANSWERED)
+    assert b.claim("failed", "two") == Claim(State.MINE, failures=1)
+    assert b.claim("held", "two") == Claim(State.TAKEN)
+    assert a._book.take_owed() == []
+
+
+def test_what_redis_has_missed_is_bounded(server, a, monkeypatch):
+    """Of an outage that lasts the latest news are told."""
+    monkeypatch.setattr(ledger_redis, "MAX_OWED", 3)
+    server.kill()
+    for number in range(5):
+        a.answered(f"key {number}", "one")
+    assert not a._renew()
+    assert [call.key for call in a._book.take_owed()] == ["key 2", "key 3", "key 4"]
+
+
+def test_redis_is_not_asked_for_some_seconds_after_a_failure(server, a, clock):
+    """Nothing is sent in that time; then it is asked again, over fresh connections, and used as before."""
+    a.claim("key", "one")
+    server.kill()
+    assert a.holds("key", "one")
+    server.start()
+    clock.now += ledger_redis.BYPASS_SECONDS - 0.01
+    assert a.claim("other", "one").failures is None
+    assert server.names() == set()
+    clock.now += 0.01
+    assert a.claim("other", "one").failures == 0
+    assert a.claim("third", "one").failures == 0
+    assert a.troubles == 1
+
+
+def test_a_failure_that_lasts_costs_one_thread_its_time(server, a, clock):
+    """When the bypass ends one thread finds out; the others neither wait nor fail."""
+    server.pause()
+    a.claim("key", "one")
+    clock.now += ledger_redis.BYPASS_SECONDS
+    with ThreadPoolExecutor(50) as pool:
+        seconds = sorted(pool.map(lambda number: timed(lambda: a.claim(f"key {number}", "one")), range(50)))
+    assert a.troubles == 2
+    assert seconds[-1] >= ledger_redis.TIMEOUT_SECONDS
+    assert seconds[-2] < ledger_redis.TIMEOUT_SECONDS
+    server.go_on()
+
+
+def test_a_crowd_at_a_dead_redis(server, a):
+    """Those who wait for a connection are told as soon as the first has failed; they do not fail one after another."""
+    server.pause()
+    with ThreadPoolExecutor(200) as pool:
+        seconds = list(pool.map(lambda number: timed(lambda: a.claim(f"key {number}", "one")), range(200)))
+    server.go_on()
+    assert max(seconds) < 2
+    assert 1 <= a.troubles <= ledger_redis.MAX_CONNECTIONS
+
+
+def timed(action: Callable[[], object]) -> float:
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
+def test_a_slow_redis_holds_nobody_up(server, a, clock):
+    """An operation takes its timeout and no more; later ones nothing at all. What Redis does late does no harm."""
+    a.claim("key", "one")
+    server.pause()
+    assert timed(lambda: a.claim("other", "one")) < 1.5
+    assert timed(lambda: use_all(a)) < ledger_redis.TIMEOUT_SECONDS
+    server.go_on()
+    clock.now += ledger_redis.BYPASS_SECONDS
+    until(lambda: a.holds("key", "one") and lease_of("key") in server.names())
+    assert a.claim("other", "one") == Claim(State.MINE, failures=0)
+    assert a.troubles == 1
+
+
+def test_a_busy_redis_holds_nobody_up(server, a):
+    """The same for one that is at work for another."""
+    busy = "repeat local now = redis.call('TIME') until now[1] + now[2] / 1000000 > ARGV[1] + 0"
+    sleeper = threading.Thread(target=lambda: server.admin.eval(busy, 0, time.time() + 1))
+    a.claim("key", "one")
+    sleeper.start()
+    until(lambda: a.claim("key", "one").failures is None)
+    sleeper.join()
+    assert a.troubles == 1
+
+
+def test_redis_is_full(server, a, clock, caplog):
+    """No new claim fits: that is trouble. What makes room works, so that a full Redis can empty itself."""
+    for owner, key in (("one", "held"), ("one", "failed"), ("one", "answered")):
+        a.claim(key, owner)
+        a.keep(key, owner, b"response")
+    server.admin.config_set("maxmemory", 1)
+    assert a.holds("held", "one")
+    a.answered("answered", "one")
+    a.release("failed", "one", failed=True)
+    assert a.troubles == 0
+    assert a.claim("new", "one") == Claim(State.MINE)
+    assert a.troubles == 1
+    assert caplog.records[-1].error.startswith(("OutOfMemoryError", "ResponseError OOM"))
+    server.admin.config_set("maxmemory", 0)
+    clock.now += ledger_redis.BYPASS_SECONDS
+    assert a.claim("new", "one") == Claim(State.MINE, failures=0)
+    assert a.claim("failed", "two") == Claim(State.MINE, kept=b"response", failures=1)
+
+
+def test_redis_is_read_only(server, a, clock, caplog):
+    """After a failover the old primary refuses to write; the next try goes to wherever the name leads by then."""
+    a.claim("key", "one")
+    before = {one["id"] for one in server.admin.client_list()}
+    server.admin.replicaof("127.0.0.1", "1")
+    assert a.claim("new", "one") == Claim(State.MINE)
+    assert caplog.records[-1].error.startswith("ReadOnlyError")
+    server.admin.replicaof("NO", "ONE")
+    clock.now += ledger_redis.BYPASS_SECONDS
+    assert a.claim("new", "one") == Claim(State.MINE, failures=0)
+    assert {one["id"] for one in server.admin.client_list()} - before
+
+
+def test_the_password_is_wrong(server, instance, caplog):
+    """That is trouble and a word in the log; neither password is."""
+    a = instance(server.url.replace(PASSWORD, "letmein"))
+    use_all(a)
+    assert a.troubles == 1
+    assert caplog.records[-1].error.startswith("AuthenticationError")
+    assert not any(word in str(vars(record)) for record in caplog.records for word in ("letmein", PASSWORD))
+
+
+def test_trouble_is_logged_once_a_minute(server, a, clock, caplog):
+    """A warning, with what went wrong and how often; all that is between two of them is counted."""
+    server.kill()
+    for _ in range(3 * 60):
+        clock.now += 1
+        use_all(a)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert caplog.records[0].error == "ConnectionError ConnectionRefusedError"
+    assert [record.troubles for record in caplog.records] == [1, 21, 41]
+    assert a.troubles == 60
+
+
+def test_a_thread_that_is_killed_while_it_probes_closes_nothing_for_good(server, a, clock, monkeypatch):
+    """Another one tries a few seconds later."""
+    server.kill()
+    a.claim("key", "one")
+    server.start()
+    clock.now += ledger_redis.BYPASS_SECONDS
+    with monkeypatch.context() as patch:
+        patch.setattr(a, "_disconnect", sys.exit)
+        with pytest.raises(SystemExit):
+            a.claim("key", "one")
+    assert a.claim("key", "one").failures is None
+    clock.now += ledger_redis.BYPASS_SECONDS
+    assert a.claim("key", "one").failures == 0
+
+
+def test_a_failure_that_comes_late_does_not_open_a_closed_ledger(a):
+    """Once it is closed nothing is asked any more, whatever was under way."""
+    a.close()
+    a._gate.failed(RedisError())
+    a._gate.worked()
+    assert a.claim("key", "one") == Claim(State.MINE)
+
+
+def exceptions() -> list[type[Exception]]:
+    own = [one for one in vars(redis.exceptions).values() if isinstance(one, type) and issubclass(one, Exception)]
+    return [*own, OSError, TimeoutError, socket.gaierror, UnicodeError, ValueError, AttributeError, TypeError]
+
+
+@pytest.mark.parametrize("kind", exceptions(), ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+def test_whatever_is_raised_is_trouble(instance, clock, monkeypatch, kind):
+    """No error of redis-py or below gets out, of any method or the renewal."""
+    a = instance("redis://127.0.0.1:1", clock=clock, bypass_seconds=0)
+
+    def fail(*arguments, **options):
+        raise kind.__new__(kind)
+
+    for client in (a._client, a._large_client):
+        monkeypatch.setattr(client, "eval", fail)
+        monkeypatch.setattr(client, "pipeline", fail)
+    use_all(a)
+    a.claim("key", "one")
+    assert not a._renew()
+    assert a.troubles == 9
+
+
+class Chatter(socketserver.BaseRequestHandler):
+    """Something that is no Redis, and quotes what it is sent."""
+
+    def handle(self):
+        with suppress(OSError):
+            received = self.request.recv(4096)
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n-ERR " + received)
+
+
+def test_what_answers_is_no_redis(instance, caplog):
+    """LEDGER_URL may lead anywhere; what comes from there is not logged, since it may quote the password."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Chatter) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        a = instance(f"redis://:{PASSWORD}@127.0.0.1:{other.server_address[1]}")
+        use_all(a)
+        other.shutdown()
+    assert a.troubles == 1
+    assert PASSWORD not in str(vars(caplog.records[-1]))
+
+
+def test_a_host_that_cannot_be(instance, caplog):
+    """Nor does a name that has no spelling in the DNS get out as an error."""
+    a = instance("redis://a..b:6379")
+    use_all(a)
+    assert a.troubles == 1
+    assert "UnicodeError" in caplog.records[-1].error
+
+
+def test_encrypted(start, instance, tmp_path, caplog):
+    """rediss:// trusts the public authorities, or those of the file that the URL names."""
+    authority, files = trustme.CA(), {name: str(tmp_path / name) for name in ("ca", "certificate", "key")}
+    authority.cert_pem.write_to_path(files["ca"])
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(files["certificate"])
+    issued.private_key_pem.write_to_path(files["key"])
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    options = [f"--tls-port {port}", "--tls-auth-clients no", f"--tls-ca-cert-file {files['ca']}"]
+    options += [f"--tls-cert-file {files['certificate']}", f"--tls-key-file {files['key']}"]
+    start(*" ".join(options).split())
+    url = f"rediss://:{PASSWORD}@127.0.0.1:{port}"
+    assert instance(f"{url}?ssl_ca_certs={files['ca']}").claim("key", "one").failures == 0
+    assert instance(url).claim("key", "one").failures is None
+    assert "SSLCertVerificationError" in caplog.records[-1].error

@@ -1,0 +1,94 @@
+"""The ledger in memory: for how long and how much it remembers."""
+
+import pytest
+
+from handler.ledger import Claim, State
+from handler.ledger_memory import MemoryLedger
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def kept(ledger, *keys):
+    return [ledger.claim(key, "owner").kept for key in keys]
+
+
+def test_an_answer_is_remembered_for_its_time(clock):
+    """ANSWERED_TTL_SECONDS after the answer a message is new again."""
+    ledger = MemoryLedger(60, clock=clock)
+    ledger.answered("a", "owner")
+    clock.now = 59.9
+    assert ledger.claim("a", "owner").state is State.ANSWERED
+    clock.now = 60
+    assert ledger.claim("a", "owner") == Claim(State.MINE)
+
+
+def test_the_oldest_answers_make_room(clock):
+    """So many answers are remembered and no more; answering again makes one young."""
+    ledger = MemoryLedger(60, max_answered=2, clock=clock)
+    for key in ("a", "b", "a", "c"):
+        ledger.answered(key, "owner")
+    states = [ledger.claim(key, "owner").state for key in ("a", "b", "c")]
+    assert states == [State.ANSWERED, State.MINE, State.ANSWERED]
+
+
+def test_the_oldest_responses_make_room():
+    """What is kept has so many bytes in all at most."""
+    ledger = MemoryLedger(60, max_kept_bytes=10)
+    for key, size in (("a", 4), ("b", 4), ("c", 2), ("d", 3)):
+        ledger.keep(key, "owner", key.encode() * size)
+    assert kept(ledger, "a", "b", "c", "d") == [None, b"bbbb", b"cc", b"ddd"]
+
+
+def test_a_response_that_never_fits_pushes_nothing_out():
+    """A response beyond the room is not kept, and what was kept of the message before is gone: it is outdated."""
+    ledger = MemoryLedger(60, max_kept_bytes=10)
+    ledger.keep("a", "owner", b"1")
+    ledger.keep("b", "owner", b"2")
+    ledger.keep("b", "owner", b"3" * 11)
+    assert kept(ledger, "a", "b") == [b"1", None]
+
+
+def test_a_replaced_or_answered_response_gives_its_room_back():
+    """The room is counted right after any number of changes."""
+    ledger = MemoryLedger(60, max_kept_bytes=10)
+    for _ in range(5):
+        ledger.keep("a", "owner", b"1" * 6)
+        ledger.keep("b", "owner", b"2" * 4)
+        ledger.answered("c", "owner")
+    assert kept(ledger, "a", "b") == [b"1" * 6, b"2" * 4]
+    ledger.answered("a", "owner")
+    ledger.keep("d", "owner", b"3" * 6)
+    assert kept(ledger, "b", "d") == [b"2" * 4, b"3" * 6]
+
+
+def test_a_response_is_kept_for_its_time(clock):
+    """Nobody asks for what is older than a message can be; it is let go with the next that comes."""
+    ledger = MemoryLedger(60, 100, max_kept_bytes=10, clock=clock)
+    ledger.keep("a", "owner", b"1")
+    clock.now = 99.9
+    assert kept(ledger, "a") == [b"1"]
+    clock.now = 100
+    assert kept(ledger, "a") == [None]
+    ledger.keep("b", "owner", b"2" * 9)
+    ledger.keep("c", "owner", b"3")
+    assert kept(ledger, "b", "c") == [b"2" * 9, b"3"]
+
+
+def test_nobody_counts_failures():
+    """None, rather than a count that other instances have no part in."""
+    ledger = MemoryLedger(60)
+    ledger.claim("a", "owner")
+    ledger.release("a", "owner", failed=True)
+    assert ledger.claim("a", "owner").failures is None
+    assert ledger.troubles == 0
