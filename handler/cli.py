@@ -48,7 +48,7 @@ def settings() -> None:
     click.echo(Settings.as_markdown())
 
 
-if find_spec("rich") and find_spec("aiohttp"):
+if all(find_spec(needed) for needed in ("aiohttp", "lark", "rich", "handler.local")):
     from handler.local.cli import local
 
     main.add_command(local)
