@@ -31,8 +31,8 @@ class MemoryLedger:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Remember for so many seconds by `clock`, within the bounds; the oldest goes when there is no room."""
-        self._answered = _Shelf(max_answered, answered_seconds, clock)
-        self._kept = _Shelf(max_kept_bytes, kept_seconds, clock)
+        self._answered = Shelf(max_answered, answered_seconds, clock)
+        self._kept = Shelf(max_kept_bytes, kept_seconds, clock)
         self._held: set[tuple[str, str]] = set()  # bounded by the room that the service has
         self._lock = threading.Lock()
 
@@ -78,7 +78,7 @@ class _Item:
     until: float
 
 
-class _Shelf:
+class Shelf:
     """Values by key, each for the same time; the oldest make room. For one thread at a time."""
 
     def __init__(self, room: int, seconds: float, clock: Callable[[], float]) -> None:
@@ -89,10 +89,12 @@ class _Shelf:
         self._used = 0
 
     def get(self, key: str) -> bytes | None:
+        """The value, None if there is none any more."""
         item = self._items.get(key)
         return item.value if item and self._clock() < item.until else None
 
     def put(self, key: str, value: bytes, *, size: int) -> None:
+        """Take in a value for a size of room, in the place of the key's last one; larger than the room it is not."""
         self.drop(key)
         if size > self._room:  # it would push out everything, itself at last
             return
@@ -103,5 +105,6 @@ class _Shelf:
             self.drop(next(iter(self._items)))
 
     def drop(self, key: str) -> None:
+        """Forget the key, which may be unknown."""
         item = self._items.pop(key, None)
         self._used -= item.size if item else 0

@@ -32,7 +32,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from handler.ledger import MAX_KEPT_SECONDS, Claim, State
-from handler.ledger_memory import MemoryLedger
+from handler.ledger_memory import MemoryLedger, Shelf
 
 # For connecting, and for each reply. Redis answers in less than a millisecond or is in trouble.
 TIMEOUT_SECONDS = 0.3
@@ -49,6 +49,10 @@ MAX_CONNECTIONS = 32
 JOIN_SECONDS = 2.0
 # What Redis has missed while it was bypassed: the latest so many.
 MAX_OWED = 10_000
+# Of these so many are sent at once, so that they neither take a timeout's time nor hold Redis up.
+OWED_AT_ONCE = 500
+# Messages of others that are remembered, for as long as a lease, in case Redis cannot be asked again.
+MAX_TAKEN = 10_000
 
 _FOR_EVER = float("inf")
 _PREFIX = "inference-relay:1"
@@ -146,7 +150,7 @@ class RedisLedger:
         self._gate = _Gate(bypass_seconds, clock)
         # Those who wait here look at the gate again; in redis-py's own queue each would wait for its own timeout.
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._book = _Book()
+        self._book = _Book(Shelf(MAX_TAKEN, lease_seconds, clock))
         self._renewal = _Renewal(self._renew, lease_seconds / 3)
 
     @property
@@ -155,17 +159,29 @@ class RedisLedger:
         return self._gate.troubles
 
     def claim(self, key: str, owner: str) -> Claim:
-        """Take the message's lease. While Redis is bypassed it is granted unless this process has answered it."""
+        """Take the message's lease.
+
+        While Redis is bypassed it is granted, unless this process has answered the message or has seen another's lease
+        on it a lease's time ago at most: who waits for another instance does not start beside it for a short outage.
+        """
         known = self._memory.claim(key, owner)
         if known.state is State.ANSWERED:  # perhaps while Redis was bypassed
             return known
-        call = _Call(_CLAIM, key, (owner, self._lease_ms))
-        claim = self._ask(lambda: _claim(call.send(self._client), known.kept)) or known
+        claim = self._claim(key, owner, known)
         if claim.state is State.MINE:
             self._book.grant(_Pair(key, owner))
             self._renewal.start()
         else:
             self._memory.release(key, owner, failed=False)
+        return claim
+
+    def _claim(self, key: str, owner: str, known: Claim) -> Claim:
+        call = _Call(_CLAIM, key, (owner, self._lease_ms))
+        claim = self._ask(lambda: _as_claim(call.send(self._client), known.kept))
+        if claim is None:
+            return Claim(State.TAKEN) if self._book.is_taken(key) else known
+        if claim.state is State.TAKEN:
+            self._book.note_taken(key)
         return claim
 
     def holds(self, key: str, owner: str) -> bool:
@@ -287,7 +303,7 @@ def _milliseconds(seconds: float) -> int:
     return max(int(seconds * 1000), 1)
 
 
-def _claim(reply: Sequence[Any], kept: bytes | None) -> Claim:
+def _as_claim(reply: Sequence[Any], kept: bytes | None) -> Claim:
     """Redis' reply in our words; `kept` is what this process has kept of the message itself."""
     state = State(reply[0].decode())
     return Claim(state, kept=reply[1] or kept, failures=int(reply[2])) if state is State.MINE else Claim(state)
@@ -360,14 +376,25 @@ def _describe(error: Exception) -> str:
 class _Book:
     """What this process holds, and what it owes Redis since that was bypassed. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Shelf) -> None:
         self._lock = threading.Lock()
+        self._taken = taken
         self._held: dict[_Pair, bool] = {}  # False: a renewal found it lost
         self._owed: list[_Call] = []
 
     def grant(self, pair: _Pair) -> None:
         with self._lock:
+            self._taken.drop(pair.key)
             self._held[pair] = True
+
+    def note_taken(self, key: str) -> None:
+        with self._lock:
+            self._taken.put(key, b"", size=1)
+
+    def is_taken(self, key: str) -> bool:
+        """Whether the message was somebody else's when Redis was asked last, not longer ago than a lease lasts."""
+        with self._lock:
+            return self._taken.get(key) is not None
 
     def note(self, pair: _Pair, *, ours: bool) -> bool:
         """Remember what Redis says of a claim. Returns False, and does nothing, if it has ended meanwhile."""
@@ -396,8 +423,9 @@ class _Book:
             self._owed = both[-MAX_OWED:]
 
     def take_owed(self) -> Sequence[_Call]:
+        """Take the oldest calls off the book, as many as are sent at once."""
         with self._lock:
-            owed, self._owed = self._owed, []
+            owed, self._owed = self._owed[:OWED_AT_ONCE], self._owed[OWED_AT_ONCE:]
             return owed
 
     def owes(self) -> bool:

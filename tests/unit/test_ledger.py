@@ -541,6 +541,48 @@ def test_what_redis_has_missed_is_bounded(server, a, monkeypatch):
     assert [call.key for call in a._book.take_owed()] == ["key 2", "key 3", "key 4"]
 
 
+def test_what_redis_has_missed_is_told_in_parts(server, a, clock, monkeypatch):
+    """An outage of an hour must not end in one call that takes longer than its timeout, and so never ends."""
+    monkeypatch.setattr(ledger_redis, "OWED_AT_ONCE", 2)
+    server.kill()
+    for number in range(5):
+        a.answered(f"key {number}", "one")
+    server.start()
+    clock.now += ledger_redis.BYPASS_SECONDS
+    told = [(a._renew(), len(server.names())) for _ in range(3)]
+    assert told == [(False, 2), (False, 4), (True, 5)]
+
+
+def test_a_thousand_leases_and_a_full_part_are_told_in_time(server, a):
+    """Well within one timeout."""
+    for number in range(1000):
+        a._book.grant(ledger_redis._Pair(f"key {number}", "one"))
+    a._book.owe([ledger_redis._Call(ledger_redis._ANSWERED, f"done {n}", ("one", 60_000)) for n in range(500)])
+    assert a._renew()
+    assert a.troubles == 0
+    assert len(server.names()) == 1500
+
+
+def test_who_waits_for_another_goes_on_waiting_without_redis(server, a, b, clock):
+    """It does not start beside the other one for a short outage; after a lease's time the other one counts as gone."""
+    b.claim("key", "two")
+    assert a.claim("key", "one").state is State.TAKEN
+    server.kill()
+    assert a.claim("key", "one").state is State.TAKEN
+    clock.now += ledger_redis.LEASE_SECONDS
+    assert a.claim("key", "one") == Claim(State.MINE)
+
+
+def test_what_was_seen_of_another_is_forgotten_with_its_claim(server, a, b):
+    """A message that was given back and granted here is not taken for another's."""
+    b.claim("key", "two")
+    a.claim("key", "one")
+    b.release("key", "two", failed=False)
+    a.claim("key", "one")
+    server.kill()
+    assert a.claim("key", "one") == Claim(State.MINE)
+
+
 def test_redis_is_not_asked_for_some_seconds_after_a_failure(server, a, clock):
     """Nothing is sent in that time; then it is asked again, over fresh connections, and used as before."""
     a.claim("key", "one")
