@@ -72,7 +72,7 @@ def _wrapped(body: bytes, default_id: str) -> PubsubMessage:
         data=_data(message.get("data")),
         attributes=_attributes(message.get("attributes")),
         ordering_key=_ordering_key(message.get("orderingKey")),
-        publish_time=_time(message.get("publishTime") or message.get("publish_time")),
+        publish_time=_time(message.get("publishTime", message.get("publish_time"))),
         subscription=_text("subscription", push.get("subscription"), default=""),
         delivery_attempt=_attempt(push.get("deliveryAttempt")),
     )
@@ -143,6 +143,7 @@ def _time(value: Any) -> datetime | None:
 def _attempt(value: Any) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value  # 5.0 is 5, as JSON has it
+    if not isinstance(whole, int) or isinstance(whole, bool) or whole < 0:
         raise DecodeError("deliveryAttempt is not a whole number")
-    return value or None  # 0 is how protocol buffers write "not set"
+    return whole or None  # 0 is how protocol buffers write "not set"

@@ -110,6 +110,8 @@ def test_cloud_event_whose_id_is_only_in_the_header():
         (push(publishTime="yesterday"), "message.publishTime is not"),
         (push(publishTime="2021-02-26T19:13:55"), "message.publishTime has no offset"),
         (push(publishTime=1), "message.publishTime is not a string"),
+        (push(publishTime=0), "message.publishTime is not a string"),
+        (push(publishTime=""), "message.publishTime is not an RFC 3339 time"),
         (b'{"message": {"messageId": "1"}, "subscription": 1}', "subscription is not a string"),
         (b'{"message": {"messageId": "1"}, "deliveryAttempt": "1"}', "deliveryAttempt"),
         (b'{"message": {"messageId": "1"}, "deliveryAttempt": true}', "deliveryAttempt"),
@@ -121,6 +123,12 @@ def test_malformed(body, reason):
     """Every way of being malformed is a DecodeError that names the field."""
     with pytest.raises(DecodeError, match=reason):
         decode(NO_HEADERS, body)
+
+
+def test_a_whole_number_however_it_is_written():
+    """JSON has one kind of number."""
+    attempt = decode(NO_HEADERS, b'{"message": {"messageId": "1"}, "deliveryAttempt": 5.0}').delivery_attempt
+    assert (type(attempt), attempt) == (int, 5)
 
 
 def test_attempt_zero_means_not_counted():

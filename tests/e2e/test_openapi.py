@@ -1,0 +1,42 @@
+"""Whatever is made up from docs/openapi.yaml, the running service answers as it says there."""
+
+import pytest
+import schemathesis
+from hypothesis import given, settings
+from schemathesis import GenerationMode
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.specs.openapi.checks import negative_data_rejection
+
+from .conftest import ROOT
+
+EXAMPLES = 150
+REFUSED = negative_data_rejection
+
+
+def must_be_refused(case):
+    """Whether wrong data is looked at: headers may make the body any bytes, or mend it, and are ignored otherwise."""
+    body = case.meta.components.get(ParameterLocation.BODY)
+    read_otherwise = {"x-goog-pubsub-message-id", "ce-id"} & set(case.headers or {})
+    return body is not None and body.mode is GenerationMode.NEGATIVE and not read_otherwise
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "mode"),
+    [
+        ("/", "POST", GenerationMode.POSITIVE),
+        ("/", "POST", GenerationMode.NEGATIVE),
+        ("/health/live", "GET", GenerationMode.POSITIVE),
+        ("/health/ready", "GET", GenerationMode.POSITIVE),
+    ],
+)
+def test_the_service_is_as_described(local_topics, model, serve, path, method, mode):
+    """Pushes that conform are acknowledged, others get a documented answer, and nothing is the server's error."""
+    service = serve("gunicorn", MODEL_URL=model.url, PUSH_AUTH="platform")
+    operation = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")[path][method]
+
+    @given(operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None)
+    def answered_as_described(case):
+        case.call_and_validate(base_url=service.url, excluded_checks=[] if must_be_refused(case) else [REFUSED])
+
+    answered_as_described()

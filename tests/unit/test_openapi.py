@@ -1,0 +1,103 @@
+"""docs/openapi.yaml describes the endpoint that there is."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import flask
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from werkzeug.test import EnvironBuilder
+
+from handler.app import App, _to_pubsub
+from handler.config import Settings
+from handler.outcome import VERDICTS, Reason, Verdict
+
+DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
+ENVIRONMENT = {
+    "MODEL_URL": "http://127.0.0.1:9",
+    "RESPONSE_TOPIC": "projects/p/topics/responses",
+    "PUSH_AUTH": "platform",
+}
+
+
+def resolve(part):
+    """What a part of the description refers to, if it refers to something."""
+    if "$ref" not in part:
+        return part
+    found = DESCRIPTION
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return found
+
+
+def responses(path, method):
+    """The responses of an operation, by status."""
+    described = DESCRIPTION["paths"][path][method.lower()]["responses"]
+    return {int(status): resolve(response) for status, response in described.items()}
+
+
+def conforms(response, described):
+    """Whether a response has the content that is described: JSON of that schema, or nothing."""
+    if "content" not in described:
+        assert response.data == b""
+        return
+    ((content_type, content),) = described["content"].items()
+    assert response.mimetype == content_type
+    Draft202012Validator(resolve(content["schema"])).validate(response.json)
+
+
+@pytest.fixture
+def app():
+    """The service, without anybody around it."""
+    return App(Settings.from_environment(ENVIRONMENT))
+
+
+def test_it_is_openapi():
+    """The description is a valid one."""
+    validate(DESCRIPTION)
+
+
+def test_the_routes_are_the_apps(app):
+    """Every path and method that the app knows is described, and none besides."""
+    described = {(path, method.upper()) for path, operations in DESCRIPTION["paths"].items() for method in operations}
+    assert described == {(path, method) for path, methods in app._routes.items() for method in methods}
+
+
+def test_the_statuses_are_the_tables():
+    """Every reason of the decision table is described with its status, and none besides."""
+    expected = defaultdict(set)
+    for reason, (status, _) in VERDICTS.items():
+        expected[status].add(reason.value)
+    assert {status: set(one["x-reasons"]) for status, one in responses("/", "POST").items()} == expected
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_verdict_is_answered_as_described(reason):
+    """The body of each answer conforms to the schema, and begins with its reason."""
+    response = _to_pubsub(Verdict(reason, detail="what is wrong"))
+    described = responses("/", "POST")[response.status_code]
+    conforms(response, described)
+    if response.data:
+        assert response.json["error"].partition(":")[0] in described["x-reasons"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("draining", [False, True])
+def test_health_is_answered_as_described(app, path, method, draining):
+    """Both checks, of a process that serves and of one that ends."""
+    if draining:
+        app.inflight.drain()
+    response = app(flask.Request(EnvironBuilder(method=method, path=path).get_environ()))
+    described = responses(path, method)[response.status_code]
+    if method == "GET":
+        conforms(response, described)
+
+
+def test_the_headers_of_a_push_are_those_that_are_read():
+    """The description names the headers that the envelope looks at."""
+    read = {"message-id", "publish-time", "ordering-key", "subscription-name"}
+    named = {one["name"] for one in DESCRIPTION["components"]["parameters"].values()}
+    assert named == {f"x-goog-pubsub-{name}" for name in read} | {"ce-id"}
