@@ -41,3 +41,9 @@ def post_worker_init(_worker: Any) -> None:
             stop(number, frame)
 
     signal.signal(signal.SIGTERM, drain_and_stop)
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """Leave nothing behind, if the service ever started."""
+    if "main" in sys.modules and hasattr(sys.modules["main"], "app"):
+        sys.modules["main"].app.close()

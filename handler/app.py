@@ -16,7 +16,7 @@ from handler.auth import AuthError, authenticator
 from handler.config import JOINING_THREADS, Settings
 from handler.envelope import DecodeError, PubsubMessage, decode
 from handler.inflight import Inflight, Refused
-from handler.ledger import connect
+from handler.ledgers import connect
 from handler.model import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
@@ -39,11 +39,12 @@ class App:
         self._receive_seconds = settings.receive_timeout_seconds
         self._authenticate = authenticator(settings)
         self._model = ModelService(settings)
+        self._ledger = connect(settings)
         self._relay = Relay(
             settings,
             self._model,
             Publisher(settings.response_topic, settings.publish_timeout_seconds),
-            connect(settings),
+            self._ledger,
             self.inflight.wait_for_drain,
         )
         self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
@@ -71,6 +72,10 @@ class App:
         timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._model.abort)
         timer.daemon = True
         timer.start()
+
+    def close(self) -> None:
+        """Stop what runs in the background, when everything is answered."""
+        self._ledger.close()
 
     def _respond(self, request: Request) -> Response:
         methods = self._routes.get(request.path)

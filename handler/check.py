@@ -8,7 +8,8 @@ from handler import strictjson
 from handler.config import Settings, SettingsError
 from handler.contract import Answer, encode_response
 from handler.keys import KeysUnavailable, download, parse
-from handler.ledger import Ledger, State, connect
+from handler.ledger import Ledger, State
+from handler.ledgers import connect
 from handler.model import ModelService
 from handler.outcome import ModelFailure, ModelReply
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused

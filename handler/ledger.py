@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from handler.config import Settings
-
 # How long a response that was made but not published, and the count of failures, may wait for the next delivery. It is
 # as long as Pub/Sub keeps a message by default.
 MAX_KEPT_SECONDS = 7 * 86_400.0
@@ -67,16 +65,3 @@ class Ledger(Protocol):
     def close(self) -> None:
         """Stop what runs in the background. Call it last; claims that are still held end by themselves."""
         ...
-
-
-def connect(settings: Settings) -> Ledger:
-    """Make the ledger: in Redis at LEDGER_URL, in this process' memory where that is not set. Nothing is sent yet."""
-    kept_seconds = min(settings.max_age_seconds, MAX_KEPT_SECONDS)
-    # Imported here since both know this module's words, and since redis costs a start 0.1 s and more.
-    if settings.ledger_url is None:
-        from handler.ledger_memory import MemoryLedger
-
-        return MemoryLedger(settings.answered_ttl_seconds, kept_seconds)
-    from handler.ledger_redis import RedisLedger
-
-    return RedisLedger(settings.ledger_url.get_secret_value(), settings.answered_ttl_seconds, kept_seconds)

@@ -24,9 +24,10 @@ from redis.retry import Retry
 
 from handler import ledger_redis
 from handler.config import Settings
-from handler.ledger import Claim, State, connect
+from handler.ledger import Claim, State
 from handler.ledger_memory import MemoryLedger
 from handler.ledger_redis import RedisLedger
+from handler.ledgers import connect
 
 PASSWORD = "hunter2"
 DAY = 86_400
