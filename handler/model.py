@@ -31,6 +31,7 @@ MAX_BODY_BYTES = 10_000_000
 # Headers, chunk sizes and trailers come on top; a service that sends more than this is not sending an answer.
 _MAX_WIRE_BYTES = 4 * MAX_BODY_BYTES
 _CHUNK_BYTES = 1 << 18
+_STALE_SECONDS = 1.0  # in which a peer that had closed a kept connection says so
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,16 @@ _ERRORS = tuple({error for error, _ in FAILURES})
 class _Call(threading.local):
     """The call that a thread is making, as far as its connection has to know of it."""
 
-    deadline = 0.0  # on the monotonic clock
+    begun = 0.0  # this and `deadline` on the monotonic clock
+    deadline = 0.0
     reused = False  # its connection has served a call before
+    sent = False  # something of the request has gone
     received = False  # something of the response has come
+
+    def begin(self, seconds: float) -> None:
+        self.begun = time.monotonic()
+        self.deadline = self.begun + seconds
+        self.reused = self.sent = self.received = False
 
 
 _call = _Call()
@@ -90,7 +98,7 @@ class ModelService:
             return ModelFailure.ABORTED
         if seconds <= 0:
             return ModelFailure.TIMEOUT
-        _call.deadline, _call.reused, _call.received = time.monotonic() + seconds, False, False
+        _call.begin(seconds)
         timeout = (min(self._connect_seconds, seconds), seconds)
         try:
             sent = self._adapter.send(request.prepare(), stream=True, timeout=timeout, verify=self._verify)
@@ -109,8 +117,12 @@ def failure_of(error: Exception) -> ModelFailure:
 
 
 def _looked_at(failure: ModelFailure) -> ModelFailure:
-    """Tell a connection that was closed while nobody used it from one that broke during the call."""
-    is_stale = failure is ModelFailure.BROKEN and _call.reused and not _call.received
+    """What a failure is in the light of how far the call had come."""
+    if failure is ModelFailure.UNREACHABLE and _call.sent:
+        return ModelFailure.BROKEN
+    # Later than that the model service did read the request, and went down over it.
+    at_once = time.monotonic() - _call.begun < _STALE_SECONDS
+    is_stale = failure is ModelFailure.BROKEN and _call.reused and not _call.received and at_once
     return ModelFailure.STALE if is_stale else failure
 
 
@@ -237,18 +249,24 @@ class _Bounded:
     """What a connection does differently: sending ends at the call's deadline, and anybody may end it."""
 
     sock: socket.socket | None
-    _used = False
+    _fresh = False  # connected, and not used yet
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self._fresh = True
 
     def request(self, *args: Any, **options: Any) -> None:
-        _call.reused, self._used = self._used, True
+        _call.reused = self.sock is not None and not self._fresh
         with _connections_lock:
             _connections.add(self)
         super().request(*args, **options)  # type: ignore[misc]
+        self._fresh = False
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
             _set_timeout(self.sock, _call.deadline)
         super().send(data)  # type: ignore[misc]
+        _call.sent = True
 
     def shut(self) -> None:
         """End whatever is sent or received. Harmless when nothing is."""

@@ -4,7 +4,10 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 import requests
@@ -12,7 +15,7 @@ import trustme
 import urllib3
 
 from handler.config import Settings
-from handler.model import MAX_BODY_BYTES, ModelService, failure_of
+from handler.model import MAX_BODY_BYTES, ModelService, failure_of, retry_after
 from handler.outcome import ModelFailure, ModelReply
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
@@ -231,6 +234,94 @@ def test_a_reset():
 
     with scripted(script) as (_, model):
         assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
+
+
+def hangs_up(after=0.0):
+    """A script that ends the connection without a word, after so many seconds."""
+
+    def script(connection):
+        time.sleep(after)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return script
+
+
+def after_a_good_call(script):
+    """What becomes of a second call, on the connection that the first one left, when the service does `script`."""
+    answers = iter([says(OK), script])
+    with scripted(lambda connection: next(answers)(connection)) as (server, model):
+        model.call("/v1/completions", b"{}", 30)
+        result = model.call("/v1/completions", b"{}", 30)
+        assert server.connections == 1
+    return result
+
+
+@pytest.mark.parametrize(
+    ("script", "result"),
+    [
+        (hangs_up(), ModelFailure.STALE),
+        (hangs_up(after=1.1), ModelFailure.BROKEN),
+        (says_and_ends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), ModelFailure.BROKEN),
+    ],
+    ids=["at once", "later", "half-way"],
+)
+def test_a_kept_connection_that_ends(script, result):
+    """At once and without a word, it had been closed before; otherwise the model may have worked on the request."""
+    assert after_a_good_call(script) is result
+
+
+def test_a_fresh_connection_is_never_stale():
+    """Neither is one that took the place of a kept one which had been closed in good time."""
+
+    def good_then_close(connection):
+        connection.sendall(OK.replace(b"\r\n\r\n", b"\r\nX: y\r\n\r\n"))
+        connection.shutdown(socket.SHUT_RDWR)
+        closed.set()
+
+    closed = threading.Event()
+    answers = iter([good_then_close, hangs_up()])
+    with scripted(lambda connection: next(answers)(connection)) as (server, model):
+        assert model.call("/v1/completions", b"{}", 30).status == 200
+        assert closed.wait(10)
+        assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
+        assert server.connections == 2
+
+
+def test_calls_are_cut_off_at_the_end():
+    """Calls under way end at once, others do not begin."""
+    with scripted(lambda connection: connection.recv(1)) as (server, model), ThreadPoolExecutor(1) as thread:
+        call = thread.submit(model.call, "/v1/completions", b"{}", 60)
+        while not server.requests:
+            time.sleep(0.001)
+        model.abort()
+        assert call.result(10) is ModelFailure.ABORTED
+        assert model.call("/v1/completions", b"{}", 60) is ModelFailure.ABORTED
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("", None),
+        ("0", 0.0),
+        ("7", 7.0),
+        ("-7", None),
+        ("7.5", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00", None),
+        ("9" * 10, None),
+    ],
+)
+def test_retry_after(value, seconds):
+    """Seconds or a date; anything else says nothing."""
+    assert retry_after(value) == seconds
+
+
+def test_retry_after_a_date_to_come():
+    """It is as far away as the date."""
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 50 < retry_after(in_a_minute) <= 60
 
 
 def drips(start, drop):
