@@ -293,7 +293,7 @@ def test_memory_after_many_rounds(start, local_topics):
     assert len(list(Path(f"/proc/{worker(service)}/task").iterdir())) < 100
 
 
-# --- slow peers: more of them than the service has threads (36), and connections (144)
+# --- slow peers: more of them than the service has threads (52), and connections (208)
 
 
 def everything_answers(service):
@@ -390,7 +390,7 @@ def test_peers_that_do_not_read(start):
     service = start()
     requests = head(method="GET", path="/health/live") * 5_000
     with ExitStack() as stack:
-        for _ in range(40):
+        for _ in range(60):
             peer = stack.enter_context(socket.socket())
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             peer.connect(service.address)
