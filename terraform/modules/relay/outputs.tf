@@ -1,0 +1,69 @@
+output "request_topic" {
+  description = "Where requests are published."
+  value       = google_pubsub_topic.requests.name
+}
+
+output "response_topic" {
+  description = "Where responses are published."
+  value       = google_pubsub_topic.responses.name
+}
+
+output "response_subscriptions" {
+  description = "Where responses are read: the subscription for each name in response_subscriptions."
+  value       = { for name, one in google_pubsub_subscription.responses : name => one.name }
+}
+
+output "push_subscription" {
+  description = "The subscription that pushes requests."
+  value       = google_pubsub_subscription.push.name
+}
+
+output "dead_letter_subscription" {
+  description = "Where dead letters are read."
+  value       = google_pubsub_subscription.dead_letters.name
+}
+
+output "endpoint" {
+  description = "Where requests are pushed to."
+  value       = local.endpoint
+}
+
+output "push_service_account" {
+  description = "Email of the account that pushes come from."
+  value       = google_service_account.push.email
+}
+
+output "relay_service_account" {
+  description = "Email of the account that the service runs as."
+  value       = google_service_account.relay.email
+}
+
+output "slots" {
+  description = "How many requests the model service gets at once at most, and how many it takes."
+  value       = { used = var.max_instances * var.concurrency, of = var.model_slots }
+}
+
+output "knative_settings" {
+  description = "With platform = \"knative\": the service's settings that have to agree with what was made here."
+  value       = local.on_cloud_run ? null : local.knative_settings
+}
+
+output "publish" {
+  description = "Command that publishes a first request. Put your model's name in it."
+  value       = "gcloud pubsub topics publish ${google_pubsub_topic.requests.name} --project=${var.project} --message='{\"metadata\": {\"id\": \"1\"}, \"body\": {\"model\": \"MODEL\", \"prompt\": \"The sea is\", \"max_tokens\": 16}}'"
+}
+
+output "read" {
+  description = "Command that reads one response and takes it out of its subscription."
+  value       = "gcloud pubsub subscriptions pull ${values(google_pubsub_subscription.responses)[0].name} --project=${var.project} --auto-ack --format='value(message.data.decode(base64))'"
+}
+
+output "read_dead_letters" {
+  description = "Command that shows dead letters, and leaves them where they are."
+  value       = "gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters.name} --project=${var.project} --limit=10 --format=json"
+}
+
+output "logs" {
+  description = "Command that shows what the service logged, with platform = \"cloud-run\"."
+  value       = local.on_cloud_run ? "gcloud run services logs read ${var.name} --project=${var.project} --region=${var.region} --limit=20" : null
+}

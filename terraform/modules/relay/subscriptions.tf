@@ -1,0 +1,87 @@
+# The push subscription is the pump: what is not acknowledged within the deadline comes again.
+resource "google_pubsub_subscription" "push" {
+  project                      = var.project
+  name                         = "${var.name}-push"
+  topic                        = google_pubsub_topic.requests.id
+  labels                       = var.labels
+  deletion_policy              = local.deletion_policy
+  ack_deadline_seconds         = var.ack_deadline_seconds
+  message_retention_duration   = "${var.message_retention_seconds}s"
+  retain_acked_messages        = false
+  enable_message_ordering      = var.message_ordering
+  enable_exactly_once_delivery = false # there is no such thing for push
+  filter                       = var.filter
+
+  push_config {
+    push_endpoint = local.endpoint
+
+    oidc_token {
+      service_account_email = google_service_account.push.email
+      audience              = local.audience
+    }
+  }
+
+  # Without a policy a failed message comes back at once, as fast as it fails.
+  retry_policy {
+    minimum_backoff = "10s"
+    maximum_backoff = "600s"
+  }
+
+  # It is also what makes Pub/Sub count deliveries, which MAX_ATTEMPTS needs.
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.dead_letters.id
+    max_delivery_attempts = var.max_delivery_attempts
+  }
+
+  # By default a subscription is deleted after 31 days without traffic, and its backlog with it.
+  expiration_policy {
+    ttl = ""
+  }
+
+  # Pushing starts with the subscription: every right that a push or its response needs is there before, and so is
+  # somebody to keep the responses and the dead letters.
+  depends_on = [
+    google_cloud_run_v2_service_iam_member.push_invokes,
+    google_pubsub_subscription.dead_letters,
+    google_pubsub_subscription.responses,
+    google_pubsub_topic_iam_member.agent_publishes_dead_letters,
+    google_pubsub_topic_iam_member.relay_publishes,
+    google_service_account_iam_member.agent_signs_as_push,
+    google_service_account_iam_member.pod_is_relay,
+  ]
+}
+
+# What is published to a topic without a subscription is lost.
+resource "google_pubsub_subscription" "dead_letters" {
+  project                    = var.project
+  name                       = "${var.name}-dead-letters"
+  topic                      = google_pubsub_topic.dead_letters.id
+  labels                     = var.labels
+  deletion_policy            = local.deletion_policy
+  ack_deadline_seconds       = 600        # somebody reads them by hand
+  message_retention_duration = "2678400s" # the longest there is: 31 days to notice
+  retain_acked_messages      = false
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_pubsub_subscription" "responses" {
+  for_each = var.response_subscriptions
+
+  project                    = var.project
+  name                       = "${var.name}-${each.key}"
+  topic                      = google_pubsub_topic.responses.id
+  labels                     = var.labels
+  deletion_policy            = local.deletion_policy
+  ack_deadline_seconds       = 60
+  message_retention_duration = "${var.message_retention_seconds}s"
+  retain_acked_messages      = false
+  enable_message_ordering    = var.message_ordering # responses carry the request's ordering key
+  filter                     = each.value.filter
+
+  expiration_policy {
+    ttl = ""
+  }
+}

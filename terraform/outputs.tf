@@ -1,0 +1,69 @@
+output "request_topic" {
+  description = "Where requests are published."
+  value       = module.relay.request_topic
+}
+
+output "response_topic" {
+  description = "Where responses are published."
+  value       = module.relay.response_topic
+}
+
+output "response_subscriptions" {
+  description = "Where responses are read: the subscription for each name in response_subscriptions."
+  value       = module.relay.response_subscriptions
+}
+
+output "push_subscription" {
+  description = "The subscription that pushes requests."
+  value       = module.relay.push_subscription
+}
+
+output "dead_letter_subscription" {
+  description = "Where dead letters are read."
+  value       = module.relay.dead_letter_subscription
+}
+
+output "endpoint" {
+  description = "Where requests are pushed to."
+  value       = module.relay.endpoint
+}
+
+output "push_service_account" {
+  description = "Email of the account that pushes come from."
+  value       = module.relay.push_service_account
+}
+
+output "relay_service_account" {
+  description = "Email of the account that the service runs as."
+  value       = module.relay.relay_service_account
+}
+
+output "slots" {
+  description = "How many requests the model service gets at once at most, and how many it takes."
+  value       = module.relay.slots
+}
+
+output "knative_settings" {
+  description = "With platform = \"knative\": the service's settings that have to agree with what was made here."
+  value       = module.relay.knative_settings
+}
+
+output "publish" {
+  description = "Command that publishes a first request. Put your model's name in it."
+  value       = module.relay.publish
+}
+
+output "read" {
+  description = "Command that reads one response and takes it out of its subscription."
+  value       = module.relay.read
+}
+
+output "read_dead_letters" {
+  description = "Command that shows dead letters, and leaves them where they are."
+  value       = module.relay.read_dead_letters
+}
+
+output "logs" {
+  description = "Command that shows what the service logged, with platform = \"cloud-run\"."
+  value       = module.relay.logs
+}
