@@ -1,0 +1,269 @@
+"""knative/: valid to the last field, and in agreement with the service's own settings.
+
+The overlays are rendered by kubectl as they would be applied, and held against the closed schema of
+serving.knative.dev/v1: a field that Knative does not know is an error here, before a cluster would say so.
+"""
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+import yaml
+from cloudcoil.models.knative_serving.serving.v1 import Service
+
+from handler.config import Settings
+from tests.e2e.conftest import ROOT
+
+OVERLAYS = sorted(path.name for path in (ROOT / "knative/overlays").iterdir())
+ANNOTATIONS = {
+    "autoscaling.knative.dev/" + name
+    for name in (
+        *(
+            "activation-scale",
+            "class",
+            "initial-scale",
+            "max-scale",
+            "metric",
+            "min-scale",
+            "panic-threshold-percentage",
+        ),
+        *("panic-window-percentage", "scale-down-delay", "scale-to-zero-pod-retention-period", "target"),
+        *("target-burst-capacity", "target-utilization-percentage", "window"),
+    )
+}
+
+# --- closed schemas
+
+
+def closed(schema):
+    """The same JSON Schema, in which an object has no other properties than those it names."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(value) for key, value in schema.items()}
+    return made | {"additionalProperties": False} if isinstance(made.get("properties"), dict) else made
+
+
+def thing(required, **properties):
+    """The closed schema of an object: of its properties, the first so many are required."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties)[:required],
+        "additionalProperties": False,
+    }
+
+
+def many(schema):
+    """The schema of a list that is not empty."""
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+TEXT = {"type": "string", "minLength": 1}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+METADATA = thing(2, name=TEXT, namespace=TEXT, labels=TEXTS, annotations=TEXTS)
+EXPRESSION = thing(2, key=TEXT, operator={"enum": ["In", "NotIn", "Exists", "DoesNotExist"]}, values=many(TEXT))
+SELECTOR = thing(0, matchLabels=TEXTS, matchExpressions=many(EXPRESSION))
+PEER = thing(0, namespaceSelector=SELECTOR, podSelector=SELECTOR, ipBlock=thing(1, cidr=TEXT, **{"except": many(TEXT)}))
+PORTS = many(thing(2, port={"type": "integer"}, protocol={"enum": ["TCP", "UDP"]}))
+
+
+def resource(version, kind, **rest):
+    """The closed schema of a Kubernetes resource."""
+    return thing(3, apiVersion={"const": version}, kind={"const": kind}, metadata=METADATA, **rest)
+
+
+SCHEMAS = {
+    "Service": closed(Service.model_json_schema(by_alias=True)) | {"required": ["apiVersion", "kind", "spec"]},
+    "ServiceAccount": resource("v1", "ServiceAccount", automountServiceAccountToken={"type": "boolean"}),
+    "ConfigMap": resource("v1", "ConfigMap", data=TEXTS),
+    "NetworkPolicy": resource(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        spec=thing(
+            2,
+            podSelector=SELECTOR,
+            policyTypes=many({"enum": ["Ingress", "Egress"]}),
+            ingress=many(thing(2, **{"from": many(PEER)}, ports=PORTS)),
+            egress=many(thing(1, to=many(PEER), ports=PORTS)),
+        ),
+    ),
+}
+
+
+def check(document):
+    """Raise for whatever its kind does not allow. Its kind has to be one that is expected."""
+    jsonschema.Draft202012Validator(SCHEMAS[document["kind"]]).validate(document)
+
+
+# --- the rendered overlays
+
+
+class Installation:
+    """What `kubectl apply -k` would apply."""
+
+    def __init__(self, documents):
+        self.documents = documents
+        (self.service,) = self.of("Service")
+        (self.account,) = self.of("ServiceAccount")
+        (self.config,) = self.of("ConfigMap")
+        self.template = self.service["spec"]["template"]
+        self.spec = self.template["spec"]
+        (self.container,) = self.spec["containers"]
+        self.fixed = {one["name"]: one["value"] for one in self.container["env"] if "value" in one}
+        self.secret = {one["name"]: one["valueFrom"] for one in self.container["env"] if "value" not in one}
+        self.settings = Settings.from_environment(self.config["data"] | self.fixed)
+
+    def of(self, kind):
+        """The documents of one kind."""
+        return [document for document in self.documents if document["kind"] == kind]
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def installation(request):
+    """Each overlay in turn."""
+    if not shutil.which("kubectl"):
+        if os.environ.get("CI"):
+            pytest.fail("knative/ has to be rendered in CI: kubectl is missing")
+        pytest.skip("knative/ is not rendered: needs kubectl")
+    done = subprocess.run(
+        ["kubectl", "kustomize", ROOT / "knative/overlays" / request.param], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
+    return Installation(list(yaml.safe_load_all(done.stdout)))
+
+
+def test_every_field_is_known(installation):
+    """Closed schemas take every resource, all of them in one namespace."""
+    for document in installation.documents:
+        check(document)
+    assert {document["metadata"]["namespace"] for document in installation.documents} == {"inference-relay"}
+    kinds = sorted(document["kind"] for document in installation.documents)
+    assert kinds == ["ConfigMap", "NetworkPolicy", "NetworkPolicy", "Service", "ServiceAccount"]
+
+
+def test_an_unknown_field_is_refused(installation):
+    """Wherever it is: in every object of every resource, one more field is an error."""
+    tried = 0
+    for number, document in enumerate(installation.documents):
+        for path in objects(document):
+            wrong = copy.deepcopy(installation.documents[number])
+            follow(wrong, path)["timeoutSecond"] = 600
+            with pytest.raises(jsonschema.ValidationError):
+                check(wrong)
+            tried += 1
+    assert tried > 40
+
+
+def objects(value, path=()):
+    """The paths of all objects whose fields have fixed names."""
+    free = ("labels", "annotations", "matchLabels", "data", "limits", "requests", "emptyDir")
+    if isinstance(value, dict):
+        if not (path and path[-1] in free):
+            yield path
+        for key, one in value.items():
+            yield from objects(one, (*path, key))
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from objects(one, (*path, number))
+
+
+def follow(value, path):
+    """What is at a path."""
+    for step in path:
+        value = value[step]
+    return value
+
+
+def test_every_variable_is_a_setting(installation):
+    """And comes from one place."""
+    names = {name.upper() for name in Settings.model_fields}
+    given = [*installation.fixed, *installation.secret, *installation.config["data"]]
+    assert set(given) <= names
+    assert len(given) == len(set(given))
+    assert installation.secret.keys() == {"MODEL_API_KEY", "LEDGER_URL"}
+    assert all(source["secretKeyRef"]["optional"] for source in installation.secret.values())
+    (source,) = installation.container["envFrom"]
+    assert source == {"configMapRef": {"name": installation.config["metadata"]["name"]}}
+    # A name that follows from the content: an edit makes a new revision, which reads it.
+    assert re.fullmatch(r"inference-relay-[a-z0-9]{10}", installation.config["metadata"]["name"])
+
+
+def test_pushes_are_verified(installation):
+    """By the service itself, and no overlay's settings.env can say otherwise."""
+    assert installation.settings.push_auth == "verify"
+    assert "PUSH_AUTH" in installation.fixed
+    assert installation.settings.pubsub_emulator_host is None
+
+
+def test_the_room_is_the_same_for_knative_and_the_service(installation):
+    """containerConcurrency is CONCURRENCY; the autoscaler counts the same thing, and is capped."""
+    assert installation.spec["containerConcurrency"] == installation.settings.concurrency
+    annotations = installation.template["metadata"]["annotations"]
+    assert annotations.keys() <= ANNOTATIONS
+    assert annotations["autoscaling.knative.dev/metric"] == "concurrency"
+    assert int(annotations["autoscaling.knative.dev/max-scale"]) >= 1
+
+
+def test_the_times_fit(installation):
+    """Knative cuts nothing off that Pub/Sub still waits for, and leaves the time to end that the service counts on."""
+    timeout = installation.spec["timeoutSeconds"]
+    assert timeout == installation.spec["responseStartTimeoutSeconds"] == 600
+    assert installation.settings.ack_deadline_seconds <= timeout
+    assert installation.settings.grace_seconds == timeout - 30
+
+
+def test_the_probes_ask_what_the_service_answers(installation):
+    """Liveness and readiness are different questions."""
+    paths = {kind: installation.container[kind]["httpGet"]["path"] for kind in ("livenessProbe", "readinessProbe")}
+    assert paths == {"livenessProbe": "/health/live", "readinessProbe": "/health/ready"}
+    app = (ROOT / "handler/app.py").read_text()
+    assert all(path in app for path in paths.values())
+
+
+def test_the_pod_may_do_little(installation):
+    """No root, no writing but to memory, no capabilities, no token of Kubernetes'; the user is the image's."""
+    security = installation.container["securityContext"]
+    user = int(re.search(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE).group(1))
+    assert security == {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert installation.container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert installation.spec["volumes"][0]["emptyDir"]["medium"] == "Memory"
+    assert installation.spec["automountServiceAccountToken"] is False
+    assert installation.account["automountServiceAccountToken"] is False
+    assert installation.spec["serviceAccountName"] == installation.account["metadata"]["name"]
+    assert "iam.gke.io/gcp-service-account" in installation.account["metadata"]["annotations"]
+    assert installation.container["resources"].keys() == {"limits", "requests"}
+
+
+def test_the_network_policies_are_about_the_pods_and_the_model(installation):
+    """They select what the Service starts, and let it reach the namespace that MODEL_URL names."""
+    labels = installation.template["metadata"]["labels"]
+    reached = set()
+    for policy in installation.of("NetworkPolicy"):
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        for rule in policy["spec"].get("egress", []):
+            for peer in rule["to"]:
+                reached |= set(peer.get("namespaceSelector", {}).get("matchLabels", {}).values())
+    host = urlsplit(installation.settings.model_url).hostname
+    assert host.endswith(".svc.cluster.local")
+    assert host.split(".")[1] in reached
+
+
+def test_the_image_is_named_by_its_digest(installation):
+    """What was tested is what runs."""
+    assert re.search(r"/inference-relay@sha256:[0-9a-f]{64}$", installation.container["image"])
