@@ -8,7 +8,7 @@ LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator
 REQUESTS ?= examples/requests.jsonl
 
-.PHONY: help run up test lowest audit lint format docs bench clean
+.PHONY: help run up test faults lowest audit lint format docs bench clean
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -24,6 +24,9 @@ test: $(VENV)/.dev ## Every test, with coverage
 	@$(BIN)/coverage report
 
 # Old versions of Google's libraries warn of old versions of Python.
+faults: $(VENV)/.dev ## Break everything in turn for a quarter of an hour, and count what is lost or repeated (SEED=1)
+	@$(BIN)/python tests/faults --write --seed $(or $(SEED),1)
+
 lowest: $(VENV)/.dev ## The unit tests with the lowest versions that pyproject.toml allows
 	@test -d $(LOWEST) || $(BIN)/python -m venv $(LOWEST)
 	@$(BIN)/python tests/supply/lowest.py > $(LOWEST)/requirements.txt

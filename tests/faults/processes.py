@@ -1,0 +1,168 @@
+"""The processes of a run: instances of the service, and the Redis of the ledger. Each ends with its block."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+ROOT = Path(__file__).parents[2]
+SERVE = [Path(sys.executable).parent / "gunicorn", "-c", "gunicorn.conf.py"]
+SERVE += ['functions_framework:create_app("handle","main.py")']
+START_SECONDS = 30
+
+
+def free_port():
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(condition, seconds=START_SECONDS):
+    """Wait for something that another process does; False if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def end(child, number=signal.SIGTERM):
+    """Tell a process group to end, and see that it does."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+@dataclass(slots=True)
+class Life:
+    """One process of an instance, from its start to its end."""
+
+    url: str
+    child: subprocess.Popen
+    killed: bool = False  # by SIGKILL
+
+
+class Instance:
+    """The service under gunicorn: started, ended in two ways, and started again. It ends with its block."""
+
+    def __init__(self, log, settings):
+        self._log, self._port = log, free_port()
+        self._environment = {**os.environ, **settings, "PORT": str(self._port)}
+        self.life = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.life:
+            end(self.life.child)
+
+    def start(self):
+        """Start it; it takes pushes when this returns."""
+        with self._log.open("a") as log:
+            child = subprocess.Popen(
+                [str(part) for part in SERVE],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.life = Life(f"http://127.0.0.1:{self._port}/", child)
+        if not until(lambda: child.poll() is not None or self._is_ready()) or child.poll() is not None:
+            raise RuntimeError(f"the service did not start:\n{self._log.read_text()[-2000:]}")
+
+    def kill(self):
+        """SIGKILL, for the whole of it at once."""
+        self.life.killed = True
+        end(self.life.child, signal.SIGKILL)
+
+    def terminate(self):
+        """SIGTERM, as a platform sends it, and wait for the end."""
+        self.life.child.terminate()
+        end(self.life.child, 0)
+
+    @contextmanager
+    def frozen(self):
+        """Let it stand still while the block runs."""
+        os.killpg(self.life.child.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.life.child.pid, signal.SIGCONT)
+
+    def _is_ready(self):
+        with suppress(OSError), urllib.request.urlopen(f"{self.life.url}health/ready", timeout=5) as response:
+            return response.status == 200
+        return False
+
+
+class RedisServer:
+    """A real Redis with an append-only file, so that killing it forgets nothing that it confirmed."""
+
+    def __init__(self, folder):
+        self._folder, self._port = folder, free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.resume()
+        end(self._child)
+
+    def start(self):
+        """Start it; it answers when this returns."""
+        settings = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
+        settings += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+        self._child = subprocess.Popen(
+            ["redis-server", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        if not until(self._answers):
+            raise RuntimeError("redis-server did not start")
+
+    def kill(self):
+        """SIGKILL."""
+        end(self._child, signal.SIGKILL)
+
+    def suspend(self):
+        """Let it answer nobody, though it still accepts connections."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        """Let it go on."""
+        self._child.send_signal(signal.SIGCONT)
+
+    def fill(self):
+        """Let it have no memory for anything more: it refuses writes."""
+        with Redis.from_url(self.url) as client:
+            client.config_set("maxmemory", 1)
+
+    def empty(self):
+        """Let it have memory again."""
+        with Redis.from_url(self.url) as client:
+            client.config_set("maxmemory", 0)
+
+    def _answers(self):
+        with suppress(RedisError), Redis.from_url(self.url) as client:
+            return client.ping()
+        return False
