@@ -123,6 +123,11 @@ def limits_lifted(world, after=20.0):
     world.misbehave(limited=0.0)
 
 
+def a_request_vanishes(world):
+    """A request is counted as published that never was."""
+    world.requester.published.append("never sent")
+
+
 FOR_EVER = 1e6
 
 
@@ -236,3 +241,10 @@ SHORT = (
     shortened(replace(ends, name="ends"), 100, 15.0, troubles=[partial(instances_end, every=1.5, kills=(True, False))]),
     shortened(ledger_away, 100, troubles=[partial(ledger_restarts, every=1.5, away=1.0)]),
 )
+
+# The check has to find what goes wrong here: copies of a message at two instances that share no ledger, and a loss.
+CONTROL = (
+    shortened(replace(crowd, name="two instances without a ledger"), 40, 20.0, ledger=False),
+    shortened(replace(nothing, name="a loss"), 10, 20.0, troubles=[a_request_vanishes], patience=2.0),
+)
+LISTS = {"full": FULL, "short": SHORT, "control": CONTROL}
