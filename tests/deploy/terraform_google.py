@@ -3,9 +3,10 @@
     python tests/deploy/terraform_google.py terraform -chdir=terraform init
     python tests/deploy/terraform_google.py terraform -chdir=terraform test
 
-runs the command with the stand-in attached. Without a command it prints what TF_REATTACH_PROVIDERS has to be, and serves
-until its input ends. It speaks as much of plugin protocol 6 as `init`, `validate`, `graph` and `test` with a mocked
-provider need. It finds arguments that do not exist, are missing or of another type; ranges and enums it does not know.
+runs the command with the stand-in attached. Without a command it prints what TF_REATTACH_PROVIDERS has to be, and
+serves until its input ends. It speaks as much of plugin protocol 6 as `init`, `validate`, `graph` and `test` with a
+mocked provider need. It finds arguments that do not exist, are missing or of another type; it knows neither ranges nor
+enums.
 """
 
 import json

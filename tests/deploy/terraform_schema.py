@@ -1,13 +1,13 @@
 """Write the schemas of the resources that terraform/ uses, for the stand-in provider (terraform_google.py).
 
-They are read off the bindings in the wheel cdktn-provider-google, which are generated from the provider's own schema. The
-wheel is only parsed, never imported:
+They are read off the bindings in the wheel cdktn-provider-google, which are generated from the provider's own schema.
+The wheel is only parsed, never imported:
 
     pip download --no-deps cdktn-provider-google==21.1.0  # made from the provider's 8.7.0
     python tests/deploy/terraform_schema.py cdktn_provider_google-*.whl > tests/deploy/terraform_google.json
 
-A block is {"arguments": {name: [type, required]}, "exported": {name: type}, "blocks": {name: [least, most, block]}}; most
-is 0 where nothing bounds it. The bindings know neither value ranges nor which texts an argument takes.
+A block is {"arguments": {name: [type, required]}, "exported": {name: type}, "blocks": {name: [least, most, block]}};
+most is 0 where nothing bounds it. The bindings know neither value ranges nor which texts an argument takes.
 """
 
 import ast
