@@ -8,6 +8,7 @@ Here only a few threads may wait for slow peers at a time, each for a few second
 connections run short, those that have been silent the longest make room. The bodies of pushes are the app's business.
 """
 
+import errno
 import struct
 import threading
 from contextlib import suppress
@@ -50,7 +51,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The head is there. From here on the app bounds what is waited for."""
         self._patience.end(conn.sock)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        except BlockingIOError:  # after SEND_SECONDS; gunicorn knows resets, and would log this one with its traceback
+            raise ConnectionResetError(errno.ECONNRESET, "the peer does not read") from None
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
         """Read what is left of the body; a peer in no hurry gets a thread only if there is one."""
