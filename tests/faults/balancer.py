@@ -42,7 +42,7 @@ class Balancer:
         self._loop, self._seed, self.copies = loop, seed, copies
         self.instances = []
         self.pushes: list[Push] = []
-        self.killed_with: set[str] = set()  # the requests whose pushes were in an instance that got SIGKILL
+        self.killed_with: list[tuple[str, float]] = []  # requests that were in an instance at its SIGKILL, and when
         self._numbers = Counter()
         self._turn = 0
         self._busy: set[asyncio.Task] = set()
@@ -115,8 +115,8 @@ class Balancer:
             except aiohttp.ClientConnectorError:
                 continue
             except (aiohttp.ClientError, OSError):
-                if life.killed:
-                    self.killed_with.add(push.key)
+                if life.killed is not None:
+                    self.killed_with.append((push.key, life.killed))
                 return 502
         return 503
 

@@ -22,17 +22,24 @@ def total_queue(published, received):
     return Queue(published - received, received - published - unexpected, unexpected)
 
 
+# How long before its SIGKILL an instance may have got what it had no time to write down: an answer of the model, which
+# it keeps at once, or the confirmation of a response, which may take a while to come.
+KEEPS_SECONDS = 0.5
+CONFIRMS_SECONDS = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time in which the service cannot keep a promise, and why."""
+    """A time in which the service cannot keep a promise, and why; to one request, or to all."""
 
     why: str
     begin: float
     end: float
+    key: str | None = None
 
-    def covers(self, begin, end):
-        """Whether it has any of that time."""
-        return self.begin <= end and begin <= self.end
+    def covers(self, key, begin, end):
+        """Whether it concerns the request, and has any of that time."""
+        return self.key in (None, key) and self.begin <= end and begin <= self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +50,14 @@ class Evidence:
     responses: list
     calls: list
     outages: list
-    killed_with: set
+    killed_with: list
     dead: int
 
-    def reason(self, key, times):
+    def reason(self, key, times, before_kill):
         """Why something may have happened twice to a request at these times; None if it may not."""
-        if key in self.killed_with:
-            return "SIGKILL"
-        return next((each.why for each in self.outages if any(each.covers(*time) for time in times)), None)
+        kills = [Outage("SIGKILL", when - before_kill, when, killed) for killed, when in self.killed_with]
+        covering = (each.why for each in kills + self.outages if any(each.covers(key, *time) for time in times))
+        return next(covering, None)
 
 
 @dataclass(slots=True)
@@ -101,7 +108,7 @@ def _look_at_duplicates(found, evidence, queue):
     for response in evidence.responses:
         times[response.key].append((response.published, response.published))
     for key, count in queue.duplicated.items():
-        found.look("answers", key, count, evidence.reason(key, times[key]))
+        found.look("answers", key, count, evidence.reason(key, times[key], CONFIRMS_SECONDS))
 
 
 def _look_at_calls(found, evidence):
@@ -111,4 +118,4 @@ def _look_at_calls(found, evidence):
         if call.outcome not in INJECTED:
             paid[call.key].append((call.began, call.ended))
     for key, times in paid.items():
-        found.look("calls", key, len(times) - 1, evidence.reason(key, times))
+        found.look("calls", key, len(times) - 1, evidence.reason(key, times, KEEPS_SECONDS))

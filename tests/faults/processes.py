@@ -57,7 +57,7 @@ class Life:
 
     url: str
     child: subprocess.Popen
-    killed: bool = False  # by SIGKILL
+    killed: float | None = None  # when it got SIGKILL
 
 
 class Instance:
@@ -92,7 +92,7 @@ class Instance:
 
     def kill(self):
         """SIGKILL, for the whole of it at once."""
-        self.life.killed = True
+        self.life.killed = time.time()
         end(self.life.child, signal.SIGKILL)
 
     def terminate(self):

@@ -174,7 +174,13 @@ unconfirmed = Scenario("10 % of the publishes are taken but not confirmed", [con
 copies = Scenario("20 % are pushed twice and late", [broker_repeats_itself], copies=LATE_COPIES)
 crowd = Scenario("ten copies at once", copies=Copies(1.0, 9, 0.0), messages=100, rate=5.0)
 ends = Scenario("SIGKILL and SIGTERM of instances in turn", [instances_end])
-ends_slow = Scenario("the same, and confirmations take 0.3 s", [instances_end, confirmations_are_slow])
+ends_slow = Scenario(
+    "SIGKILL and SIGTERM in turn, and confirmations take 0.3 s", [instances_end, confirmations_are_slow]
+)
+ends_kept = Scenario(
+    "SIGKILL in turn, and publishing fails for 10 s",
+    [partial(instances_end, kills=(True,)), publishing_fails],
+)
 drains = Scenario("SIGTERM of instances in turn", [instances_drain])
 freezes = Scenario("an instance freezes for 18 s", [instance_freezes], messages=500)
 ledger_away = Scenario("the ledger is killed for 2 s", [ledger_restarts], copies=LATE_COPIES, messages=600)
@@ -224,7 +230,7 @@ WITH_LEDGER = (
     crowd,
     too_short,
 )
-WITH_LEDGER += (ends, ends_slow, drains, freezes, ledger_away, ledger_slow, ledger_full)
+WITH_LEDGER += (ends, ends_slow, ends_kept, drains, freezes, ledger_away, ledger_slow, ledger_full)
 ALONE = tuple(without_ledger(each) for each in (overloaded, resets, unpublished, copies, too_short, drains))
 FULL = (*WITH_LEDGER, *ALONE, everything)
 
