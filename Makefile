@@ -23,7 +23,6 @@ test: $(VENV)/.dev ## Every test, with coverage
 	@$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
 	@$(BIN)/coverage report
 
-# Old versions of Google's libraries warn of old versions of Python.
 faults: $(VENV)/.dev ## Break everything in turn for a quarter of an hour, and count what is lost or repeated (SEED=1)
 	@$(BIN)/python tests/faults --write --seed $(or $(SEED),1)
 
@@ -32,7 +31,7 @@ lowest: $(VENV)/.dev ## The unit tests with the lowest versions that pyproject.t
 	@$(BIN)/python tests/supply/lowest.py > $(LOWEST)/requirements.txt
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt $(UNIT_TOOLS)
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@$(LOWEST)/bin/pytest -q -p no:cacheprovider -W 'ignore:You are using a Python version:FutureWarning' tests/unit
+	@$(LOWEST)/bin/pytest -q -p no:cacheprovider tests/unit
 
 audit: $(VENV)/.dev ## Known vulnerabilities, and the licences, of what the service needs
 	@$(BIN)/python tests/supply/licences.py
