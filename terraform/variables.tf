@@ -77,14 +77,14 @@ variable "image" {
 }
 
 variable "cpu" {
-  description = "CPUs of an instance: 1, 2, 4, 6 or 8. One is enough for some hundred messages at once, which mostly wait for the model."
+  description = "CPUs of an instance: 1, 2, 4, 6 or 8. A message mostly waits for the model: begin with one."
   type        = number
   default     = 1
   nullable    = false
 }
 
 variable "memory" {
-  description = "Memory of an instance. Plan with 300 MB, and six times the size of a request and its response for each of concurrency messages."
+  description = "Memory of an instance. An idle one takes about 110 MB; each message that is worked on adds several copies of its request and response, which may be 10 MB each."
   type        = string
   default     = "1Gi"
   nullable    = false

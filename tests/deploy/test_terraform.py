@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from handler.config import Settings
+from handler.config import DEFAULT_PATHS, Settings
+from handler.contract import parse_request
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "terraform"
 RELAY = Path("modules/relay")
@@ -155,6 +157,17 @@ def test_the_service_takes_the_settings_that_it_is_given(terraform):
     assert 32 == cloud_run.concurrency == knative.concurrency
 
 
+def test_the_first_request_is_one(terraform):
+    """The command that the output prints publishes what the service takes."""
+    lines = terraform.test("-json", "-verbose", "-var-file=terraform.tfvars.example").splitlines()
+    state = next(json.loads(line)["test_state"] for line in lines if '"type":"test_state"' in line)
+
+    *_command, message = shlex.split(state["outputs"]["publish"]["value"])
+
+    request = parse_request(message.removeprefix("--message=").encode(), DEFAULT_PATHS)
+    assert (request.metadata, request.path) == ({"id": "1"}, "/v1/completions")
+
+
 def depends_on(graph: str, resource: str) -> set[str]:
     """Everything that is there before the resource is made."""
     edges = re.findall(r'"([^"]+)" -> "([^"]+)"', graph)
@@ -205,7 +218,7 @@ MISTAKES = {
     "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
     "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
 }
-# Mistakes that are found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
+# Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {
     "cloudrun.tf": ("startup_cpu_boost = true", "startup_cpu_boots = true"),
     "topics.tf": ('name            = "${var.name}-requests"', ""),

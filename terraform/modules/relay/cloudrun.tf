@@ -18,8 +18,8 @@ resource "google_cloud_run_v2_service" "relay" {
   template {
     service_account                  = google_service_account.relay.email
     execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
-    timeout                          = "600s" # no shorter than any ack deadline, so that Pub/Sub's is the one that counts
-    max_instance_request_concurrency = var.concurrency
+    timeout                          = "600s"          # no shorter than any ack deadline, so that Pub/Sub's is the one that counts
+    max_instance_request_concurrency = var.concurrency # what is beyond it the service would refuse with 429
 
     # A revision has a limit of its own, which would otherwise be a default.
     scaling {

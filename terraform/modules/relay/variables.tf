@@ -65,8 +65,8 @@ variable "model_slots" {
   type        = number
 
   validation {
-    condition     = var.model_slots >= 1 && floor(var.model_slots) == var.model_slots
-    error_message = "model_slots is a whole number, 1 or more."
+    condition     = floor(var.model_slots) == var.model_slots
+    error_message = "model_slots is a whole number."
   }
 
   validation {
@@ -125,7 +125,7 @@ variable "image" {
 }
 
 variable "cpu" {
-  description = "CPUs of an instance: 1, 2, 4, 6 or 8. One is enough for some hundred messages at once, which mostly wait for the model."
+  description = "CPUs of an instance: 1, 2, 4, 6 or 8. A message mostly waits for the model: begin with one."
   type        = number
   default     = 1
   nullable    = false
@@ -137,7 +137,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of an instance. Plan with 300 MB, and six times the size of a request and its response for each of concurrency messages."
+  description = "Memory of an instance. An idle one takes about 110 MB; each message that is worked on adds several copies of its request and response, which may be 10 MB each."
   type        = string
   default     = "1Gi"
   nullable    = false
