@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -28,6 +29,9 @@ from handler.patience import pause as pause_before_next
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
+# Of all places, one in so many may be held by such waiting. When an instance dies, all of its messages are delivered to
+# the others at once, and until its leases have run out there would be room for nothing else.
+PLACES_PER_WAITER = 10
 
 
 class Model(Protocol):
@@ -68,6 +72,7 @@ class Relay:
         self._publisher = publisher
         self._ledger = ledger
         self._pause = pause
+        self._waiters = threading.BoundedSemaphore(max(1, settings.concurrency // PLACES_PER_WAITER))
         self._typical_seconds = 0.0  # of a call that the model answered
 
     def key(self, message: PubsubMessage) -> str:
@@ -98,8 +103,16 @@ class Relay:
         return verdict
 
     def _claim(self, delivery: _Delivery) -> Claim:
-        """Claim the message; while another instance works on it, wait for what comes of that."""
+        """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
         claim = self._ledger.claim(delivery.key, delivery.owner)
+        if claim.state is not State.TAKEN or not self._waiters.acquire(blocking=False):
+            return claim
+        try:
+            return self._wait(delivery, claim)
+        finally:
+            self._waiters.release()
+
+    def _wait(self, delivery: _Delivery, claim: Claim) -> Claim:
         while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
             claim = self._ledger.claim(delivery.key, delivery.owner)
             if claim.state is State.MINE and claim.kept is None and self._left(delivery) < self._typical_seconds:

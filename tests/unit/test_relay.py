@@ -324,6 +324,20 @@ def test_waiting_for_another_instance_has_an_end(ending, arrived):
     assert ledger.notes == []
 
 
+def test_waiting_for_another_instance_takes_little_room():
+    """A tenth of the places may wait; with those taken a message is given back at once."""
+    reasons = []
+
+    def pause(_seconds):
+        reasons.append(relay.answer(message(), time.monotonic()).reason)  # while the only one who may wait does
+        return True
+
+    relay = Relay(SETTINGS.model_copy(update={"concurrency": 10}), Model(), Topic(), Notes(Claim(State.TAKEN)), pause)
+    for _ in range(2):  # its place is free again afterwards
+        assert relay.answer(message(), time.monotonic()).reason is Reason.IN_PROGRESS
+    assert reasons == [Reason.IN_PROGRESS] * 2
+
+
 def test_no_takeover_that_cannot_be_finished():
     """With less time left than a call usually takes the message is given back, for a push that has all of it."""
     model, ledger = Model(), Notes(Claim(State.TAKEN), Claim(State.MINE))
