@@ -56,7 +56,7 @@ def _row(scenario, found):
     calls = f"{found.calls:.2f}"
     if found.injected:
         calls += f" = {found.calls - found.injected:.2f} + {found.injected:.2f} that failed on command"
-    notes = [f"{count} {what}" for what, count in sorted(found.explained.items())] + found.notes
+    notes = [f"{what}: {count}" for what, count in sorted(found.explained.items())] + found.notes
     cells = (scenario.name, found.messages, found.answers, found.lost, found.duplicated, calls, "; ".join(notes))
     return f"| {' | '.join(map(str, cells))} |\n"
 

@@ -22,10 +22,9 @@ def total_queue(published, received):
     return Queue(published - received, received - published - unexpected, unexpected)
 
 
-# How long before its SIGKILL an instance may have got what it had no time to write down: an answer of the model, which
-# it keeps at once, or the confirmation of a response, which may take a while to come.
-KEEPS_SECONDS = 0.5
-CONFIRMS_SECONDS = 1.0
+# How long before its SIGKILL an instance may have got what it had no time to write down: the model's answer, or the
+# confirmation of a response, which comes some time after the response is published.
+BEFORE_KILL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,9 @@ class Evidence:
     killed_with: list
     dead: int
 
-    def reason(self, key, times, before_kill):
+    def reason(self, key, times):
         """Why something may have happened twice to a request at these times; None if it may not."""
-        kills = [Outage("SIGKILL", when - before_kill, when, killed) for killed, when in self.killed_with]
+        kills = [Outage("SIGKILL", when - BEFORE_KILL_SECONDS, when, killed) for killed, when in self.killed_with]
         covering = (each.why for each in kills + self.outages if any(each.covers(key, *time) for time in times))
         return next(covering, None)
 
@@ -108,7 +107,7 @@ def _look_at_duplicates(found, evidence, queue):
     for response in evidence.responses:
         times[response.key].append((response.published, response.published))
     for key, count in queue.duplicated.items():
-        found.look("answers", key, count, evidence.reason(key, times[key], CONFIRMS_SECONDS))
+        found.look("answers", key, count, evidence.reason(key, times[key]))
 
 
 def _look_at_calls(found, evidence):
@@ -118,4 +117,4 @@ def _look_at_calls(found, evidence):
         if call.outcome not in INJECTED:
             paid[call.key].append((call.began, call.ended))
     for key, times in paid.items():
-        found.look("calls", key, len(times) - 1, evidence.reason(key, times, KEEPS_SECONDS))
+        found.look("calls", key, len(times) - 1, evidence.reason(key, times))

@@ -73,7 +73,7 @@ class Instance:
 
     def __exit__(self, *_):
         if self.life:
-            end(self.life.child)
+            end(self.life.child, signal.SIGKILL)  # the run is over: nothing is left to be done well
 
     def start(self):
         """Start it; it takes pushes when this returns."""
