@@ -59,6 +59,11 @@ run "defaults" {
   }
 
   assert {
+    condition     = alltrue([for one in [google_pubsub_topic_iam_member.relay_publishes, google_pubsub_topic_iam_member.agent_publishes_dead_letters, google_pubsub_subscription_iam_member.agent_acknowledges_dead_letters, google_cloud_run_v2_service_iam_member.push_invokes[0]] : one.project == "my-project"])
+    error_message = "Rights are given in this project."
+  }
+
+  assert {
     condition     = data.google_project.this.project_id == "my-project"
     error_message = "The service agent is this project's."
   }
@@ -80,17 +85,17 @@ run "people" {
   }
 
   assert {
-    condition     = toset([for one in google_pubsub_topic_iam_member.requesters : "${one.member} ${one.role} ${one.topic}"]) == toset(["user:ann@example.com roles/pubsub.publisher inference-relay-requests", "group:team@example.com roles/pubsub.publisher inference-relay-requests"])
+    condition     = toset([for one in google_pubsub_topic_iam_member.requesters : "${one.project} ${one.member} ${one.role} ${one.topic}"]) == toset(["my-project user:ann@example.com roles/pubsub.publisher inference-relay-requests", "my-project group:team@example.com roles/pubsub.publisher inference-relay-requests"])
     error_message = "Requesters may publish requests."
   }
 
   assert {
-    condition     = toset([for one in google_pubsub_subscription_iam_member.response_readers : "${one.member} ${one.role} ${one.subscription}"]) == toset(["user:ann@example.com roles/pubsub.subscriber inference-relay-a", "user:bob@example.com roles/pubsub.subscriber inference-relay-a", "user:bob@example.com roles/pubsub.subscriber inference-relay-b"])
+    condition     = toset([for one in google_pubsub_subscription_iam_member.response_readers : "${one.project} ${one.member} ${one.role} ${one.subscription}"]) == toset(["my-project user:ann@example.com roles/pubsub.subscriber inference-relay-a", "my-project user:bob@example.com roles/pubsub.subscriber inference-relay-a", "my-project user:bob@example.com roles/pubsub.subscriber inference-relay-b"])
     error_message = "Readers may read their own subscriptions."
   }
 
   assert {
-    condition     = [for one in google_pubsub_subscription_iam_member.dead_letter_readers : "${one.member} ${one.role} ${one.subscription}"] == ["group:operators@example.com roles/pubsub.subscriber inference-relay-dead-letters"]
+    condition     = [for one in google_pubsub_subscription_iam_member.dead_letter_readers : "${one.project} ${one.member} ${one.role} ${one.subscription}"] == ["my-project group:operators@example.com roles/pubsub.subscriber inference-relay-dead-letters"]
     error_message = "Dead letters have readers."
   }
 }
