@@ -1,0 +1,166 @@
+"""docs/deploy.md and docs/runbook.md: what they name exists, their sums are right, and what can be run here runs."""
+
+import importlib.util
+import logging
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from google import pubsub_v1 as api
+
+from handler.config import Settings
+from handler.outcome import VERDICTS
+from tests.e2e.conftest import ROOT, until
+
+PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("deploy.md", "runbook.md")}
+QUIET = {"answered", "already_answered", "request_refused"}
+
+
+def blocks(language):
+    """The code blocks of a language, on all pages."""
+    return [block for page in PAGES.values() for block in re.findall(rf"^```{language}\n(.*?)^```", page, re.S | re.M)]
+
+
+def rows(page):
+    """The rows of a page's tables, cell by cell."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
+    ]
+
+
+def test_every_reason_that_needs_somebody_is_in_the_runbook():
+    """Each has a row; those that need nobody are named as such, and no others are made up."""
+    listed = {row[0].strip("`") for row in rows(PAGES["runbook.md"])[1:] if row[0].startswith("`")}
+    assert listed == {str(reason) for reason in VERDICTS} - QUIET
+    assert all(VERDICTS[reason][1] <= logging.INFO for reason in VERDICTS if str(reason) in QUIET)
+    assert all(f"`{reason}`" in PAGES["runbook.md"] for reason in QUIET)
+
+
+def test_every_variable_is_a_setting():
+    """Whatever looks like a setting of the service is one, or is known to be somebody else's."""
+    foreign = {"PROJECT", "REGION", "REVISION", "ENDPOINT", "AUDIENCE", "SERVICE", "NAME", "NAMESPACE", "SIGTERM"}
+    foreign |= {"OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE", "_SERVICE", "INFO", "WARNING"}
+    for page in PAGES.values():
+        named = set(re.findall(r"`([A-Z_]{4,})[`=]", page)) - foreign
+        assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_links_lead_somewhere():
+    """Files of the project, and headings in them."""
+    for page in PAGES.values():
+        for target, heading in re.findall(r"\]\(([a-z.-]*\.md)?(?:#([a-z-]+))?\)", page):
+            text = (ROOT / "docs" / target).read_text() if target else page
+            headings = {
+                re.sub(r"[^a-z -]", "", line.lower()).strip().replace(" ", "-")
+                for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            }
+            assert not heading or heading in headings
+        for path in re.findall(r"`((?:knative|terraform)/[\w./-]+)`", page):
+            assert (ROOT / path).exists() or path.endswith("terraform.tfvars")
+
+
+def test_the_sums_of_the_capacity_table():
+    """They follow from the overlays, and stay below what the model service takes at once."""
+    page = PAGES["deploy.md"]
+    seconds = int(re.search(r"with answers of (\d+) s", page).group(1))
+    checked = 0
+    for name, slots, product, rate, minutes in (row for row in rows(page) if len(row) == 5 and " x " in row[2]):
+        if name == "model service":
+            continue
+        room, instances, used = map(int, re.fullmatch(r"(\d+) x (\d+) = (\d+)", product).groups())
+        overlay = ROOT / "knative/overlays" / name.split(",")[0].lower() / "kustomization.yaml"
+        patched = yaml.safe_load(yaml.safe_load(overlay.read_text())["patches"][1]["patch"])
+        values = {one["path"].rsplit("/", 1)[1]: str(one["value"]) for one in patched}
+        assert values["containerConcurrency"] == values["value"] == str(room)
+        assert values["autoscaling.knative.dev~1max-scale"] == str(instances)
+        assert room * instances == used <= int(slots)
+        assert float(rate) == used / seconds
+        assert int(re.match(r"\d+", minutes).group()) == round(10_000 / (used / seconds) / 60)
+        checked += 1
+    assert checked == 3
+
+
+def test_the_model_services_are_the_overlays():
+    """The page gives the MODEL_URL that each overlay has."""
+    for overlay in (ROOT / "knative/overlays").iterdir():
+        (url,) = re.findall(r"^MODEL_URL=(.*)$", (overlay / "settings.env").read_text(), re.MULTILINE)
+        assert f"| `{url}` |" in PAGES["deploy.md"]
+
+
+def test_the_terraform_variables_exist():
+    """The example for Knative sets nothing that Terraform does not know."""
+    (example,) = blocks("hcl")
+    known = set(re.findall(r'^variable "(\w+)"', (ROOT / "terraform/variables.tf").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^(\w+) *=", example, re.MULTILINE)) <= known
+
+
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_the_shell_reads_the_commands(block):
+    """Each block is something that a shell can run."""
+    done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def commands(tool):
+    """The commands of one tool, as lists of words."""
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.split(" | ")[0], comments=True)
+            if words[:1] == [tool]:
+                yield words[1:]
+
+
+def test_gcloud_knows_the_commands_and_their_flags():
+    """By the table that it completes commands with."""
+    found = shutil.which("gcloud")
+    table = found and Path(found).resolve().parents[1] / "data/cli/gcloud_completions.py"
+    if not (table and table.is_file()):
+        pytest.skip("the gcloud commands are not checked: needs the Google Cloud SDK")
+    spec = importlib.util.spec_from_file_location("gcloud_completions", table)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root = module.STATIC_COMPLETION_CLI_TREE
+    checked = 0
+    for words in commands("gcloud"):
+        node = root
+        while words and words[0] in node["commands"]:
+            node = node["commands"][words.pop(0)]
+        assert not node["commands"], f"{words} is no whole command"
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert flags <= node["flags"].keys() | root["flags"].keys(), words
+        checked += 1
+    assert checked > 10
+
+
+def test_a_dead_letter_is_published_again(local_topics, tmp_path, monkeypatch):
+    """The runbook's program asks first, and then keeps the bytes and the requester's attributes."""
+    (program,) = blocks("python")
+    file = tmp_path / "republish.py"
+    file.write_text(program)
+    publisher, subscriber, project = local_topics.publisher, local_topics.subscriber, local_topics.project
+    for name in ("relay-dead-letters", "relay-requests"):
+        publisher.create_topic(name=local_topics.topic(name))
+        subscriber.create_subscription(name=local_topics.subscription(name), topic=local_topics.topic(name))
+    data = b'{"metadata": {}, "body": {}} \xff'
+    attributes = {"batch_id": "7", "data": "x", "CloudPubSubDeadLetterSourceMessageId": "1"}
+    again = {"data": data, "attributes": attributes, "ordering_key": "k"}
+    api.PublisherClient.publish(publisher, topic=local_topics.topic("relay-dead-letters"), messages=[again])
+
+    def run(answer):
+        command = [sys.executable, file, project, "relay"]
+        done = subprocess.run(command, input=answer, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "published as" not in run("n\n")
+    # Its lease of 10 s has to end before it can be pulled again.
+    until(lambda: "published as" in run("y\n"), 60)
+    (message,) = local_topics.pull("relay-requests")
+    assert (message.data, message.ordering_key) == (data, "k")
+    assert dict(message.attributes) == {"batch_id": "7", "data": "x"}
+    assert "published as" not in run("y\n")
