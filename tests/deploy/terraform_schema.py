@@ -6,8 +6,8 @@ The wheel is only parsed, never imported:
     pip download --no-deps cdktn-provider-google==21.1.0  # made from the provider's 8.7.0
     python tests/deploy/terraform_schema.py cdktn_provider_google-*.whl > tests/deploy/terraform_google.json
 
-A block is {"arguments": {name: [type, required]}, "exported": {name: type}, "blocks": {name: [least, most, block]}};
-most is 0 where nothing bounds it. The bindings know neither value ranges nor which texts an argument takes.
+What comes out is {"version": the provider's, "resource": {name: block}, "data": {name: block}}. A block is {"arguments":
+{name: [type, required]}, "exported": {name: type}, "blocks": {name: [least, most, block]}}; most is 0 for no bound. The bindings know neither value ranges nor which texts an argument takes.
 """
 
 import ast
@@ -24,6 +24,7 @@ USED = re.compile(r'^(resource|data) "google_(\w+)"', re.M)
 NOT_THE_PROVIDERS = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
 NOT_EXPORTED = {"cdktf_stack", "cdktn_stack", "fqn", "friendly_unique_id", "internal_value", "node", "config_schema"}
 DOCUMENTED = re.compile(r"^:param (\w+):.*/docs/(?:resources|data-sources)/\w+#(\w+) ", re.M)
+VERSION = re.compile(r"/hashicorp/google/([0-9.]+)/docs/")
 OWN_CLASS = re.compile(r"'([A-Z]\w+)'")
 
 
@@ -99,6 +100,7 @@ def main(wheel: str) -> None:
             module = name if kind == "resource" else f"data_google_{name}"
             source = archive.read(f"cdktn_provider_google/{module}/__init__.py").decode()
             made[kind][f"google_{name}"] = Bindings(source).schema(module)
+            made["version"] = VERSION.search(source)[1]
     json.dump(made, sys.stdout, sort_keys=True, separators=(",", ":"))
     sys.stdout.write("\n")
 

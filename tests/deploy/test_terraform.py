@@ -126,6 +126,15 @@ def test_the_root_has_the_relays_variables_and_passes_each():
     assert [(name, name) for name, _body in root] == passed
 
 
+@pytest.mark.parametrize("at", [Path(), RELAY], ids=["root", "relay"])
+def test_the_provider_is_pinned_to_what_is_checked(at):
+    schemas = json.loads(Path(__file__).with_name("terraform_google.json").read_text())
+
+    version = re.search(r'^      version = "~> ([0-9.]+)"$', (TERRAFORM / at / "versions.tf").read_text(), re.M)
+
+    assert schemas["version"].startswith(f"{version[1]}.")
+
+
 def test_the_root_has_the_relays_outputs():
     relay = OUTPUT.findall((TERRAFORM / RELAY / "outputs.tf").read_text())
     root = OUTPUT.findall((TERRAFORM / "outputs.tf").read_text())
@@ -180,14 +189,14 @@ def depends_on(graph: str, resource: str) -> set[str]:
 
 # Without the left one the right one would fail, or lose messages.
 ORDER = (
-    ("google_pubsub_topic.requests", "google_service_account_iam_member.agent_signs_as_push"),
-    ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.agent_publishes_dead_letters"),
+    ("google_pubsub_topic.requests", "google_service_account_iam_member.pubsub_signs_as_push"),
+    ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
     ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
     ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
     ("google_pubsub_subscription.responses", "google_pubsub_subscription.push"),
-    ("google_pubsub_topic_iam_member.agent_publishes_dead_letters", "google_pubsub_subscription.push"),
+    ("google_pubsub_topic_iam_member.pubsub_publishes_dead_letters", "google_pubsub_subscription.push"),
     ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.push"),
-    ("google_service_account_iam_member.agent_signs_as_push", "google_pubsub_subscription.push"),
+    ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.push"),
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
     ("google_secret_manager_secret_version.ledger_url", "google_cloud_run_v2_service.relay"),

@@ -36,30 +36,30 @@ data "google_project" "this" {
 }
 
 locals {
-  agent             = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  pubsub            = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
   workload_identity = try(var.knative.workload_identity, null)
 }
 
-resource "google_service_account_iam_member" "agent_signs_as_push" {
+resource "google_service_account_iam_member" "pubsub_signs_as_push" {
   service_account_id = google_service_account.push.name
   role               = "roles/iam.serviceAccountTokenCreator"
-  member             = local.agent
+  member             = local.pubsub
 
   depends_on = [google_pubsub_topic.requests]
 }
 
-resource "google_pubsub_topic_iam_member" "agent_publishes_dead_letters" {
+resource "google_pubsub_topic_iam_member" "pubsub_publishes_dead_letters" {
   project = var.project
   topic   = google_pubsub_topic.dead_letters.name
   role    = "roles/pubsub.publisher"
-  member  = local.agent
+  member  = local.pubsub
 }
 
-resource "google_pubsub_subscription_iam_member" "agent_acknowledges_dead_letters" {
+resource "google_pubsub_subscription_iam_member" "pubsub_acknowledges_dead_letters" {
   project      = var.project
   subscription = google_pubsub_subscription.push.name
   role         = "roles/pubsub.subscriber"
-  member       = local.agent
+  member       = local.pubsub
 }
 
 # People and programs.

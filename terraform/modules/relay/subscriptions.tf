@@ -44,9 +44,9 @@ resource "google_pubsub_subscription" "push" {
     google_cloud_run_v2_service_iam_member.push_invokes,
     google_pubsub_subscription.dead_letters,
     google_pubsub_subscription.responses,
-    google_pubsub_topic_iam_member.agent_publishes_dead_letters,
+    google_pubsub_topic_iam_member.pubsub_publishes_dead_letters,
     google_pubsub_topic_iam_member.relay_publishes,
-    google_service_account_iam_member.agent_signs_as_push,
+    google_service_account_iam_member.pubsub_signs_as_push,
     google_service_account_iam_member.pod_is_relay,
   ]
 }

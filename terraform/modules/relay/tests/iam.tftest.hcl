@@ -44,22 +44,22 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_service_account_iam_member.agent_signs_as_push.service_account_id == "projects/my-project/serviceAccounts/push" && google_service_account_iam_member.agent_signs_as_push.role == "roles/iam.serviceAccountTokenCreator" && google_service_account_iam_member.agent_signs_as_push.member == "serviceAccount:service-1234567890@gcp-sa-pubsub.iam.gserviceaccount.com"
+    condition     = google_service_account_iam_member.pubsub_signs_as_push.service_account_id == "projects/my-project/serviceAccounts/push" && google_service_account_iam_member.pubsub_signs_as_push.role == "roles/iam.serviceAccountTokenCreator" && google_service_account_iam_member.pubsub_signs_as_push.member == "serviceAccount:service-1234567890@gcp-sa-pubsub.iam.gserviceaccount.com"
     error_message = "Pub/Sub may make tokens of the push account, and of no other."
   }
 
   assert {
-    condition     = google_pubsub_topic_iam_member.agent_publishes_dead_letters.topic == google_pubsub_topic.dead_letters.name && google_pubsub_topic_iam_member.agent_publishes_dead_letters.role == "roles/pubsub.publisher" && google_pubsub_topic_iam_member.agent_publishes_dead_letters.member == "serviceAccount:service-1234567890@gcp-sa-pubsub.iam.gserviceaccount.com"
+    condition     = google_pubsub_topic_iam_member.pubsub_publishes_dead_letters.topic == google_pubsub_topic.dead_letters.name && google_pubsub_topic_iam_member.pubsub_publishes_dead_letters.role == "roles/pubsub.publisher" && google_pubsub_topic_iam_member.pubsub_publishes_dead_letters.member == "serviceAccount:service-1234567890@gcp-sa-pubsub.iam.gserviceaccount.com"
     error_message = "Pub/Sub may publish dead letters."
   }
 
   assert {
-    condition     = google_pubsub_subscription_iam_member.agent_acknowledges_dead_letters.subscription == google_pubsub_subscription.push.name && google_pubsub_subscription_iam_member.agent_acknowledges_dead_letters.role == "roles/pubsub.subscriber" && google_pubsub_subscription_iam_member.agent_acknowledges_dead_letters.member == "serviceAccount:service-1234567890@gcp-sa-pubsub.iam.gserviceaccount.com"
+    condition     = google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters.subscription == google_pubsub_subscription.push.name && google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters.role == "roles/pubsub.subscriber" && google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters.member == "serviceAccount:service-1234567890@gcp-sa-pubsub.iam.gserviceaccount.com"
     error_message = "Pub/Sub may take dead letters from the push subscription."
   }
 
   assert {
-    condition     = alltrue([for one in [google_pubsub_topic_iam_member.relay_publishes, google_pubsub_topic_iam_member.agent_publishes_dead_letters, google_pubsub_subscription_iam_member.agent_acknowledges_dead_letters, google_cloud_run_v2_service_iam_member.push_invokes[0]] : one.project == "my-project"])
+    condition     = alltrue([for one in [google_pubsub_topic_iam_member.relay_publishes, google_pubsub_topic_iam_member.pubsub_publishes_dead_letters, google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters, google_cloud_run_v2_service_iam_member.push_invokes[0]] : one.project == "my-project"])
     error_message = "Rights are given in this project."
   }
 
