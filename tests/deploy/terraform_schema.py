@@ -6,8 +6,9 @@ The wheel is only parsed, never imported:
     pip download --no-deps cdktn-provider-google==21.1.0  # made from the provider's 8.7.0
     python tests/deploy/terraform_schema.py cdktn_provider_google-*.whl > tests/deploy/terraform_google.json
 
-What comes out is {"version": the provider's, "resource": {name: block}, "data": {name: block}}. A block is {"arguments":
-{name: [type, required]}, "exported": {name: type}, "blocks": {name: [least, most, block]}}; most is 0 for no bound. The bindings know neither value ranges nor which texts an argument takes.
+What comes out is {"version": the provider's, "resource": {name: block}, "data": {name: block}}. A block is
+{"arguments": {name: [type, required]}, "exported": {name: type}, "blocks": {name: [least, most, block]}}; most is 0
+where nothing bounds it. The bindings know neither value ranges nor which texts an argument takes.
 """
 
 import ast
