@@ -182,7 +182,7 @@ ends_kept = Scenario(
     [partial(instances_end, kills=(True,)), publishing_fails],
 )
 drains = Scenario("SIGTERM of instances in turn", [instances_drain])
-freezes = Scenario("an instance freezes for 18 s", [instance_freezes], messages=500)
+freezes = Scenario("an instance freezes for 18 s", [instance_freezes], messages=500, ack_deadline=8)
 ledger_away = Scenario("the ledger is killed for 2 s", [ledger_restarts], copies=LATE_COPIES, messages=600)
 ledger_slow = Scenario("the ledger stalls for 2 s", [ledger_stalls], copies=LATE_COPIES, messages=600)
 ledger_full = Scenario("the ledger is full for 2 s", [ledger_fills_up], copies=LATE_COPIES, messages=600)
