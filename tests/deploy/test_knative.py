@@ -267,3 +267,13 @@ def test_the_network_policies_are_about_the_pods_and_the_model(installation):
 def test_the_image_is_named_by_its_digest(installation):
     """What was tested is what runs."""
     assert re.search(r"/inference-relay@sha256:[0-9a-f]{64}$", installation.container["image"])
+
+
+def test_the_base_agrees_with_itself():
+    """Without an overlay's numbers too: the room is one number, the port one that Knative hands on."""
+    service = yaml.safe_load((ROOT / "knative/base/service.yaml").read_text())
+    spec = service["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    values = {one["name"]: one.get("value") for one in container["env"]}
+    assert str(spec["containerConcurrency"]) == values["CONCURRENCY"]
+    assert container["ports"] == [{"name": "http1", "containerPort": Settings.model_fields["port"].default}]
