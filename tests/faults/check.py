@@ -25,6 +25,8 @@ def total_queue(published, received):
 # How long before its SIGKILL an instance may have got what it had no time to write down: the model's answer, or the
 # confirmation of a response, which comes some time after the response is published.
 BEFORE_KILL_SECONDS = 1.0
+# And how long after it the others, on a busy machine, may notice what it had sent.
+AFTER_KILL_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,17 @@ class Evidence:
     published: list
     responses: list
     calls: list
+    pushes: list
     outages: list
     killed_with: list
     dead: int
 
     def reason(self, key, times):
         """Why something may have happened twice to a request at these times; None if it may not."""
-        kills = [Outage("SIGKILL", when - BEFORE_KILL_SECONDS, when, killed) for killed, when in self.killed_with]
+        kills = [
+            Outage("SIGKILL", when - BEFORE_KILL_SECONDS, when + AFTER_KILL_SECONDS, killed)
+            for killed, when in self.killed_with
+        ]
         covering = (each.why for each in kills + self.outages if any(each.covers(key, *time) for time in times))
         return next(covering, None)
 
@@ -115,6 +121,12 @@ def _look_at_calls(found, evidence):
     paid = defaultdict(list)
     for call in evidence.calls:
         if call.outcome not in INJECTED:
-            paid[call.key].append((call.began, call.ended))
+            paid[call.key].append((_claimed(evidence, call), call.ended))
     for key, times in paid.items():
         found.look("calls", key, len(times) - 1, evidence.reason(key, times))
+
+
+def _claimed(evidence, call):
+    """When the push that the call was made for came: the ledger was asked then, perhaps long before the call."""
+    pushes = (push.began for push in evidence.pushes if push.key == call.key and push.began <= call.began <= push.ended)
+    return min(pushes, default=call.began)

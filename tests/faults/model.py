@@ -56,6 +56,7 @@ class Model:
         self._numbers = Counter()
         self._open: dict[Call, web.Request] = {}
         self._port = 0
+        self._stopping = False
 
     @property
     def url(self):
@@ -93,11 +94,13 @@ class Model:
         self._port = self._runner.addresses[0][1]
 
     async def _stop(self):
+        self._stopping = True
         for call, request in list(self._open.items()):
             call.outcome = "cut"
             if request.transport is not None:
                 request.transport.abort()
         await self._runner.cleanup()
+        self._stopping = False
 
     async def _answer(self, request):
         body = await request.json()
@@ -109,6 +112,8 @@ class Model:
             return await self._behave(request, call)
         finally:
             call.ended = time.time()
+            if self._stopping and call.outcome == ABANDONED:
+                call.outcome = "cut"
             del self._open[call]
 
     async def _behave(self, request, call):

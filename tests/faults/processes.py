@@ -67,6 +67,7 @@ class Instance:
         self._log, self._port = log, free_port()
         self._environment = {**os.environ, **settings, "PORT": str(self._port)}
         self.life = None
+        self.events: list[tuple[float, str]] = []
 
     def __enter__(self):
         return self
@@ -86,19 +87,26 @@ class Instance:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._note("starts")
         self.life = Life(f"http://127.0.0.1:{self._port}/", child)
         if not until(lambda: child.poll() is not None or self._is_ready()) or child.poll() is not None:
             raise RuntimeError(f"the service did not start:\n{self._log.read_text()[-2000:]}")
 
     def kill(self):
         """SIGKILL, for the whole of it at once."""
+        self._note("SIGKILL")
         self.life.killed = time.time()
         end(self.life.child, signal.SIGKILL)
 
     def terminate(self):
         """SIGTERM, as a platform sends it, and wait for the end."""
+        self._note("SIGTERM")
         self.life.child.terminate()
         end(self.life.child, 0)
+        self._note("ended")
+
+    def _note(self, what):
+        self.events.append((time.time(), f"{self._log.stem} {what}"))
 
     @contextmanager
     def frozen(self):

@@ -212,7 +212,7 @@ everything = Scenario(
     messages=3000,
     rate=50.0,
     minimum_backoff=1.0,
-    settings=QUICK_TIMEOUT,
+    settings={"MODEL_TIMEOUT_SECONDS": "6"},
     patience=240.0,
 )
 

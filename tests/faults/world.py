@@ -102,11 +102,11 @@ class World:
         return found
 
     def _look_at_errors(self, found):
-        """Only the model's own success counts as an answer, unless a request may time out twice."""
+        """Only the model's own success counts as an answer, unless calls may hang."""
         errors = Counter((one.key, one.status) for one in self.requester.responses if one.status != 200)
         timeouts = sum(status == 504 for _, status in errors)
         if timeouts and self.model.manners.hung:
-            found.notes.append(f"{timeouts} of the answers are 504: their calls hung twice")
+            found.notes.append(f"{timeouts} of the answers are 504: calls hung")
         found.faults += [
             (key, f"answered with {status}") for key, status in errors if status != 504 or not self.model.manners.hung
         ]
@@ -124,6 +124,7 @@ class World:
             self.requester.published,
             self.requester.responses,
             self.model.calls,
+            self.balancer.pushes,
             self.outages,
             self.balancer.killed_with,
             self.broker.stats().dead_lettered,
@@ -150,6 +151,7 @@ class World:
         ]
         events += [(one.published, f"response {one.status}") for one in self.requester.responses if one.key == key]
         events += [(one.begin, f"{one.why} until {at(one.end)}") for one in self.outages]
+        events += [event for instance in self.balancer.instances for event in instance.events]
         return [f"{at(when)} {what}" for when, what in sorted(events)]
 
     def reasons(self):
