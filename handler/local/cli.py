@@ -1,5 +1,7 @@
 """The commands of `inference-relay local`."""
 
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -52,7 +54,8 @@ local.add_command(pubsub)
 
 
 def _started(action: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """Run `action`; what keeps it from starting is a message, not a traceback."""
+    """Run `action`; what keeps it from starting is a message, not a traceback. SIGTERM ends its children too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return action(*arguments, **options)
     except (ModelMissing, ServiceFailed, OSError) as error:

@@ -197,6 +197,18 @@ def test_the_script_of_the_readme(model):
     assert answers == [f"The {what} is -> 200 {{'echo': 'The {what} is'}}" for what in ("forest", "sea", "sky")]
 
 
+def test_nothing_is_left_running(model):
+    """SIGTERM ends `up` with everything that it started."""
+    port = free_port()
+    arguments = [RELAY, "local", "up", "--pubsub-port", "0", "--port", port]
+    with process(arguments, {"MODEL_URL": model.url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
+        assert any("The service logs below" in line for line in up.stdout)
+        assert listening(port)
+        up.terminate()
+        up.wait(30)
+        assert not listening(port)
+
+
 def test_a_port_that_is_taken(model):
     """It is said which, and nothing is left running."""
     with process([RELAY, "local", "pubsub", "--port", port := free_port()], stdout=subprocess.PIPE) as other:
