@@ -148,14 +148,19 @@ class Relay:
         if budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0:
             return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
         result, limit = self._call(delivery, request)
+        if result is None:
+            return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         return outcome.decide(result, self._situation(delivery.message, failures, limit))
 
     def _budget(self, delivery: _Delivery, request: InferenceRequest) -> Budget:
         spent = time.monotonic() - delivery.arrived
         return call_budget(self._settings, request.options, spent=spent, now=datetime.now(UTC))
 
-    def _call(self, delivery: _Delivery, request: InferenceRequest) -> tuple[ModelReply | ModelFailure, Limit]:
-        """Call the model, again in place after brief trouble; the result, and what bounded the last call."""
+    def _call(self, delivery: _Delivery, request: InferenceRequest) -> tuple[ModelReply | ModelFailure | None, Limit]:
+        """Call the model, again in place after brief trouble; the result, and what bounded the last call.
+
+        No result where another instance has taken the message over meanwhile.
+        """
         body, patience = request.model_body(), self._settings.patience_seconds
         for tries in itertools.count(1):
             budget = self._budget(delivery, request)
@@ -163,6 +168,8 @@ class Relay:
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, request).seconds))
             if seconds is None or self._pause(seconds):
                 break
+            if not self._ledger.holds(delivery.key, delivery.owner):
+                return None, budget.limit
             patience -= seconds
         return result, budget.limit
 

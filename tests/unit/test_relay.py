@@ -231,6 +231,13 @@ def test_a_call_that_may_have_cost_work_is_not_repeated_in_place(result):
     assert len(model.calls) == 1
 
 
+def test_patience_ends_when_another_instance_has_the_message():
+    """A call that nobody needs any more is not paid for."""
+    model, topic = Model(BUSY), Topic()
+    assert relayed(model, topic, message(), Notes(holds=False)).reason is Reason.IN_PROGRESS
+    assert (len(model.calls), topic.messages) == (1, [])
+
+
 def test_patience_ends_with_the_process():
     """A process that is about to end gives the message back at once."""
     model = Model(BUSY)
