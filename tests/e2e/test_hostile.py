@@ -302,7 +302,8 @@ def test_memory_after_many_rounds(start, local_topics):
                 answer(service, data)
         return memory(worker(service))
 
-    first = after(1)
+    # Threads have arenas of their own in the allocator, and which thread gets what is chance: it levels off at three.
+    first = after(3)
     assert after(3) < first + 100
     assert len(list(Path(f"/proc/{worker(service)}/task").iterdir())) < 100
 
