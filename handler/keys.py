@@ -173,7 +173,7 @@ def _key(pem: object) -> Key | None:
     # google-auth takes any key here and fails when verifying.
     if not isinstance(public_key, RSAPublicKey) or public_key.key_size < MIN_KEY_BITS:
         return None
-    verifier: Key = crypt.RSAVerifier(public_key)  # type: ignore[no-untyped-call]
+    verifier: Key = crypt.RSAVerifier(public_key)
     return verifier
 
 
