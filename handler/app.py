@@ -3,28 +3,27 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from handler import strictjson, telemetry
 from handler.auth import AuthError, authenticator
-from handler.config import JOINING_THREADS, Settings
+from handler.config import JOINING, MAX_PUSH_BYTES, Settings
 from handler.envelope import DecodeError, PubsubMessage, decode
-from handler.inflight import Inflight, Refused
+from handler.inflight import Inflight, Places, Refused
 from handler.ledgers import connect
 from handler.model import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
-from handler.relay import Relay
+from handler.relay import Delivery, Relay
 from handler.watchdog import Watchdog
 
-# A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
-MAX_PUSH_BYTES = 16 << 20
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 CUT_SECONDS = 1.5  # what it takes to answer a push whose call was cut off, and to end
 
@@ -33,8 +32,8 @@ class App:
     """The service as a function of HTTP requests."""
 
     def __init__(self, settings: Settings) -> None:
-        self.inflight = Inflight(settings.concurrency, JOINING_THREADS)
-        self._threads = threading.BoundedSemaphore(settings.pushes)
+        self.inflight = Inflight(settings.concurrency, JOINING)
+        self._pushes = Places(settings.pushes)
         self._watchdog = Watchdog()
         self._receive_seconds = settings.receive_timeout_seconds
         self._authenticate = authenticator(settings)
@@ -55,13 +54,25 @@ class App:
 
     def __call__(self, request: Request) -> Response:
         """Answer one HTTP request."""
-        request.max_content_length = MAX_PUSH_BYTES
         try:
             return self._respond(request)
         finally:
             # functions-framework reads what is left of the body into memory, however much that is; there is nothing
             # left that anybody wants.
             request.stream = BytesIO()
+
+    def in_front_of(self, framework: WSGI) -> WSGI:
+        """Make the WSGI application that answers pushes itself and leaves everything else to the framework.
+
+        Routing, two contexts and an execution id, none of which a push needs, cost as much as its JSON and its HTTP.
+        """
+
+        def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            if environ["PATH_INFO"] == "/" and environ["REQUEST_METHOD"] == "POST":
+                return _acked(self._pushed(Request(environ)), environ, start_response)
+            return framework(environ, start_response)
+
+        return answer
 
     def drain(self, grace_seconds: float) -> None:
         """Take no more messages; cut off calls of the model shortly before `grace_seconds` are over.
@@ -94,25 +105,23 @@ class App:
         return _json(200, {"status": "ready"})
 
     def _push(self, request: Request) -> Response:
+        return _to_pubsub(self._pushed(request))
+
+    def _pushed(self, request: Request) -> Verdict:
         arrived = time.monotonic()
         fields: dict[str, object] = {}
         verdict = self._verdict(request, arrived, fields)
         fields["seconds"] = round(time.monotonic() - arrived, 3)
         telemetry.record(verdict, fields)
-        return _to_pubsub(verdict)
+        return verdict
 
     def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
         """Every way that a push can end, bugs included; `fields` gets what the log should say of its message."""
         try:
             self._authenticate(request.headers.get("Authorization"))
-            with self._thread():
-                message = decode(request.headers, self._body(request))
-                fields.update(_identity(message))
-                return self.inflight.answer(
-                    self._relay.key(message),
-                    self._relay.until(arrived),
-                    lambda: self._relay.answer(message, arrived),
-                )
+            with self._pushes:  # bodies that arrive slowly must leave some threads for health checks
+                delivery = self._delivery(request, arrived, fields)
+                return self.inflight.answer(delivery.key, delivery.until, partial(self._relay.answer, delivery))
         except AuthError as error:
             return Verdict(error.reason, detail=str(error))
         except DecodeError as error:
@@ -125,32 +134,32 @@ class App:
             logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=fields)
             return Verdict(Reason.BUG)
 
-    @contextmanager
-    def _thread(self) -> Iterator[None]:
-        """Hold one of the threads that pushes may have: bodies that arrive slowly must leave some for health checks."""
-        if not self._threads.acquire(blocking=False):
-            raise Refused(Reason.BUSY)
-        try:
-            yield
-        finally:
-            self._threads.release()
+    def _delivery(self, request: Request, arrived: float, fields: dict[str, object]) -> Delivery:
+        message = decode(request.headers, self._body(request))
+        fields.update(_identity(message))
+        return self._relay.delivery(message, arrived)
 
     def _body(self, request: Request) -> bytes:
         with self._watchdog.watching(request.environ.get("gunicorn.socket"), self._receive_seconds):
             body = _read(request)
-        # gunicorn ends a body that was cut off as if it were whole, and werkzeug one that goes on beyond the limit.
+        # gunicorn ends a body that was cut off as if it were whole.
         if len(body) < (request.content_length or 0):
             raise DecodeError("the body was cut off")
-        if request.content_length is None and len(body) == MAX_PUSH_BYTES:
-            raise RequestEntityTooLarge
         return body
 
 
 def _read(request: Request) -> bytes:
+    if (request.content_length or 0) > MAX_PUSH_BYTES:
+        raise RequestEntityTooLarge
+    body = _read_to_end(request.environ["wsgi.input"])
+    if len(body) > MAX_PUSH_BYTES:
+        raise RequestEntityTooLarge
+    return body
+
+
+def _read_to_end(stream: BinaryIO) -> bytes:
     try:
-        return request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise
+        return stream.read(MAX_PUSH_BYTES + 1)
     except Exception as error:  # noqa: BLE001 - the server has errors of its own for each way to break off a body
         raise DecodeError(f"the body could not be read: {type(error).__name__}") from None
 
@@ -169,6 +178,14 @@ def _to_pubsub(verdict: Verdict) -> Response:
         return Response(status=204)
     said = f": {verdict.detail}" if verdict.detail and verdict.status < 500 else ""
     return _json(verdict.status, {"error": f"{verdict.reason}{said}"})
+
+
+def _acked(verdict: Verdict, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """The same as WSGI; what nearly every push gets without a Response to be made of it."""
+    if verdict.status == 204:
+        start_response("204 No Content", [])
+        return ()
+    return _to_pubsub(verdict)(environ, start_response)
 
 
 def _live(_request: Request) -> Response:

@@ -30,13 +30,16 @@ DEFAULT_PATHS = (
     "/v1/images/generations",
 )
 
-# Threads beyond those that work on messages: health checks and refusals are answered while every place is taken. Of
-# these so many may wait for peers that are slow, for the verdict on a copy of their message, and read pushes that will
-# find no room; the rest is never held up.
+# Pushes beyond those that are worked on: so many may wait for the verdict on a copy of their message, and so many be
+# received only to be told that there is no room.
+JOINING = 16
+REFUSING = 8
+# Where each request takes a thread (functions-framework's own server), threads beyond those that work on messages: health
+# checks and refusals are answered while every place is taken.
 SPARE_THREADS = 48
-PATIENT_THREADS = 16
-JOINING_THREADS = 16
-REFUSING_THREADS = 8
+
+# A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
+MAX_PUSH_BYTES = 16 << 20
 
 # What a push may have cost before it reached this process: the platform's queue, the network, the HTTP parsing. A late
 # answer does not count, so this much of the ack deadline is never planned with.
@@ -228,7 +231,7 @@ class Settings(BaseModel):
     answered_ttl_seconds: Seconds = Field(
         3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
     )
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
+    concurrency: Annotated[int, Field(ge=1, le=2000)] = Field(
         80,
         description="messages worked on at once by one instance; more are refused with 429, for Pub/Sub to wait",
     )
@@ -252,7 +255,12 @@ class Settings(BaseModel):
     @property
     def pushes(self) -> int:
         """Pushes that may hold a thread at once, those that are still arriving or about to be refused included."""
-        return self.concurrency + JOINING_THREADS + REFUSING_THREADS
+        return self.concurrency + JOINING + REFUSING
+
+    @property
+    def connections(self) -> int:
+        """Connections that are kept open; when there are more, those that have been silent the longest make room."""
+        return 4 * self.threads
 
     @model_validator(mode="after")
     def _auth_is_complete(self) -> Self:

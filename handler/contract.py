@@ -52,6 +52,9 @@ class Options(BaseModel):
     )
 
 
+_NO_OPTIONS = Options()
+
+
 class InferenceRequest(BaseModel):
     """What a requester publishes: the message's data, as JSON."""
 
@@ -68,7 +71,7 @@ class InferenceRequest(BaseModel):
         description="the body that the model's HTTP API takes; `stream` is set to false and `stream_options` dropped, "
         "since one message goes back"
     )
-    options: Options = Field(default_factory=Options, description="limits of the requester's own")
+    options: Options = Field(default_factory=lambda: _NO_OPTIONS, description="limits of the requester's own")
 
     @property
     def model(self) -> str | None:

@@ -2,11 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from handler.eventloop import Signal
 from handler.outcome import Reason, Verdict
 
 
@@ -18,11 +17,29 @@ class Refused(Exception):
         self.reason = reason
 
 
+class Places:
+    """So many may be in a `with` block at once; entering raises Refused when it is full, and never waits."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._free:
+                raise Refused(Reason.BUSY)
+            self._free -= 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._free += 1
+
+
 @dataclass(slots=True)
 class _Work:
     """A message being worked on, and the copy of it that waits for the verdict, if one does."""
 
-    waiter: "Future[Verdict] | None" = None
+    waiter: Signal[Verdict] | None = None
 
 
 class Inflight:
@@ -32,24 +49,26 @@ class Inflight:
     """
 
     def __init__(self, limit: int, waiters: int) -> None:
-        self._room = threading.BoundedSemaphore(limit)
-        self._waiting_room = threading.BoundedSemaphore(waiters)
-        self._draining = threading.Event()
+        self._room = Places(limit)
+        self._waiting_room = Places(waiters)
+        self._draining = False
+        self._drained: Signal[bool] = Signal()
         self._lock = threading.Lock()
         self._works: dict[str, _Work] = {}
 
     @property
     def draining(self) -> bool:
         """Whether the process is about to end and takes no more messages."""
-        return self._draining.is_set()
+        return self._draining
 
     def drain(self) -> None:
         """Take no more messages. Safe in a signal handler."""
-        self._draining.set()
+        self._draining = True
+        self._drained.set(True)
 
     def wait_for_drain(self, seconds: float) -> bool:
         """Sleep for `seconds`, or until draining; whether that is so."""
-        return self._draining.wait(seconds)
+        return self._draining or self._drained.wait(seconds) is not None
 
     def answer(self, key: str, until: float, work: Callable[[], Verdict]) -> Verdict:
         """The verdict on the message `key`: that of `work`, or of the copy of the message that is being worked on.
@@ -70,42 +89,33 @@ class Inflight:
         self._finish(key, _joined(verdict))
         return verdict
 
-    def _join(self, key: str) -> "Future[Verdict] | None":
+    def _join(self, key: str) -> Signal[Verdict] | None:
         """Become the waiter for a message that is being worked on; None where it is now the caller's to work on."""
         with self._lock:
             work = self._works.get(key)
             if work is None:
                 self._works[key] = _Work()
                 return None
-            released, work.waiter = work.waiter, Future()
+            mine: Signal[Verdict] = Signal()
+            released, work.waiter = work.waiter, mine
         if released is not None:
-            released.set_result(Verdict(Reason.IN_PROGRESS, detail="a newer copy waits"))
-        return work.waiter
+            released.set(Verdict(Reason.IN_PROGRESS, detail="a newer copy waits"))
+        return mine
 
-    def _await(self, waiter: "Future[Verdict]", until: float) -> Verdict:
-        with _held(self._waiting_room), suppress(TimeoutError):
-            return waiter.result(max(0.0, until - time.monotonic()))
-        return Verdict(Reason.IN_PROGRESS, detail="waited to the end")
+    def _await(self, waiter: Signal[Verdict], until: float) -> Verdict:
+        with self._waiting_room:
+            verdict = waiter.wait(until - time.monotonic())
+        return verdict or Verdict(Reason.IN_PROGRESS, detail="waited to the end")
 
     def _with_room(self, work: Callable[[], Verdict]) -> Verdict:
-        with _held(self._room):
+        with self._room:
             return work()
 
     def _finish(self, key: str, verdict: Verdict) -> None:
         with self._lock:
             waiter = self._works.pop(key).waiter
         if waiter is not None:
-            waiter.set_result(verdict)
-
-
-@contextmanager
-def _held(places: threading.BoundedSemaphore) -> Iterator[None]:
-    if not places.acquire(blocking=False):
-        raise Refused(Reason.BUSY)
-    try:
-        yield
-    finally:
-        places.release()
+            waiter.set(verdict)
 
 
 def _joined(verdict: Verdict) -> Verdict:

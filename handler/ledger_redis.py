@@ -31,6 +31,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from handler import eventloop
 from handler.ledger import MAX_KEPT_SECONDS, Claim, State
 from handler.ledger_memory import MemoryLedger, Shelf
 
@@ -232,6 +233,9 @@ class RedisLedger:
         """The answer to the question, or None where it was not asked or failed. Counts and logs the failure."""
         if self._gate.is_closed():
             return None
+        return eventloop.get().blocking(lambda: self._ask_in_turn(question))
+
+    def _ask_in_turn(self, question: Callable[[], _Answer]) -> _Answer | None:
         with self._connections:
             way = self._gate.way()
             return None if way is _Way.CLOSED else self._ask_now(question, way)

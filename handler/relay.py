@@ -2,9 +2,9 @@
 
 import hashlib
 import itertools
+import secrets
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from handler.contract import (
     OWN_ATTRIBUTES,
     Answer,
     InferenceRequest,
+    Options,
     RequestError,
     encode_response,
     parse_request,
@@ -50,14 +51,40 @@ class Publishes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivery:
-    """One delivery of a message: `arrived` on the monotonic clock, `owner` this attempt's name in the ledger."""
+@dataclass(slots=True)
+class Delivery:
+    """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
+
+    `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
+    attempt at it.
+    """
 
     message: PubsubMessage
     arrived: float
+    until: float
     key: str
     owner: str
+
+    def take_data(self) -> bytes:
+        """The message's data, once: it may be large, and is not to be held while the model works."""
+        data = self.message.data
+        self.message = replace(self.message, data=b"")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class _Inference:
+    """What is left of a request while the model works on it: its body as bytes, not as the objects it is made of."""
+
+    path: str
+    body: bytes
+    options: Options
+    metadata: Mapping[str, Any]
+    model: str | None
+
+
+def _inference(request: InferenceRequest) -> _Inference:
+    return _Inference(request.path, request.model_body(), request.options, request.metadata, request.model)
 
 
 class Relay:
@@ -75,21 +102,20 @@ class Relay:
         self._waiters = threading.BoundedSemaphore(max(1, settings.concurrency // PLACES_PER_WAITER))
         self._typical_seconds = 0.0  # of a call that the model answered
 
-    def key(self, message: PubsubMessage) -> str:
-        """What names a message here and in the ledger; its copies and redeliveries have the same."""
+    def delivery(self, message: PubsubMessage, arrived: float) -> Delivery:
+        """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
+        until = arrived + self._settings.ack_deadline_seconds - MARGIN_SECONDS
+        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16))
+
+    def _key(self, message: PubsubMessage) -> str:
         parts = (message.subscription, message.message_id, str(message.publish_time), self._settings.response_topic)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
-    def until(self, arrived: float) -> float:
-        """When Pub/Sub gives up on a push that arrived at `arrived`, both on the monotonic clock."""
-        return arrived + self._settings.ack_deadline_seconds - MARGIN_SECONDS
-
-    def answer(self, message: PubsubMessage, arrived: float) -> Verdict:
-        """Work on one message, whose push arrived at `arrived` on the monotonic clock.
+    def answer(self, delivery: Delivery) -> Verdict:
+        """Work on one message.
 
         Where the returned verdict acknowledges, the message's response is published and confirmed, now or before.
         """
-        delivery = _Delivery(message, arrived, self.key(message), uuid.uuid4().hex)
         claim = self._claim(delivery)
         if claim.state is State.ANSWERED:
             return Verdict(Reason.ALREADY_ANSWERED)
@@ -102,7 +128,7 @@ class Relay:
             self._settle(delivery, verdict)
         return verdict
 
-    def _claim(self, delivery: _Delivery) -> Claim:
+    def _claim(self, delivery: Delivery) -> Claim:
         """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
         claim = self._ledger.claim(delivery.key, delivery.owner)
         if claim.state is not State.TAKEN or not self._waiters.acquire(blocking=False):
@@ -112,7 +138,7 @@ class Relay:
         finally:
             self._waiters.release()
 
-    def _wait(self, delivery: _Delivery, claim: Claim) -> Claim:
+    def _wait(self, delivery: Delivery, claim: Claim) -> Claim:
         while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
             claim = self._ledger.claim(delivery.key, delivery.owner)
             if claim.state is State.MINE and claim.kept is None and self._left(delivery) < self._typical_seconds:
@@ -121,56 +147,60 @@ class Relay:
                 return Claim(State.TAKEN)
         return claim
 
-    def _left(self, delivery: _Delivery) -> float:
-        return self.until(delivery.arrived) - time.monotonic()
+    def _left(self, delivery: Delivery) -> float:
+        return delivery.until - time.monotonic()
 
-    def _settle(self, delivery: _Delivery, verdict: Verdict) -> None:
+    def _settle(self, delivery: Delivery, verdict: Verdict) -> None:
         if verdict.status == 204:
             self._ledger.answered(delivery.key, delivery.owner)
         else:
             failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED)
             self._ledger.release(delivery.key, delivery.owner, failed=failed)
 
-    def _work(self, delivery: _Delivery, claim: Claim) -> Verdict:
+    def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
             kept = OutgoingMessage.from_bytes(claim.kept)
             return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
         try:
-            request = parse_request(delivery.message.data, self._settings.allowed_paths)
+            inference = _inference(parse_request(delivery.take_data(), self._settings.allowed_paths))
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
             return self._respond(delivery, refused, error.metadata)
-        verdict = self._infer(delivery, request, claim.failures)
-        return self._respond(delivery, verdict, request.metadata, request.model)
+        verdict = self._infer(delivery, inference, claim.failures)
+        return self._respond(delivery, verdict, inference.metadata, inference.model)
 
-    def _infer(self, delivery: _Delivery, request: InferenceRequest, failures: int | None) -> Verdict:
-        budget = self._budget(delivery, request)
+    def _infer(self, delivery: Delivery, inference: _Inference, failures: int | None) -> Verdict:
+        budget = self._budget(delivery, inference)
         if budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0:
             return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
-        result, limit = self._call(delivery, request)
+        result, limit = self._call(delivery, inference, budget)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         return outcome.decide(result, self._situation(delivery.message, failures, limit))
 
-    def _budget(self, delivery: _Delivery, request: InferenceRequest) -> Budget:
+    def _budget(self, delivery: Delivery, inference: _Inference) -> Budget:
         spent = time.monotonic() - delivery.arrived
-        return call_budget(self._settings, request.options, spent=spent, now=datetime.now(UTC))
+        return call_budget(self._settings, inference.options, spent=spent, now=datetime.now(UTC))
 
-    def _call(self, delivery: _Delivery, request: InferenceRequest) -> tuple[ModelReply | ModelFailure | None, Limit]:
+    def _call(
+        self, delivery: Delivery, inference: _Inference, budget: Budget
+    ) -> tuple[ModelReply | ModelFailure | None, Limit]:
         """Call the model, again in place after brief trouble; the result, and what bounded the last call.
 
         No result where another instance has taken the message over meanwhile.
         """
-        body, patience = request.model_body(), self._settings.patience_seconds
+        patience = self._settings.patience_seconds
         for tries in itertools.count(1):
-            budget = self._budget(delivery, request)
-            result = self._timed_call(request.path, body, budget.seconds)
-            seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, request).seconds))
+            result = self._timed_call(inference.path, inference.body, budget.seconds)
+            if isinstance(result, ModelReply) and result.status == 200:
+                break
+            seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, inference).seconds))
             if seconds is None or self._pause(seconds):
                 break
             if not self._ledger.holds(delivery.key, delivery.owner):
                 return None, budget.limit
             patience -= seconds
+            budget = self._budget(delivery, inference)
         return result, budget.limit
 
     def _timed_call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
@@ -191,7 +221,7 @@ class Relay:
         )
 
     def _respond(
-        self, delivery: _Delivery, verdict: Verdict, metadata: Mapping[str, Any], model: str | None = None
+        self, delivery: Delivery, verdict: Verdict, metadata: Mapping[str, Any], model: str | None = None
     ) -> Verdict:
         """Publish the verdict's answer, if it has one."""
         if verdict.answer is None:
@@ -201,7 +231,7 @@ class Relay:
         except ResponseTooLarge:
             return self._respond(delivery, outcome.too_large(), metadata, model)
 
-    def _publish(self, delivery: _Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
+    def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
         if verdict.reason is not Reason.REQUEST_REFUSED:  # which cost nothing to make
             self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         if not self._ledger.holds(delivery.key, delivery.owner):

@@ -1,131 +1,79 @@
-"""gunicorn's threaded worker, made to bear peers that are slow on purpose.
+"""gunicorn's worker for this service: an event loop, and a greenlet for each request.
 
-As gunicorn has it, a connection holds a thread while the head of its request arrives, however long that takes; the main
-loop itself waits up to two seconds for each peer to close; and connections that never say a word keep others from being
-accepted for as long as the keep-alive lasts. A hundred connections, or five, are enough to stop the service.
-
-Here only a few threads may wait for slow peers at a time, each for a few seconds; the main loop never does; and when
-connections run short, those that have been silent the longest make room. The bodies of pushes are the app's business.
+gunicorn looks after the process and its settings; the connections are handler/connection.py's. Its own threaded worker
+gives a thread to each request, and to each peer that is slow.
 """
 
-import errno
-import struct
-import threading
-from contextlib import suppress
-from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RD, SHUT_WR, SO_SNDTIMEO, SOL_SOCKET, socket
-from typing import Any
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Callable
 
-from gunicorn.workers.gthread import _DEFER, ThreadWorker
+from gunicorn.workers.base import Worker as BaseWorker
 
-from handler.config import PATIENT_THREADS
-from handler.watchdog import Watchdog
+from handler import eventloop
+from handler.connection import SWEEP_SECONDS, Bounds, Server
 
-HEAD_SECONDS = 5.0  # for the head of a request from its first byte; Pub/Sub's come in one packet or two
-LINGER_SECONDS = 2.0  # for a peer to close, so that it reads its response and not a reset (RFC 9112 9.6)
-SEND_SECONDS = 10  # for a peer to take some of its response
-_MAX_LINGER_BYTES = 1 << 16
-_MAX_PEEK_BYTES = 1 << 16
+_BEAT_SECONDS = 1.0
+_FLUSH_SECONDS = 0.1  # for the last responses to leave
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
-    """A ThreadWorker whose threads are not at the mercy of its peers."""
+class Worker(BaseWorker):  # type: ignore[misc]
+    """Serves the WSGI application in this process' event loop.
+
+    gunicorn.conf.py may set `bounds`, and `on_stop`, which is called when the process is told to end.
+    """
+
+    bounds: Bounds
+    on_stop: Callable[[], None] = staticmethod(lambda: None)
 
     def init_process(self) -> None:
         """Start serving, in the worker process."""
-        self._patience = _Patience(PATIENT_THREADS)
+        self._loop = eventloop.own()
         super().init_process()
 
-    def handle(self, conn: Any) -> Any:
-        """Serve one request, in a thread. Returns whether the connection goes on."""
-        if not (conn.initialized or conn.wait_for_data(0)):
-            return _DEFER  # the main loop waits for the first byte
-        conn.sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-        if not (_head_is_there(conn.sock) or self._patience.begin(conn.sock, HEAD_SECONDS)):
-            return self._hang_up(conn.sock)
-        try:
-            goes_on = super().handle(conn)
-        finally:
-            self._patience.end(conn.sock)
-        return goes_on or self._hang_up(conn.sock)
+    def init_signals(self) -> None:
+        """Have signals come to the loop: the application is not interrupted half-way."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        loop = self._loop.asyncio
+        loop.add_signal_handler(signal.SIGTERM, self._drain)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._loop.stop)
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
 
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """The head is there. From here on the app bounds what is waited for."""
-        self._patience.end(conn.sock)
-        try:
-            return super().handle_request(req, conn)
-        except BlockingIOError:  # after SEND_SECONDS; gunicorn knows resets, and would log this one with its traceback
-            raise ConnectionResetError(errno.ECONNRESET, "the peer does not read") from None
+    def run(self) -> None:
+        """Serve until told to end."""
+        loop = self._loop.asyncio
+        self._server = Server(self.wsgi, self.bounds, self._loop, port=self.sockets[0].getsockname()[1])
+        listening = loop.create_task(self._listen())
+        listening.add_done_callback(lambda ended: ended.result())
+        loop.call_soon(self._beat)
+        loop.call_soon(self._sweep)
+        gc.freeze()  # what was imported stays; it need not be looked at again and again
+        self._loop.run()
+        self._server.close()
+        loop.run_until_complete(asyncio.sleep(_FLUSH_SECONDS))
 
-    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
-        """Read what is left of the body; a peer in no hurry gets a thread only if there is one."""
-        if not (keepalive and self._patience.begin(conn.sock, LINGER_SECONDS)):
-            return False
-        try:
-            return bool(super()._keepalive_after(conn, keepalive))
-        finally:
-            self._patience.end(conn.sock)
+    async def _listen(self) -> None:
+        for listener in self.sockets:
+            await self._loop.asyncio.create_server(self._server.connection, sock=listener.sock)
 
-    def _hang_up(self, connection: socket) -> bool:
-        """Wait for the peer to close, and leave nothing for the main loop to wait for. Returns False."""
-        with suppress(OSError):
-            connection.shutdown(SHUT_WR)
-            if self._patience.begin(connection, LINGER_SECONDS):
-                try:
-                    _read_to_end(connection)
-                finally:
-                    self._patience.end(connection)
-            connection.shutdown(SHUT_RD)
-        return False
+    def _beat(self) -> None:
+        """Tell gunicorn that we live, and end when it does not."""
+        self.notify()
+        if os.getppid() != self.ppid:
+            self._loop.stop()
+        self._loop.asyncio.call_later(_BEAT_SECONDS, self._beat)
 
-    def murder_pending(self) -> None:
-        """The main loop calls this each time around."""
-        super().murder_pending()
-        while self.nr_conns > self.worker_connections - self.cfg.threads and self._drop_one():
-            pass
+    def _sweep(self) -> None:
+        self._server.sweep()
+        self._loop.asyncio.call_later(SWEEP_SECONDS, self._sweep)
 
-    def _drop_one(self) -> bool:
-        idle = self.pending_conns or self.keepalived_conns
-        if not idle:
-            return False
-        conn = idle.popleft()
-        self.poller.unregister(conn.sock)
-        self.nr_conns -= 1
-        conn.close()
-        return True
-
-
-class _Patience:
-    """The threads that may wait for slow peers: some at a time, each for a while."""
-
-    def __init__(self, threads: int) -> None:
-        self._places = threading.BoundedSemaphore(threads)
-        self._waiting: set[socket] = set()  # each is added and removed by its own thread
-        self._watchdog = Watchdog()
-
-    def begin(self, connection: socket, seconds: float) -> bool:
-        """Take a place for at most `seconds`; False if there is none."""
-        if not self._places.acquire(blocking=False):
-            return False
-        self._waiting.add(connection)
-        self._watchdog.watch(connection, seconds)
-        return True
-
-    def end(self, connection: socket) -> None:
-        """Give the place back, if `connection` has one."""
-        if connection in self._waiting:
-            self._watchdog.release(connection)
-            self._waiting.remove(connection)
-            self._places.release()
-
-
-def _head_is_there(connection: socket) -> bool:
-    with suppress(OSError):
-        return b"\r\n\r\n" in connection.recv(_MAX_PEEK_BYTES, MSG_PEEK | MSG_DONTWAIT)
-    return False
-
-
-def _read_to_end(connection: socket) -> None:
-    connection.setblocking(True)
-    left = _MAX_LINGER_BYTES
-    while left > 0 and (data := connection.recv(8192)):
-        left -= len(data)
+    def _drain(self) -> None:
+        """Answer what is being worked on; new requests are still answered meanwhile, as the application likes."""
+        self.alive = False
+        self.on_stop()
+        self._server.drain(self._loop.stop)
+        self._loop.asyncio.call_later(self.cfg.graceful_timeout, self._loop.stop)

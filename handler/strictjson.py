@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from codecs import BOM_UTF8
 from typing import Any
 
 MAX_DEPTH = 200
@@ -19,7 +19,7 @@ def loads(data: bytes, *, finite: bool = True) -> Any:
     back. With `finite`, numbers that overflow a double are refused; without it they are read as infinity, faster, which
     does for a text that is only looked at and passed on byte by byte.
     """
-    value = _parse(data, _finite if finite else None)
+    value = _parse(data, _FINITE if finite else _ANY)
     if _may_be_deep(data):
         _check_depth(value)
     return value
@@ -28,9 +28,9 @@ def loads(data: bytes, *, finite: bool = True) -> Any:
 def dumps(value: Any) -> bytes:
     """Write compact UTF-8 JSON; falls back to ASCII escapes where UTF-8 cannot hold a string (lone surrogates)."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _UTF8.encode(value).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        return _ASCII.encode(value).encode()
 
 
 def pretty(value: Any) -> str:
@@ -38,9 +38,11 @@ def pretty(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def _parse(data: bytes, parse_float: Callable[[str], float] | None) -> Any:
+def _parse(data: bytes, decoder: json.JSONDecoder) -> Any:
+    if data.startswith(BOM_UTF8):
+        raise JsonError("it begins with a byte order mark (BOM), which JSON may not")
     try:
-        return json.loads(data.decode(), parse_float=parse_float, parse_constant=_refuse_constant)
+        return decoder.decode(data.decode())
     except UnicodeDecodeError as error:
         raise JsonError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -62,6 +64,13 @@ def _finite(text: str) -> float:
 
 def _refuse_constant(name: str) -> None:
     raise JsonError(f"{name} is not JSON")
+
+
+# json.loads and json.dumps make one of these each time; making it takes as long as a small text.
+_FINITE = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+_ANY = json.JSONDecoder(parse_constant=_refuse_constant)
+_UTF8 = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ASCII = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def _may_be_deep(data: bytes) -> bool:

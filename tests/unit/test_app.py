@@ -13,6 +13,7 @@ from werkzeug.test import EnvironBuilder
 from handler.app import MAX_PUSH_BYTES, App
 from handler.config import Settings
 from handler.outcome import VERDICTS, Reason, Verdict
+from handler.relay import Delivery
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",
@@ -31,14 +32,11 @@ class Relay:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
-    def key(self, message):
-        return message.message_id
+    def delivery(self, message, arrived):
+        return Delivery(message, arrived, arrived + 10, message.message_id, "owner")
 
-    def until(self, arrived):
-        return arrived + 10
-
-    def answer(self, message, _arrived):
-        self.messages.append(message)
+    def answer(self, delivery):
+        self.messages.append(delivery.message)
         self.entered.set()
         self.go_on.wait(10)
         if isinstance(self.verdict, Exception):

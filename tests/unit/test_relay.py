@@ -92,7 +92,7 @@ def message(request=REQUEST, **fields):
 def relayed(model, topic, incoming, ledger=None, pause=None, arrived=None):
     """The verdict on a message."""
     relay = Relay(SETTINGS, model, topic, ledger or Notes(), pause or Pauses())
-    return relay.answer(incoming, time.monotonic() if arrived is None else arrived)
+    return relay.answer(relay.delivery(incoming, time.monotonic() if arrived is None else arrived))
 
 
 def test_a_request_is_answered():
@@ -336,12 +336,14 @@ def test_waiting_for_another_instance_takes_little_room():
     reasons = []
 
     def pause(_seconds):
-        reasons.append(relay.answer(message(), time.monotonic()).reason)  # while the only one who may wait does
+        reasons.append(
+            relay.answer(relay.delivery(message(), time.monotonic())).reason
+        )  # while the only one who may wait does
         return True
 
     relay = Relay(SETTINGS.model_copy(update={"concurrency": 10}), Model(), Topic(), Notes(Claim(State.TAKEN)), pause)
     for _ in range(2):  # its place is free again afterwards
-        assert relay.answer(message(), time.monotonic()).reason is Reason.IN_PROGRESS
+        assert relay.answer(relay.delivery(message(), time.monotonic())).reason is Reason.IN_PROGRESS
     assert reasons == [Reason.IN_PROGRESS] * 2
 
 
@@ -350,7 +352,7 @@ def test_no_takeover_that_cannot_be_finished():
     model, ledger = Model(), Notes(Claim(State.TAKEN), Claim(State.MINE))
     relay = Relay(SETTINGS, model, Topic(), ledger, Pauses())
     relay._typical_seconds = 10_000.0
-    assert relay.answer(message(), time.monotonic()).reason is Reason.IN_PROGRESS
+    assert relay.answer(relay.delivery(message(), time.monotonic())).reason is Reason.IN_PROGRESS
     assert (model.calls, ledger.notes) == ([], ["released"])
 
 
@@ -365,6 +367,6 @@ def test_the_key_of_a_message():
     """Copies have the same; another message, subscription or time of publication has another."""
     relay = Relay(SETTINGS, Model(), Topic(), Notes(), Pauses())
     first = message(subscription="s", publish_time=datetime(2030, 1, 1, tzinfo=UTC))
-    assert relay.key(first) == relay.key(replace(first, delivery_attempt=7))
+    assert relay.delivery(first, 0).key == relay.delivery(replace(first, delivery_attempt=7), 0).key
     others = [replace(first, message_id="2"), replace(first, subscription="t"), replace(first, publish_time=None)]
-    assert len({relay.key(one) for one in [first, *others]}) == 4
+    assert len({relay.delivery(one, 0).key for one in [first, *others]}) == 4
