@@ -8,9 +8,9 @@ LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator
 REQUESTS ?= examples/requests.jsonl
 
-.PHONY: help run up test faults lowest audit lint format docs bench clean
+.PHONY: help run up test faults lowest audit lint format docs bench bench-pubsub clean
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 run: $(VENV)/.local ## Answer examples/requests.jsonl with a small real model, on this machine alone
 	@$(BIN)/inference-relay local run $(REQUESTS)
@@ -51,7 +51,10 @@ docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs
 	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 
-bench: $(VENV)/.local ## Measure the local Pub/Sub (bench/README.md)
+bench: $(VENV)/.dev ## Measure the relay beside a plain handler, into docs/benchmarks/ (bench/README.md)
+	@$(BIN)/python -m bench --write $(BENCH_ARGS)
+
+bench-pubsub: $(VENV)/.local ## Measure the local Pub/Sub
 	@PYTHONPATH=. $(BIN)/python bench/pubsub.py
 
 clean: ## Remove what the other targets made

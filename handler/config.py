@@ -34,7 +34,7 @@ DEFAULT_PATHS = (
 # received only to be told that there is no room.
 JOINING = 16
 REFUSING = 8
-# Where each request takes a thread (functions-framework's own server), threads beyond those that work on messages: health
+# Threads beyond those that work on messages, where each request takes one (functions-framework's own server): health
 # checks and refusals are answered while every place is taken.
 SPARE_THREADS = 48
 

@@ -1,0 +1,206 @@
+"""The benchmark measures what it says: logs made by hand, and stand-ins against programs that do it wrong."""
+
+import base64
+import json
+import sys
+import textwrap
+from dataclasses import replace
+
+import pytest
+
+from bench import figures, model
+from bench.compare import Result
+from bench.figures import Call, Figures, Seen, Usage
+from bench.message import Mold, index_of, message_id
+from bench.processes import BenchError
+from bench.report import TABLES, Report, ratios
+from bench.run import measure
+from bench.scenarios import BY_NAME, Kind, Scenario
+from bench.systems import peer
+
+SMALL = Scenario("small", "", slots=16, mean_seconds=0.05, pushes=16)
+
+# Answers each push as its argument says.
+PEER = """
+import asyncio, base64, json, os, sys
+import grpc.aio
+from aiohttp import ClientSession, web
+from google.pubsub_v1 import types
+
+seen = set()
+
+async def handle(request):
+    message = (await request.json())["message"]
+    first = message["messageId"] not in seen
+    seen.add(message["messageId"])
+    if first and sys.argv[1] == "refuses":
+        return web.Response(status=503)
+    if first and sys.argv[1] == "cuts":
+        request.transport.abort()
+        return web.Response(status=503)
+    if len(seen) > 50 and sys.argv[1] == "ends":
+        os._exit(1)
+    asked = json.loads(base64.b64decode(message["data"]))
+    async with ClientSession() as session:
+        await session.post(os.environ["MODEL_URL"] + asked["path"], json=asked["body"])
+    attributes = {"request_message_id": message["messageId"]}
+    for _ in range({"loses": 0, "doubles": 2}.get(sys.argv[1], 1)):
+        await publish(request_class(topic="t", messages=[{"data": b"{}", "attributes": attributes}]))
+    return web.Response(status=204)
+
+async def serve():
+    global publish, request_class
+    request_class = types.PublishRequest.pb()
+    publish = grpc.aio.insecure_channel(os.environ["PUBSUB_EMULATOR_HOST"]).unary_unary(
+        "/google.pubsub.v1.Publisher/Publish", request_class.SerializeToString, types.PublishResponse.pb().FromString
+    )
+    app = web.Application()
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(os.environ["PORT"])).start()
+    await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+
+
+def seen(**changes):
+    """Two slots, three messages: 0 and 1 for 4 s, 2 for 2 s after 0; all in order."""
+    calls = [Call(0, 0.9, 1.0, 5.0), Call(1, 1.9, 2.0, 6.0), Call(2, 5.5, 6.0, 8.0)]
+    return replace(
+        Seen(
+            slots=2,
+            calls=calls,
+            sent=[0.5, 0.5, 5.25],
+            answered=[5.25, 6.5, 9.0],
+            published=[[0, 1], [2]],
+            statuses={},
+            usage=Usage(cpu_seconds=0.6, memory_before=1_000_000, memory_peak=5_000_000),
+        ),
+        **changes,
+    )
+
+
+def test_figures_of_a_log_made_by_hand():
+    found = figures.figures(seen(), pushes=2, body_bytes=1000)
+    assert not found.problems
+    # From 1.0 to 6.0 two slots have 10 s, of which 4 + 4 are used.
+    assert found.utilisation == pytest.approx(0.8)
+    assert found.cpu_ms == pytest.approx(200)
+    assert found.added_p50_ms == pytest.approx(1750)  # 0.75, 2.0, 1.75 s
+    assert found.memory_per_push_mb == pytest.approx(2)
+    assert found.publishes == pytest.approx(2 / 3)
+    assert found.messages_per_second == pytest.approx(1 / 4.75)
+    assert found.seconds == pytest.approx(8.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"published": [[0, 1]]}, "1 responses were lost"),
+        ({"published": [[0, 1], [2], [1]]}, "1 responses came twice"),
+        ({"published": [[0, 1], [2], [-1]]}, "1 responses belong to no message"),
+        ({"answered": [5.25, None, 9.0]}, "1 pushes never got a 204"),
+        ({"usage": Usage(1, 1, 1, {"sink": 8.0})}, "the bench's own sink was busy 94% of the time"),
+    ],
+)
+def test_what_makes_a_run_not_count(changes, problem):
+    assert figures.figures(seen(**changes), 2, 1000).problems == [problem]
+
+
+def test_nothing_answered_is_a_problem_and_not_a_crash():
+    assert figures.figures(seen(answered=[None] * 3), 2, 1000).problems == ("no message was answered",)
+
+
+def test_slots_in_use_over_time():
+    calls = [Call(0, 0, 0.0, 2.0), Call(1, 0, 1.0, 3.5)]
+    assert figures.in_use(calls, 0.0, 4.0, 4) == pytest.approx([1, 2, 1, 0.5])
+
+
+def test_service_times_are_the_same_each_time_and_have_their_mean():
+    times = model.service_times(20_000, 0.5)
+    assert times == model.service_times(20_000, 0.5)
+    assert times[:10] == model.service_times(10, 0.5)
+    assert sum(times) / len(times) == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [1000, 1001, 1002, 100_000])
+def test_pushes_are_as_pubsub_sends_them_and_name_their_message(size):
+    mold = Mold(8080, size)
+    head, _, body = b"".join(mold.push(17)).partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    push = json.loads(body)
+    message = push["message"]
+    assert message["messageId"] == message["message_id"] == message_id(17)
+    assert index_of(message["messageId"]) == model.index_of(body) == 17
+    request = json.loads(base64.b64decode(message["data"], validate=True))
+    assert len(request["body"]["prompt"]) == pytest.approx(size, rel=0.1)
+    for text in (json.dumps(request["body"]), json.dumps(request["body"], separators=(",", ":"))):
+        assert model.index_of(text.encode()) == 17
+    assert mold.push(17) == mold.push(17)
+
+
+@pytest.mark.parametrize("key", ["", "abc", "12", "9" * 20])
+def test_ids_of_others_have_no_index(key):
+    assert index_of(key) == -1
+
+
+def test_report_survives_json_and_pairs_runs():
+    one, other = Figures(utilisation=0.9, cpu_ms=1.0), Figures(utilisation=0.6, cpu_ms=2.0)
+    bad = Figures(problems=("1 responses were lost",), utilisation=0.1)
+    report = Report(
+        {
+            "date": "d", "revision": "r", "cpu": "c", "cores": 2, "memory_gb": 1.0, "kernel": "k", "python": "p",
+            "load_average": [0.0], "packages": {},
+        },
+        [Result(BY_NAME["tight-64-0.5"], {"relay": [one, bad], "reference": [other, other]})],
+    )  # fmt: skip
+    again = Report.from_json(report.to_json())
+    assert again.to_json() == report.to_json()
+    assert "| tight-64-0.5 | 0.900 | 0.600 | 1.50 |" in again.to_markdown()
+    assert again.problems == ["tight-64-0.5, relay, run 2: 1 responses were lost"]
+    assert list(ratios(TABLES[0], [one, bad], [other, other])) == pytest.approx([1.5])
+
+
+def test_scenarios_are_long_enough_and_cold_is_repeated():
+    assert BY_NAME["tight-512-2"].messages(24) == 6144
+    assert BY_NAME["headroom-64-0.5"].pushes == 71
+    assert BY_NAME["cold"].kind is Kind.COLD
+    assert BY_NAME["cold"].least_runs > 1
+
+
+def test_the_bench_itself_is_not_what_is_waited_for():
+    found = measure(Scenario("direct", "", 64, 0.002, 64), "direct", seconds=0.5)
+    assert not found.problems
+    assert found.messages_per_second > 3000
+    found = measure(Scenario("direct", "", 64, 0.05, 71), "direct", seconds=1)
+    assert found.utilisation > 0.95
+
+
+@pytest.fixture
+def other(tmp_path):
+    script = tmp_path / "peer.py"
+    script.write_text(textwrap.dedent(PEER))
+    return lambda how: peer(f"peer={sys.executable} {script} {how}")
+
+
+@pytest.mark.parametrize(
+    ("how", "problems"),
+    [("answers", []), ("loses", ["320 responses were lost"]), ("doubles", ["320 responses came twice"])],
+)
+def test_each_message_must_be_answered_once(other, how, problems):
+    assert measure(SMALL, other(how), seconds=1).problems == problems
+
+
+@pytest.mark.parametrize(("how", "status"), [("refuses", "503"), ("cuts", "broken")])
+def test_what_is_not_a_204_is_counted_and_pushed_again(other, how, status):
+    found = measure(SMALL, other(how), seconds=1)
+    assert not found.problems
+    assert found.statuses == {status: 320}
+    assert found.added_p50_ms > 100
+
+
+def test_a_program_that_ends_is_noticed(other):
+    with pytest.raises(BenchError, match="has ended while it got pushes"):
+        measure(SMALL, other("ends"), seconds=1)
