@@ -62,6 +62,7 @@ class Figures:
     messages: int = 0
     seconds: float = 0.0
     utilisation: float | None = None
+    utilisation_full: float | None = None  # the same, from when as many requests as there are slots had begun
     messages_per_second: float | None = None
     cpu_ms: float | None = None  # for each message
     bench_cpu_ms: float | None = None  # for each message: of the bench's own processes together
@@ -94,6 +95,7 @@ def figures(seen: Seen, pushes: int, body_bytes: int) -> Figures:
         messages=count,
         seconds=end - begin,
         utilisation=utilisation(seen.calls, seen.slots),
+        utilisation_full=utilisation(seen.calls, seen.slots, after=seen.slots - 1),
         messages_per_second=rate(seen.sent, ends),
         cpu_ms=1000 * seen.usage.cpu_seconds / count,
         bench_cpu_ms=1000 * sum(seen.usage.bench_cpu_seconds.values()) / count,
@@ -139,10 +141,11 @@ def _added(seen: Seen) -> Sequence[float]:
     ]
 
 
-def utilisation(calls: Sequence[Call], slots: int) -> float:
-    """The part of the slots in use, between the first request's arrival in a slot and the last one's."""
-    first, last = min(call.begun for call in calls), max(call.begun for call in calls)
-    busy = sum(min(call.done, last) - call.begun for call in calls)
+def utilisation(calls: Sequence[Call], slots: int, after: int = 0) -> float:
+    """The part of the slots in use, from when a request got a slot after so many others, until the last one did."""
+    begun = sorted(call.begun for call in calls)
+    first, last = begun[min(after, len(begun) - 1)], begun[-1]
+    busy = sum(max(0.0, min(call.done, last) - max(call.begun, first)) for call in calls)
     return busy / (slots * (last - first)) if last > first else 0.0
 
 

@@ -31,7 +31,13 @@ class Shown:
 
 
 TABLES = (
-    Shown("utilisation", "Utilisation of the model", "1.0: no slot ever waited for the relay. More is better.", 3),
+    Shown("utilisation", "Utilisation of the model", "1.0: no slot ever waited for the relay. More is better.", 4),
+    Shown(
+        "utilisation_full",
+        "Utilisation once full",
+        "The same, without the rush at the start: from when as many requests as there are slots had begun.",
+        4,
+    ),
     Shown("messages_per_second", "Messages a second", "More is better.", 0),
     Shown("cpu_ms", "Processor time of a message, ms", "User and system time of all processes. Less is better.", 3),
     Shown(

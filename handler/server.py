@@ -58,7 +58,10 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     async def _listen(self) -> None:
         for listener in self.sockets:
-            await self._loop.asyncio.create_server(self._server.connection, sock=listener.sock)
+            # Listening again sets the backlog anew; one that overflows costs whoever connects a second.
+            await self._loop.asyncio.create_server(
+                self._server.connection, sock=listener.sock, backlog=self.cfg.backlog
+            )
 
     def _beat(self) -> None:
         """Tell gunicorn that we live, and end when it does not."""

@@ -74,8 +74,17 @@ _ASCII = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def _may_be_deep(data: bytes) -> bool:
-    # Counting brackets is a hundred times faster than walking, and nearly all texts have fewer than the limit.
-    return data.count(b"[") + data.count(b"{") > MAX_DEPTH
+    # Counting brackets is a hundred times faster than walking, and nearly all texts have fewer than the limit. `find` is
+    # many times faster than `count`, which matters in megabytes of prose.
+    found = 0
+    for bracket in (b"[", b"{"):
+        at = data.find(bracket)
+        while at >= 0:
+            found += 1
+            if found > MAX_DEPTH:
+                return True
+            at = data.find(bracket, at + 1)
+    return False
 
 
 def _check_depth(value: Any) -> None:

@@ -87,6 +87,7 @@ def test_figures_of_a_log_made_by_hand():
     assert not found.problems
     # From 1.0 to 6.0 two slots have 10 s, of which 4 + 4 are used.
     assert found.utilisation == pytest.approx(0.8)
+    assert found.utilisation_full == pytest.approx(7 / 8)  # from 2.0 on, when the second slot is taken: 3 + 4 of 8 s
     assert found.cpu_ms == pytest.approx(200)
     assert found.added_p50_ms == pytest.approx(1750)  # 0.75, 2.0, 1.75 s
     assert found.memory_per_push_mb == pytest.approx(2)
@@ -158,7 +159,7 @@ def test_report_survives_json_and_pairs_runs():
     )  # fmt: skip
     again = Report.from_json(report.to_json())
     assert again.to_json() == report.to_json()
-    assert "| tight-64-0.5 | 0.900 | 0.600 | 1.50 |" in again.to_markdown()
+    assert "| tight-64-0.5 | 0.9000 | 0.6000 | 1.50 |" in again.to_markdown()
     assert again.problems == ["tight-64-0.5, relay, run 2: 1 responses were lost"]
     assert list(ratios(TABLES[0], [one, bad], [other, other])) == pytest.approx([1.5])
 
