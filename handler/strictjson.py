@@ -74,8 +74,8 @@ _ASCII = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def _may_be_deep(data: bytes) -> bool:
-    # Counting brackets is a hundred times faster than walking, and nearly all texts have fewer than the limit. `find` is
-    # many times faster than `count`, which matters in megabytes of prose.
+    # Counting brackets is a hundred times faster than walking, and nearly all texts have fewer than the limit. `find`
+    # is many times faster than `count`, which matters in megabytes of prose.
     found = 0
     for bracket in (b"[", b"{"):
         at = data.find(bracket)

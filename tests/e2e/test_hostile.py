@@ -4,7 +4,9 @@ import base64
 import http.client
 import itertools
 import json
+import os
 import select
+import signal
 import socket
 import threading
 from contextlib import ExitStack, contextmanager, suppress
@@ -74,7 +76,7 @@ def start(local_topics, model, serve):
     started = []
 
     def begin(server="gunicorn", **settings):
-        service = serve(server, MODEL_URL=model.url, CONCURRENCY="4", **settings)
+        service = serve(server, **{"MODEL_URL": model.url, "CONCURRENCY": "4", **settings})
         service.address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
         started.append((service, worker(service)))
         return service
@@ -398,6 +400,19 @@ def test_peers_that_say_nothing(start):
         everything_answers(service)
     with crowd(service, 300, head(method="GET", path="/health/live")):
         everything_answers(service)
+
+
+def test_a_rush(start):
+    """Many connections at once wait to be accepted, in the kernel, instead of being dropped to try again in a second."""
+    service = start(CONCURRENCY="200")
+    os.kill(worker(service), signal.SIGSTOP)
+    try:
+        with ExitStack() as stack:
+            for _ in range(400):
+                stack.enter_context(socket.create_connection(service.address, 5))
+    finally:
+        os.kill(worker(service), signal.SIGCONT)
+    everything_answers(service)
 
 
 def test_a_peer_that_does_not_read(start):
