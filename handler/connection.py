@@ -7,6 +7,7 @@ has come. Waiting for a peer takes a connection and a bounded buffer, however sl
 import asyncio
 import io
 import logging
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,7 @@ MAX_TARGET_BYTES = 1 << 13
 MAX_HEAD_BYTES = 1 << 16
 MAX_HEADERS = 100
 _UNREAD_BYTES = 1 << 16  # of a body before somebody reads it; the rest stays with the peer
+_CLOSE = [("Connection", "close")]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -78,8 +80,8 @@ class Server:
         self._idle.pop(connection, None)
 
     def note_idle(self, connection: "_Connection") -> None:
-        """A connection has nothing to do."""
-        self._idle[connection] = time.monotonic()
+        """A connection has nothing to do, since now or for some time already."""
+        self._idle.setdefault(connection, time.monotonic())
 
     def note_busy(self, connection: "_Connection") -> None:
         """A request has come over a connection."""
@@ -118,7 +120,7 @@ def _environ(port: int) -> Mapping[str, Any]:
     return {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.errors": io.TextIOWrapper(io.BytesIO()),
+        "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
@@ -256,6 +258,7 @@ class _Connection(asyncio.Protocol):
         self._discarded_bytes = 0
         self._timer: asyncio.TimerHandle | None = None  # for a head, for sending, or for the peer to close
         self._is_over = False  # nothing is parsed any more
+        self._is_half = False  # the peer sends nothing any more
         self._is_blocked = False  # the peer takes nothing
         self._is_paused = False  # we take nothing
 
@@ -269,22 +272,26 @@ class _Connection(asyncio.Protocol):
         if self._is_over:
             self._discard(len(data))
             return
-        self.server.note_busy(self)
         try:
             self._parser.feed_data(data)
             self._check_head(len(data))
         except httptools.HttpParserUpgrade:
             self._is_over = True  # what follows is no HTTP; the request itself is answered as any other
+            self._set_timer(None)
         except (httptools.HttpParserError, Refused) as error:
             self._refuse(_status_of(error))
         self._go_on()
+        if self._receiving is None and self._answering is None and not self._waiting:
+            self.server.note_idle(self)  # blank lines are not a request
+        else:
+            self.server.note_busy(self)
 
     def eof_received(self) -> bool:
         if self._receiving is not None:
             self._receiving.body.fail("it was cut off")
         if self._answering is None and not self._waiting:
             return False
-        self._is_over = True
+        self._is_over = self._is_half = True
         return True  # they are still answered
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -387,15 +394,23 @@ class _Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001
             _log.exception("a bug: please report it with this traceback")
             status, headers, body = "500 Internal Server Error", [], b""
-        # A body that nobody read to its end is nobody's next request.
-        keep = request.keep_alive and request.body.is_complete and not (self.server.draining or self._is_over)
-        self._write(_encode(status, headers, body, keep=keep, bodiless=request.method == "HEAD"))
+        last = self._is_last(request)
+        headers = [*headers, *_connection_headers(request, last=last)]
+        self._write(_encode(status, headers, body, bodiless=request.method == "HEAD"))
+        self.server.loop.asyncio.call_soon(self._answered, last)
+
+    def _is_last(self, request: _Request) -> bool:
+        # A body that nobody read to its end must not be taken for the next request.
+        goes_on = request.keep_alive and request.body.is_complete and not self.server.draining
+        return not goes_on or (self._is_over and not self._waiting)
+
+    def _answered(self, last: bool) -> None:
         self._answering = None
         self.server.ended()
-        self.server.loop.asyncio.call_soon(self._answered, keep)
-
-    def _answered(self, keep: bool) -> None:
-        if not keep and not self._waiting:
+        if self._transport.is_closing():
+            return
+        if last:
+            self._waiting.clear()
             self._hang_up()
         elif self._waiting:
             self._go_on()
@@ -449,6 +464,9 @@ class _Connection(asyncio.Protocol):
     def _hang_up(self) -> None:
         """End the connection, but let the peer read what was sent; what it still sends is thrown away."""
         self._is_over = True
+        if self._is_half:
+            self.close()
+            return
         with suppress(OSError, RuntimeError):
             self._transport.write_eof()
         self._set_reading()
@@ -525,13 +543,17 @@ def _run(application: Application, environ: dict[str, Any]) -> tuple[str, list[t
     return started[0], started[1], b"".join(chunks)
 
 
-def _encode(status: str, headers: list[tuple[str, str]], body: bytes, *, keep: bool, bodiless: bool = False) -> bytes:
+def _connection_headers(request: _Request, *, last: bool) -> list[tuple[str, str]]:
+    if last:
+        return _CLOSE
+    return [("Connection", "keep-alive")] if request.version == "1.0" else []
+
+
+def _encode(status: str, headers: list[tuple[str, str]], body: bytes, *, bodiless: bool = False) -> bytes:
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), f"Date: {_date(int(time.time()))}"]
     has_length = any(name.lower() == "content-length" for name, _ in headers)
     if not (has_length or status.startswith(("1", "204", "304"))):
         lines.append(f"Content-Length: {len(body)}")
-    if not keep:
-        lines.append("Connection: close")
     head = "\r\n".join((*lines, "", "")).encode("latin-1")
     return head if bodiless else head + body
 
@@ -543,4 +565,4 @@ def _date(seconds: int) -> str:
 
 def _simple(status: int) -> bytes:
     phrase = HTTPStatus(status).phrase
-    return _encode(f"{status} {phrase}", [("Content-Type", "text/plain")], phrase.encode(), keep=False)
+    return _encode(f"{status} {phrase}", [("Content-Type", "text/plain"), *_CLOSE], phrase.encode())

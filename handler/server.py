@@ -7,6 +7,7 @@ gives a thread to each request, and to each peer that is slow.
 import asyncio
 import gc
 import os
+import resource
 import signal
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Start serving, in the worker process."""
         self._loop = eventloop.own()
+        _allow_files()
         super().init_process()
 
     def init_signals(self) -> None:
@@ -80,3 +82,9 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self.on_stop()
         self._server.drain(self._loop.stop)
         self._loop.asyncio.call_later(self.cfg.graceful_timeout, self._loop.stop)
+
+
+def _allow_files() -> None:
+    """Let the process have as many connections as it may: a message in flight has two, and 1,024 is a usual limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -403,7 +403,7 @@ def test_peers_that_say_nothing(start):
 
 
 def test_a_rush(start):
-    """Many connections at once wait to be accepted, in the kernel, instead of being dropped to try again in a second."""
+    """Many connections at once wait to be accepted, instead of being dropped to try again in a second."""
     service = start(CONCURRENCY="200")
     os.kill(worker(service), signal.SIGSTOP)
     try:

@@ -311,6 +311,39 @@ def test_connections_that_are_silent_for_too_long(monkeypatch):
         assert peer.recv(1) == b""
 
 
+def test_blank_lines_are_no_request():
+    """A connection that sends nothing else is silent, and makes room like one."""
+    bounds = Bounds(connections=2, body_bytes=1000, body_seconds=10)
+    with serving(App(), bounds) as (_, port), connected(port, b"\r\n") as oldest:
+        time.sleep(0.05)
+        with connected(port, b"\r\n"), connected(port, post(b"")) as last:
+            assert responses(last, 1)[0][0] == 200
+            assert oldest.recv(1) == b""
+
+
+def test_nothing_follows_the_last_request():
+    """What was sent behind a request that ends the connection is not answered."""
+    app = App()
+    with serving(app) as (_, port), connected(port, post(b"", b"Connection: close") + post(b"")) as peer:
+        assert len(responses(peer, 1)) == 1
+        assert peer.recv(1) == b""
+    assert len(app.environs) == 1
+
+
+def test_a_peer_that_left_while_its_request_was_answered():
+    """Nothing of it stays."""
+    go_on = threading.Event()
+    app = App(lambda _: eventloop.get().blocking(lambda: go_on.wait(10)) and b"late")
+    with serving(app) as (server, port):
+        with connected(port, post(b"")) as peer:
+            until(lambda: app.environs)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        until(lambda: not server._connections)
+        go_on.set()
+        until(lambda: not server.busy)
+        assert not server._idle
+
+
 def test_draining():
     """What is being answered still is, over a connection that then ends; nobody is waited for who has nothing to do."""
     go_on, idle = threading.Event(), threading.Event()

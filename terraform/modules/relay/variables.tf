@@ -70,8 +70,9 @@ variable "model_slots" {
   }
 
   validation {
-    condition     = var.max_instances * var.concurrency <= var.model_slots
-    error_message = "max_instances x concurrency = ${var.max_instances * var.concurrency} is more than model_slots = ${var.model_slots}: the model service would refuse or queue what is beyond. Lower the first two, or give the model more slots."
+    # A tenth more keeps a slot from waiting for an answer to be published: docs/performance.md.
+    condition     = var.max_instances * var.concurrency <= ceil(1.1 * var.model_slots)
+    error_message = "max_instances x concurrency = ${var.max_instances * var.concurrency} is more than model_slots = ${var.model_slots} and a tenth: the model service would refuse or queue what is beyond. Lower the first two, or give the model more slots."
   }
 }
 

@@ -79,7 +79,7 @@ run "model_slots_half" {
 run "model_slots_exceeded" {
   command = plan
   variables {
-    model_slots   = 159
+    model_slots   = 144 # and a tenth: 159
     max_instances = 2
   }
   expect_failures = [var.model_slots]
