@@ -89,20 +89,31 @@ class Publisher:
         self._topic = topic
         self._outbox = _Outbox(topic, seconds)
 
+    def fits(self, message: OutgoingMessage) -> bool:
+        """Whether a publish request can hold the message."""
+        if len(message.data) < MAX_REQUEST_BYTES // 2:  # what else there is has limits of its own
+            return True
+        size: int = _Request(topic=self._topic, messages=[_raw(message)]).ByteSize()
+        return size <= MAX_REQUEST_BYTES
+
     def publish(self, message: OutgoingMessage) -> str:
         """Publish and return the confirmed message's id.
 
-        Raises PublishFailed, PublishRefused or ResponseTooLarge, within the seconds given.
+        Raises PublishFailed or PublishRefused, within the seconds given, and ResponseTooLarge where `fits` denies it.
         """
-        raw = _Message(data=message.data, attributes=message.attributes, ordering_key=message.ordering_key)
-        if _Request(topic=self._topic, messages=[raw]).ByteSize() > MAX_REQUEST_BYTES:
+        if not self.fits(message):
             raise ResponseTooLarge
+        raw = _raw(message)
         outcome: str | Exception = eventloop.get().wait(partial(self._outbox.put, raw))
         if isinstance(outcome, exceptions.InvalidArgument):
             raise PublishRefused(_cause(outcome))
         if isinstance(outcome, Exception):
             raise PublishFailed(_cause(outcome))
         return outcome
+
+
+def _raw(message: OutgoingMessage) -> Any:
+    return _Message(data=message.data, attributes=message.attributes, ordering_key=message.ordering_key)
 
 
 @dataclass(frozen=True, slots=True)

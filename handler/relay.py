@@ -46,6 +46,10 @@ class Model(Protocol):
 class Publishes(Protocol):
     """What the relay needs of the response topic."""
 
+    def fits(self, message: OutgoingMessage) -> bool:
+        """Whether it can be published at all."""
+        ...
+
     def publish(self, message: OutgoingMessage) -> str:
         """Publish, wait for the confirmation and return the message's id."""
         ...
@@ -232,6 +236,8 @@ class Relay:
             return self._respond(delivery, outcome.too_large(), metadata, model)
 
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
+        if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
+            raise ResponseTooLarge
         if verdict.reason is not Reason.REQUEST_REFUSED:  # which cost nothing to make
             self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         if not self._ledger.holds(delivery.key, delivery.owner):

@@ -11,7 +11,7 @@ from handler.config import Settings
 from handler.envelope import PubsubMessage
 from handler.ledger import Claim, State
 from handler.outcome import ModelFailure, ModelReply, Reason
-from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.relay import Relay
 
 SETTINGS = Settings.from_environment(
@@ -66,10 +66,13 @@ class Pauses:
 
 
 class Topic:
-    """Takes messages; raises the errors that it was given, one a publish, first."""
+    """Takes messages of up to so many bytes; raises the errors that it was given, one a publish, first."""
 
-    def __init__(self, *errors):
-        self.errors, self.messages = list(errors), []
+    def __init__(self, *errors, room=1_000_000):
+        self.errors, self.messages, self.room = list(errors), [], room
+
+    def fits(self, message):
+        return len(message.data) <= self.room
 
     def publish(self, message):
         if self.errors:
@@ -175,10 +178,13 @@ def test_a_failed_publish_is_delivered_again():
 
 def test_a_response_that_does_not_fit():
     """The requester learns why there is no response."""
-    topic = Topic(ResponseTooLarge())
-    assert relayed(Model(), topic, message()).reason is Reason.RESPONSE_TOO_LARGE
+    topic, ledger = Topic(room=500), Notes()
+    reply = replace(REPLY, body=b'{"choices":["%b"]}' % (b"x" * 500))
+    assert relayed(Model(reply), topic, message(), ledger=ledger).reason is Reason.RESPONSE_TOO_LARGE
     assert topic.response["body"]["error"]["code"] == "response_too_large"
     assert topic.response["metadata"] == {"id": 7}
+    # What could not be published is not kept: an instance that takes over would find nothing else to publish.
+    assert [json.loads(note[1].data)["status_code"] for note in ledger.notes if note[0] == "keep"] == [502]
 
 
 def test_attributes_that_pubsub_refuses():
