@@ -129,11 +129,14 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def _publish(report: "Report", folder: Path) -> int:
+    from bench import summary
     from bench.plots import draw
     from bench.report import save
 
     save(report, folder)
     draw(report, folder)
+    if folder == _PAGES:
+        summary.write(report)
     print(report.to_markdown())
     print(f"results.json, results.md and the pictures are in {folder}", file=sys.stderr)
     return 1 if report.problems else 0

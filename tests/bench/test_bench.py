@@ -16,6 +16,7 @@ from bench.processes import BenchError
 from bench.report import TABLES, Report, ratios
 from bench.run import measure
 from bench.scenarios import BY_NAME, Kind, Scenario
+from bench.summary import BEGIN, END, PAGE, summary, write
 from bench.systems import peer
 
 SMALL = Scenario("small", "", slots=16, mean_seconds=0.05, pushes=16)
@@ -83,6 +84,7 @@ def seen(**changes):
 
 
 def test_figures_of_a_log_made_by_hand():
+    """Each figure is what counting on one's fingers gives."""
     found = figures.figures(seen(), pushes=2, body_bytes=1000)
     assert not found.problems
     # From 1.0 to 6.0 two slots have 10 s, of which 4 + 4 are used.
@@ -107,19 +109,23 @@ def test_figures_of_a_log_made_by_hand():
     ],
 )
 def test_what_makes_a_run_not_count(changes, problem):
+    """A message lost, doubled, unknown or unanswered, and a stand-in at its limit, are named."""
     assert figures.figures(seen(**changes), 2, 1000).problems == [problem]
 
 
 def test_nothing_answered_is_a_problem_and_not_a_crash():
+    """A run in which nothing happened says so."""
     assert figures.figures(seen(answered=[None] * 3), 2, 1000).problems == ("no message was answered",)
 
 
 def test_slots_in_use_over_time():
+    """The curve is the average of each part of the time."""
     calls = [Call(0, 0, 0.0, 2.0), Call(1, 0, 1.0, 3.5)]
     assert figures.in_use(calls, 0.0, 4.0, 4) == pytest.approx([1, 2, 1, 0.5])
 
 
 def test_service_times_are_the_same_each_time_and_have_their_mean():
+    """What is compared had the same to do."""
     times = model.service_times(20_000, 0.5)
     assert times == model.service_times(20_000, 0.5)
     assert times[:10] == model.service_times(10, 0.5)
@@ -128,6 +134,7 @@ def test_service_times_are_the_same_each_time_and_have_their_mean():
 
 @pytest.mark.parametrize("size", [1000, 1001, 1002, 100_000])
 def test_pushes_are_as_pubsub_sends_them_and_name_their_message(size):
+    """Another handler can read them, and the model finds the index without reading JSON."""
     mold = Mold(8080, size)
     head, _, body = b"".join(mold.push(17)).partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
@@ -144,10 +151,12 @@ def test_pushes_are_as_pubsub_sends_them_and_name_their_message(size):
 
 @pytest.mark.parametrize("key", ["", "abc", "12", "9" * 20])
 def test_ids_of_others_have_no_index(key):
+    """What is not the bench's is not taken for it."""
     assert index_of(key) == -1
 
 
 def test_report_survives_json_and_pairs_runs():
+    """What was written can be shown again; a ratio is of two runs side by side."""
     one, other = Figures(utilisation=0.9, cpu_ms=1.0), Figures(utilisation=0.6, cpu_ms=2.0)
     bad = Figures(problems=("1 responses were lost",), utilisation=0.1)
     report = Report(
@@ -162,9 +171,22 @@ def test_report_survives_json_and_pairs_runs():
     assert "| tight-64-0.5 | 0.9000 | 0.6000 | 1.50 |" in again.to_markdown()
     assert again.problems == ["tight-64-0.5, relay, run 2: 1 responses were lost"]
     assert list(ratios(TABLES[0], [one, bad], [other, other])) == pytest.approx([1.5])
+    assert "| 64, 0.5, 64 | 0.900 | - | 0.600 | 1.00 | 2.00 | 0.50 |" in summary(again)
+
+
+def test_the_page_has_a_place_for_the_summary(tmp_path, monkeypatch):
+    """Only what is between the marks is written anew."""
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}after\n")
+    monkeypatch.setattr("bench.summary.PAGE", page)
+    write(Report({"cpu": "c", "cores": 2, "python": "p"}, []))
+    assert page.read_text().startswith(f"before\n{BEGIN}c, 2 cores, Python p:")
+    assert page.read_text().endswith(f"{END}after\n")
+    assert BEGIN in PAGE.read_text()
 
 
 def test_scenarios_are_long_enough_and_cold_is_repeated():
+    """A run lasts for some requests a slot."""
     assert BY_NAME["tight-512-2"].messages(24) == 6144
     assert BY_NAME["headroom-64-0.5"].pushes == 71
     assert BY_NAME["cold"].kind is Kind.COLD
@@ -172,6 +194,7 @@ def test_scenarios_are_long_enough_and_cold_is_repeated():
 
 
 def test_the_bench_itself_is_not_what_is_waited_for():
+    """Without a program in between, the stand-ins are far quicker than any."""
     found = measure(Scenario("direct", "", 64, 0.002, 64), "direct", seconds=0.5)
     assert not found.problems
     assert found.messages_per_second > 3000
@@ -191,11 +214,13 @@ def other(tmp_path):
     [("answers", []), ("loses", ["320 responses were lost"]), ("doubles", ["320 responses came twice"])],
 )
 def test_each_message_must_be_answered_once(other, how, problems):
+    """A program that loses or doubles responses is found out."""
     assert measure(SMALL, other(how), seconds=1).problems == problems
 
 
 @pytest.mark.parametrize(("how", "status"), [("refuses", "503"), ("cuts", "broken")])
 def test_what_is_not_a_204_is_counted_and_pushed_again(other, how, status):
+    """As Pub/Sub does it."""
     found = measure(SMALL, other(how), seconds=1)
     assert not found.problems
     assert found.statuses == {status: 320}
@@ -203,5 +228,6 @@ def test_what_is_not_a_204_is_counted_and_pushed_again(other, how, status):
 
 
 def test_a_program_that_ends_is_noticed(other):
+    """At once, with the end of its log, and not after a minute of silence."""
     with pytest.raises(BenchError, match="has ended while it got pushes"):
         measure(SMALL, other("ends"), seconds=1)

@@ -42,6 +42,7 @@ situations = st.builds(
 
 
 def test_what_finds_no_room_is_refused_and_comes_again_after_the_retry_policys_wait() -> None:
+    """Counted by hand."""
     record = simulate(ONE)
     assert (record.nacks, record.answers) == ([0], [1, 11])
     assert record.used == [(0, 0), (0, 1), (1, 0), (10, 1), (11, 0)]
@@ -49,11 +50,13 @@ def test_what_finds_no_room_is_refused_and_comes_again_after_the_retry_policys_w
 
 
 def test_what_may_wait_for_room_in_the_platform_is_not_refused() -> None:
+    """The same, with a queue before the room."""
     assert simulate(replace(ONE, wait=1.1)).answers == [1, 2]
     assert simulate(replace(ONE, wait=0.9)).nacks == [0.9]
 
 
 def test_an_expired_push_gives_its_slot_back() -> None:
+    """Nothing is held for a push that Pub/Sub has given up."""
     record = simulate(replace(ONE, backlog=1, latency=5, ack_deadline=2, seconds=13))
     assert (record.nacks, record.answers) == ([2], [])
     assert record.used == [(0, 0), (0, 1), (2, 0), (12, 1)]
@@ -62,6 +65,7 @@ def test_an_expired_push_gives_its_slot_back() -> None:
 @given(situations)
 @settings(max_examples=100, deadline=None)
 def test_every_message_is_answered_once_at_most_and_no_slot_is_used_twice(situation: Situation) -> None:
+    """Whatever the figures."""
     record = simulate(situation)
     assert len(record.answers) <= situation.backlog
     assert all(0 <= used <= min(situation.slots, situation.room) for _, used in record.used)
@@ -71,6 +75,7 @@ def test_every_message_is_answered_once_at_most_and_no_slot_is_used_twice(situat
 @given(situations)
 @settings(max_examples=100, deadline=None)
 def test_no_more_is_answered_than_the_slots_can(situation: Situation) -> None:
+    """Slots over latency is the most that any of it gives."""
     summary = predict(replace(situation, sigma=0))
     assert summary.utilisation <= 1 + 1e-9
     assert summary.answers <= situation.slots * (situation.seconds / situation.latency)
@@ -79,12 +84,14 @@ def test_no_more_is_answered_than_the_slots_can(situation: Situation) -> None:
 @given(situations)
 @settings(max_examples=100, deadline=None)
 def test_where_the_whole_window_has_room_nothing_is_refused(situation: Situation) -> None:
+    """Room for the window is the one setting without nacks."""
     roomy = replace(situation, concurrency=situation.largest_window, growth="local", ack_deadline=10_000)
     assert simulate(roomy).nacks == []
 
 
 @pytest.mark.parametrize("growth", ["local", "documented"])
 def test_more_slots_and_a_slower_model_take_longer_to_fill(growth: str) -> None:
+    """Ramp-up grows with both."""
     slower = [predict(replace(STEADY, growth=growth, latency=seconds)).ramp for seconds in (0.5, 1, 2, 4, 8)]
     larger = [predict(replace(STEADY, growth=growth, slots=slots)).ramp for slots in (3, 20, 40, 80, 160, 320)]
     assert slower == sorted(slower)
@@ -98,6 +105,7 @@ def test_the_ramp_up_is_two_or_more_round_trips() -> None:
 
 
 def test_with_no_room_to_spare_a_slot_idles_for_the_turnaround() -> None:
+    """Utilisation is L / (L + T)."""
     tight = replace(STEADY, concurrency=20, largest_window=20)
     roomy = replace(STEADY, concurrency=22, largest_window=22)
     assert predict(tight).utilisation == pytest.approx(2 / 2.2, abs=0.01)
@@ -106,6 +114,7 @@ def test_with_no_room_to_spare_a_slot_idles_for_the_turnaround() -> None:
 
 
 def test_too_little_room_costs_more_than_the_room_that_is_missing() -> None:
+    """Nacks slow the whole subscription."""
     short = predict(replace(STEADY, concurrency=10))
     assert short.ramp is None
     assert short.nacks > 0
@@ -113,12 +122,14 @@ def test_too_little_room_costs_more_than_the_room_that_is_missing() -> None:
 
 
 def test_messages_that_come_slower_than_the_model_works_are_answered_as_they_come() -> None:
+    """Without a backlog the window hardly matters."""
     summary = predict(replace(STEADY, backlog=0, rate=5))
     assert summary.rate == pytest.approx(5, rel=0.1)
     assert summary.finished is None
 
 
 def test_the_documented_window_doubles_each_round_trip_and_creeps_beyond_the_largest() -> None:
+    """As Google describes it."""
     pace = slow_start.DocumentedPace(Rules(first_window=2, largest_window=8))
 
     def round_trip(seconds: float = 0.1) -> int:

@@ -13,6 +13,7 @@ import pytest
 import requests
 import trustme
 
+from handler import eventloop
 from handler.config import Settings
 from handler.model import MAX_BODY_BYTES, ModelService, failure_of, retry_after
 from handler.outcome import ModelFailure, ModelReply
@@ -277,6 +278,8 @@ def test_a_fresh_connection_is_never_stale():
     with scripted(lambda connection: next(answers)(connection)) as (server, model):
         assert model.call("/v1/completions", b"{}", 30).status == 200
         assert closed.wait(10)
+        # The end of the connection is there to be read; the loop reads it before this comes back.
+        eventloop.get().wait(lambda done: eventloop.get().asyncio.call_later(0.05, done, None))
         assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
         assert server.connections == 2
 
