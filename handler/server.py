@@ -5,7 +5,6 @@ gives a thread to each request, and to each peer that is slow.
 """
 
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -53,7 +52,6 @@ class Worker(BaseWorker):  # type: ignore[misc]
         listening.add_done_callback(lambda ended: ended.result())
         loop.call_soon(self._beat)
         loop.call_soon(self._sweep)
-        gc.freeze()  # what was imported stays; it need not be looked at again and again
         self._loop.run()
         self._server.close()
         loop.run_until_complete(asyncio.sleep(_FLUSH_SECONDS))

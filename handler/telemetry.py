@@ -26,9 +26,6 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # What each record finds out about its caller is not logged (https://docs.python.org/3/howto/logging.html#optimization).
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # These quote headers, addresses or bodies: urllib3 in warnings even, the others at DEBUG.
     for library, least in (("urllib3", logging.ERROR), ("google", logging.INFO), ("werkzeug", logging.INFO)):
         logging.getLogger(library).setLevel(max(least, logging.getLevelName(level)))
