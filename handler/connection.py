@@ -31,6 +31,7 @@ SWEEP_SECONDS = 10.0
 MAX_TARGET_BYTES = 1 << 13
 MAX_HEAD_BYTES = 1 << 16
 MAX_HEADERS = 100
+MAX_PIPELINED = 100  # requests that are sent before the one before them is answered; Pub/Sub sends none
 _UNREAD_BYTES = 1 << 16  # of a body before somebody reads it; the rest stays with the peer
 _CLOSE = [("Connection", "close")]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -316,6 +317,8 @@ class _Connection(asyncio.Protocol):
     # --- What the parser calls.
 
     def on_message_begin(self) -> None:
+        if len(self._waiting) == MAX_PIPELINED:  # thousands fit in what is received at once, and each takes memory
+            raise Refused(429)
         self._receiving = _Request(_Body(self))
 
     def on_url(self, part: bytes) -> None:

@@ -246,13 +246,21 @@ class _Pool:
         self._exchanges.add(exchange)
         exchange.done = partial(self._end, exchange, done)
         exchange.timer = self._loop.call_later(exchange.seconds, self._expire, exchange)
-        if self._idle:
+        kept = self._kept()
+        if kept is not None:
             exchange.reused = True
-            self._idle.pop().begin(exchange)
+            kept.begin(exchange)
         else:
             task = self._loop.create_task(self._connect(exchange))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _kept(self) -> "_Connection | None":
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closing:
+                return connection
+        return None
 
     def _end(self, exchange: _Exchange, done: _Done, outcome: _Received | Exception) -> None:
         self._exchanges.discard(exchange)
@@ -339,6 +347,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         _keep_alive(transport.get_extra_info("socket"))
+
+    @property
+    def is_closing(self) -> bool:
+        return bool(self._transport.is_closing())
 
     def begin(self, exchange: _Exchange) -> None:
         self._exchange = exchange

@@ -321,6 +321,25 @@ def test_blank_lines_are_no_request():
             assert oldest.recv(1) == b""
 
 
+def test_a_peer_that_takes_nothing(monkeypatch):
+    """Its connection is ended, and it is not read from meanwhile."""
+    monkeypatch.setattr(module, "SEND_SECONDS", 0.3)
+    app, ended = App(lambda _: b"x" * (32 << 20)), select.poll()
+    with serving(app) as (server, port), connected(port, post(b"")) as peer:
+        ended.register(peer, 0)
+        until(lambda: app.environs)
+        peer.sendall(post(b""))
+        assert ended.poll(10_000)
+        assert not server._connections
+    assert len(app.environs) == 1
+
+
+def test_too_many_requests_at_once():
+    """What is sent ahead of its turn is bounded; the others are answered first."""
+    with serving(App()) as (_, port), connected(port, post(b"") * 5000) as peer:
+        assert [status for status, _ in responses(peer, 101)] == [200] * 100 + [429]
+
+
 def test_nothing_follows_the_last_request():
     """What was sent behind a request that ends the connection is not answered."""
     app = App()
