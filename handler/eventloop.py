@@ -76,7 +76,7 @@ class EventLoop:
     def wait(self, begin: Callable[[Callable[[Value], None]], None]) -> Value:
         """Have `begin` called in the loop's thread with a function, wait until that is called, and return its argument.
 
-        The function is to be called once, in the loop's thread. `begin` must not raise.
+        The function is to be called once, in the loop's thread. What `begin` raises is raised here.
         """
         waiting = greenlet.getcurrent()
         if waiting.parent is not self._hub:
@@ -93,7 +93,7 @@ class EventLoop:
         if threading.get_ident() == self._thread:
             raise RuntimeError("what the loop calls must not wait: spawn a greenlet")
         future: Future[Value] = Future()
-        self.asyncio.call_soon_threadsafe(begin, future.set_result)
+        self.asyncio.call_soon_threadsafe(_begin, begin, future)
         return future.result()
 
     def blocking(self, function: Callable[[], Value]) -> Value:
@@ -106,6 +106,13 @@ class EventLoop:
             future.add_done_callback(lambda ended: self.call(done, ended))
 
         return self.wait(begin).result()
+
+
+def _begin(begin: Callable[[Callable[[Value], None]], None], future: Future[Value]) -> None:
+    try:
+        begin(future.set_result)
+    except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
+        future.set_exception(error)
 
 
 def _guarded(work: Callable[[], None]) -> None:

@@ -120,8 +120,12 @@ class LoopAdapter(BaseAdapter):
         if self._aborted:
             done(Aborted("the process is about to end"))
             return
-        pool = self._pools.get(key) or self._pools.setdefault(key, _Pool(*key))
-        pool.begin(exchange, done)
+        try:
+            pool = self._pools.get(key) or self._pools.setdefault(key, _Pool(*key))
+        except OSError as error:  # of reading the authorities' file: ssl.SSLError is one too
+            done(requests.exceptions.SSLError(f"the authorities cannot be read: {error}"))
+        else:
+            pool.begin(exchange, done)
 
     def abort(self) -> None:
         """End every exchange under way, and all that are still to begin."""

@@ -47,6 +47,13 @@ def test_wait(run, begin):
     assert run(lambda: eventloop.get().wait(begin)).result(10) == 7
 
 
+@pytest.mark.parametrize("run", [here, in_greenlet])
+def test_what_cannot_begin(run):
+    """Its error comes out where it was waited for."""
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: eventloop.get().wait(lambda done: 1 // 0)).result(10)
+
+
 def test_what_begins_and_reports_does_so_in_the_loops_thread():
     """What only that thread touches needs no lock."""
     threads = []

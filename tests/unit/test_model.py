@@ -448,6 +448,11 @@ def test_tls_that_cannot_be_trusted(secure, monkeypatch, authority, tmp_path):
     assert service(secure).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
 
 
+def test_tls_with_a_file_that_holds_no_authority(secure):
+    """It is the operator's to mend; nothing is sent, and nobody waits."""
+    assert service(secure, MODEL_CA_FILE=__file__).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+
+
 def exceptions_of(module, base):
     """Every exception that a module exports."""
     return [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, base)]
