@@ -151,15 +151,16 @@ class App:
 def _read(request: Request) -> bytes:
     if (request.content_length or 0) > MAX_PUSH_BYTES:
         raise RequestEntityTooLarge
-    body = _read_to_end(request.environ["wsgi.input"])
+    length = request.content_length
+    body = _read_at_most(request.environ["wsgi.input"], MAX_PUSH_BYTES + 1 if length is None else length)
     if len(body) > MAX_PUSH_BYTES:
         raise RequestEntityTooLarge
     return body
 
 
-def _read_to_end(stream: BinaryIO) -> bytes:
+def _read_at_most(stream: BinaryIO, size: int) -> bytes:
     try:
-        return stream.read(MAX_PUSH_BYTES + 1)
+        return stream.read(size)
     except Exception as error:  # noqa: BLE001 - the server has errors of its own for each way to break off a body
         raise DecodeError(f"the body could not be read: {type(error).__name__}") from None
 

@@ -123,7 +123,7 @@ class _Authenticator:
     def _check_signature(self, token: Token) -> None:
         try:
             # It may download, while others wait for a lock.
-            key = eventloop.get().blocking(partial(self._keys.find, token.kid))
+            key = eventloop.get().blocking(partial(self._keys.find, token.kid), slow=True)
         except KeysUnavailable as error:
             raise AuthError(Reason.KEYS_UNAVAILABLE, f"the keys that sign push tokens {error}") from None
         if key is None:

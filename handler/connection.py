@@ -32,6 +32,7 @@ MAX_TARGET_BYTES = 1 << 13
 MAX_HEAD_BYTES = 1 << 16
 MAX_HEADERS = 100
 MAX_PIPELINED = 100  # requests that are sent before the one before them is answered; Pub/Sub sends none
+_CACHED_NAME_BYTES = 64
 _UNREAD_BYTES = 1 << 16  # of a body before somebody reads it; the rest stays with the peer
 _CLOSE = [("Connection", "close")]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -96,13 +97,15 @@ class Server:
         """A request is answered."""
         self.busy -= 1
         if self.draining and not self.busy:
-            self.loop.asyncio.call_soon(self._on_idle)
+            on_idle, self._on_idle = self._on_idle, lambda: None
+            self.loop.asyncio.call_soon(on_idle)
 
     def drain(self, on_idle: Callable[[], None]) -> None:
         """Let each connection end with its next response, and call `on_idle` once nothing is being answered."""
         self.draining = True
-        self._on_idle = on_idle
-        if not self.busy:
+        if self.busy:
+            self._on_idle = on_idle
+        else:
             on_idle()
 
     def sweep(self) -> None:
@@ -257,7 +260,9 @@ class _Connection(asyncio.Protocol):
         self._head: _Request | None = None  # that is still incomplete, and the bytes that came for it since it began
         self._head_bytes = 0
         self._discarded_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None  # for a head, for sending, or for the peer to close
+        self._idle_bytes = 0  # that came for a body since some of it last did
+        self._timer: asyncio.TimerHandle | None = None  # for a head, or for the peer to close
+        self._send_timer: asyncio.TimerHandle | None = None
         self._is_over = False  # nothing is parsed any more
         self._is_half = False  # the peer sends nothing any more
         self._is_blocked = False  # the peer takes nothing
@@ -273,9 +278,12 @@ class _Connection(asyncio.Protocol):
         if self._is_over:
             self._discard(len(data))
             return
+        body = self._receiving.body if self._receiving is not None else None
+        size = body.size if body is not None else 0
         try:
             self._parser.feed_data(data)
             self._check_head(len(data))
+            self._check_body(body, size, len(data))
         except httptools.HttpParserUpgrade:
             self._is_over = True  # what follows is no HTTP; the request itself is answered as any other
             self._set_timer(None)
@@ -298,6 +306,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_over = True
         self._set_timer(None)
+        if self._send_timer is not None:
+            self._send_timer.cancel()
         self.server.forget(self)
         self._waiting.clear()
         for request in (self._receiving, self._answering):
@@ -306,12 +316,13 @@ class _Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_blocked = True
-        self._set_timer(SEND_SECONDS, self.cut)
+        self._send_timer = self.server.loop.asyncio.call_later(SEND_SECONDS, self.cut)
         self._set_reading()
 
     def resume_writing(self) -> None:
         self._is_blocked = False
-        self._set_timer(None)
+        if self._send_timer is not None:
+            self._send_timer.cancel()
         self._go_on()
 
     # --- What the parser calls.
@@ -329,10 +340,11 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._request()
-        request.headers.append((name, value))
         request.head_bytes += len(name) + len(value)
-        if request.head_bytes > MAX_HEAD_BYTES or len(request.headers) > MAX_HEADERS:
+        if request.head_bytes > MAX_HEAD_BYTES or len(request.headers) == MAX_HEADERS:
             raise Refused(431)
+        if not request.has_head:  # else it is a trailer, which must not be taken for a header (RFC 9110 6.5.1)
+            request.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         request = self._request()
@@ -367,6 +379,15 @@ class _Connection(asyncio.Protocol):
             self._head_bytes += received
             if self._head_bytes > MAX_HEAD_BYTES:
                 raise Refused(431)
+
+    def _check_body(self, body: _Body | None, size: int, received: int) -> None:
+        """Bound what comes with a body and is none of it: chunks' sizes and trailers that never end."""
+        if body is None or body.size > size or body.is_full:
+            self._idle_bytes = 0
+            return
+        self._idle_bytes += received
+        if self._idle_bytes > MAX_HEAD_BYTES:
+            raise Refused(400)
 
     def _refuse(self, status: int) -> None:
         """What came is no HTTP, or too much. Nothing that follows can be told apart."""
@@ -412,7 +433,7 @@ class _Connection(asyncio.Protocol):
         self.server.ended()
         if self._transport.is_closing():
             return
-        if last:
+        if last or (self._is_over and not self._waiting):  # which it may be since the response was made
             self._waiting.clear()
             self._hang_up()
         elif self._waiting:
@@ -468,6 +489,7 @@ class _Connection(asyncio.Protocol):
         """End the connection, but let the peer read what was sent; what it still sends is thrown away."""
         self._is_over = True
         if self._is_half:
+            self._set_timer(SEND_SECONDS, self.cut)
             self.close()
             return
         with suppress(OSError, RuntimeError):
@@ -507,7 +529,7 @@ def _check_coding(request: _Request) -> None:
 
 
 def _expects_continue(request: _Request) -> bool:
-    return any(value.lower() == b"100-continue" for value in request.values(b"expect"))
+    return request.version != "1.0" and any(value.lower() == b"100-continue" for value in request.values(b"expect"))
 
 
 def _origin_form(target: bytes) -> bytes:
@@ -518,9 +540,14 @@ def _origin_form(target: bytes) -> bytes:
     return b"/" + rest.partition(b"/")[2]
 
 
-@lru_cache(1024)
 def _key(name: bytes) -> str:
     """A header's name in the WSGI environment; empty for one that would be taken for another's."""
+    # Long ones, which nobody sends for good reasons, would hold their memory in the cache.
+    return _made_key(name) if len(name) <= _CACHED_NAME_BYTES else _made_key.__wrapped__(name)
+
+
+@lru_cache(1024)
+def _made_key(name: bytes) -> str:
     if b"_" in name:
         return ""
     key = name.decode("latin-1").upper().replace("-", "_")

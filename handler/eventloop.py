@@ -24,7 +24,8 @@ import greenlet
 import uvloop
 
 _RESTING_GREENLETS = 100  # kept for the next message
-_BLOCKING_THREADS = 32  # for what can only block: Redis, downloads
+_BLOCKING_THREADS = 32  # for what can only block, for milliseconds: Redis
+_SLOW_THREADS = 4  # for what may block for seconds: downloads
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class EventLoop:
         self._thread = 0
         self._resting: list[greenlet.greenlet] = []
         self._blocking = ThreadPoolExecutor(_BLOCKING_THREADS, "blocking")
+        self._slow = ThreadPoolExecutor(_SLOW_THREADS, "slow")
 
     def run(self) -> None:
         """Run in this thread, until `stop`."""
@@ -96,13 +98,16 @@ class EventLoop:
         self.asyncio.call_soon_threadsafe(_begin, begin, future)
         return future.result()
 
-    def blocking(self, function: Callable[[], Value]) -> Value:
-        """Call what may block, or take a lock that is held while something blocks; a greenlet has a thread do it."""
+    def blocking(self, function: Callable[[], Value], *, slow: bool = False) -> Value:
+        """Call what may block, or take a lock that is held while something blocks; a greenlet has a thread do it.
+
+        What is `slow` shares a few threads with its like only.
+        """
         if threading.get_ident() != self._thread:
             return function()
 
         def begin(done: Callable[[Future[Value]], None]) -> None:
-            future = self._blocking.submit(function)
+            future = (self._slow if slow else self._blocking).submit(function)
             future.add_done_callback(lambda ended: self.call(done, ended))
 
         return self.wait(begin).result()

@@ -226,6 +226,8 @@ async def _once(call: _Call, request: Any, seconds: float, metadata: Any) -> Seq
         response = await call(request, timeout=seconds, metadata=metadata)
     except grpc.RpcError as error:
         raise exceptions.from_grpc_error(error) from None
+    if len(response.message_ids) != len(request.messages):
+        raise exceptions.Unknown("Pub/Sub confirmed another number of messages than it was sent")
     return list(response.message_ids)
 
 
@@ -246,11 +248,14 @@ async def _channel() -> Any:
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
         return grpc.aio.insecure_channel(emulator, _OPTIONS)
-    # It asks files and the metadata server.
-    scopes = PublisherGrpcAsyncIOTransport.AUTH_SCOPES
-    credentials, _ = await asyncio.to_thread(google.auth.default, scopes=scopes)
-    host = f"pubsub.{credentials.universe_domain}:443"
+    credentials, host = await asyncio.to_thread(_credentials)
     return PublisherGrpcAsyncIOTransport.create_channel(host, credentials=credentials, options=_OPTIONS)
+
+
+def _credentials() -> tuple[Any, str]:
+    """The credentials, and the host that they are for. Asks files and the metadata server, for both."""
+    credentials, _ = google.auth.default(scopes=PublisherGrpcAsyncIOTransport.AUTH_SCOPES)
+    return credentials, f"pubsub.{credentials.universe_domain}:443"
 
 
 def _cause(error: Exception) -> str:

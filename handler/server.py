@@ -4,7 +4,6 @@ gunicorn looks after the process and its settings; the connections are handler/c
 gives a thread to each request, and to each peer that is slow.
 """
 
-import asyncio
 import os
 import resource
 import signal
@@ -38,11 +37,17 @@ class Worker(BaseWorker):  # type: ignore[misc]
         """Have signals come to the loop: the application is not interrupted half-way."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        # The loop hears nothing before it runs; what comes while the application is loaded is not to be lost.
+        signal.signal(signal.SIGTERM, self.handle_exit)
+
+    def _hear_signals(self) -> None:
         loop = self._loop.asyncio
         loop.add_signal_handler(signal.SIGTERM, self._drain)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._loop.stop)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        if not self.alive:
+            self._drain()
 
     def run(self) -> None:
         """Serve until told to end."""
@@ -50,11 +55,13 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._server = Server(self.wsgi, self.bounds, self._loop, port=self.sockets[0].getsockname()[1])
         listening = loop.create_task(self._listen())
         listening.add_done_callback(lambda ended: ended.result())
+        loop.call_soon(self._hear_signals)
         loop.call_soon(self._beat)
         loop.call_soon(self._sweep)
         self._loop.run()
         self._server.close()
-        loop.run_until_complete(asyncio.sleep(_FLUSH_SECONDS))
+        loop.call_later(_FLUSH_SECONDS, loop.stop)  # whoever else stops it now ends the wait, and nothing more
+        loop.run_forever()
 
     async def _listen(self) -> None:
         for listener in self.sockets:

@@ -20,7 +20,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -40,6 +40,7 @@ from handler import eventloop
 MAX_HEAD_BYTES = 1 << 16
 MAX_HEADERS = 100
 _WIRE_FACTOR = 4  # chunk sizes, trailers and interim responses come on top of a body
+_LOOK_UP_SECONDS = 1.0  # for which the addresses of a name are used again
 _STALE_SECONDS = 1.0  # in which a peer that had closed a kept connection says so
 _ONE_PIECE_BYTES = 1 << 16  # a body up to this size goes out in one piece with its head
 
@@ -196,6 +197,7 @@ class _Received:
         return next((value for one, value in self.headers if one.lower() == name), None)
 
 
+_Addresses = Sequence[tuple[Any, ...]]  # as getaddrinfo has them
 _Done = Callable[[_Received | Exception], None]
 
 
@@ -244,6 +246,8 @@ class _Pool:
         self._exchanges: set[_Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = eventloop.get().asyncio
+        self._look_up: asyncio.Task[_Addresses] | None = None
+        self._look_up_at = 0.0
 
     def begin(self, exchange: _Exchange, done: _Done) -> None:
         """Send a request over a kept connection, or a new one."""
@@ -294,7 +298,7 @@ class _Pool:
     async def _connected(self, seconds: float) -> "_Connection":
         """Try the addresses of the host in turn, each for `seconds`."""
         async with asyncio.timeout(seconds):
-            addresses = await self._loop.getaddrinfo(self._origin.host, self._origin.port, type=socket.SOCK_STREAM)
+            addresses = await self._addresses()
         for number, (*_, address) in enumerate(addresses, 1):
             try:
                 async with asyncio.timeout(seconds):
@@ -303,6 +307,15 @@ class _Pool:
                 if number == len(addresses):
                     raise
         raise OSError("the name has no address")
+
+    async def _addresses(self) -> "_Addresses":
+        """What the name stands for, asked once for all who connect at this moment: few look-ups run at a time."""
+        if self._look_up is None or (self._look_up_at < time.monotonic() - _LOOK_UP_SECONDS and self._look_up.done()):
+            self._look_up_at = time.monotonic()
+            asked = self._loop.getaddrinfo(self._origin.host, self._origin.port, type=socket.SOCK_STREAM)
+            self._look_up = self._loop.create_task(asked)
+            self._look_up.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(self._look_up)
 
     async def _connected_to(self, address: str | int) -> "_Connection":
         _, connection = await self._loop.create_connection(
@@ -452,9 +465,13 @@ class _Connection(asyncio.Protocol):
         if received.status < 200:  # an interim response: the real one is still to come
             received.status = 0
             return
-        # A service that answers before it has read the whole request will not read the rest as the next one.
-        keep = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
-        self._complete(keep=keep)
+        self._complete(keep=self._parser.should_keep_alive() and self._is_sent(self._exchange))
+
+    def _is_sent(self, exchange: _Exchange) -> bool:
+        """Whether all of the request has gone. What has not would be in the way of the next one."""
+        # With TLS some may wait below what is asked here; who refuses a large body may not have read it.
+        refused = exchange.received.status >= 400 and len(exchange.body) > _ONE_PIECE_BYTES
+        return not (refused or self._transport.get_write_buffer_size())
 
 
 class _TooMuch(Exception):

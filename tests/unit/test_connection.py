@@ -334,6 +334,58 @@ def test_a_peer_that_takes_nothing(monkeypatch):
     assert len(app.environs) == 1
 
 
+def test_trailers_are_no_headers():
+    """What comes behind a body cannot pass for what a proxy would have checked."""
+    app = App()
+    with serving(app) as (_, port):
+        exchange(port, CHUNKED.replace(b"T: u", b"Authorization: x") + post(b""), 2)
+    assert not any("HTTP_AUTHORIZATION" in environ for environ in app.environs)
+
+
+@pytest.mark.parametrize("drop", [b"x" * 50_000, b"0" * 50_000], ids=["trailer", "chunk size"])
+def test_what_comes_with_a_body_without_end(drop):
+    """A trailer, or a chunk's size, that never ends is cut off, although no body grows."""
+    said = Future()
+    begin = CHUNKED.partition(b"T: u")[0] + b"T: " if drop[:1] == b"x" else CHUNKED.partition(b"2;")[0]
+    with serving(App(told(said))) as (_, port), connected(port, begin) as peer:
+        for _ in range(4):
+            peer.sendall(drop)
+            time.sleep(0.02)
+        assert responses(peer, 1) == [(200, b"broken")]
+    assert said.result(10) == "it is malformed"
+
+
+def test_long_names_are_not_remembered():
+    """What strangers send is forgotten with their requests."""
+    before = module._made_key.cache_info().currsize
+    with serving(App()) as (_, port):
+        exchange(port, post(b"", b"x" * 1000 + b": y", b"x" * 64 + b": y"))
+    assert module._made_key.cache_info().currsize <= before + 3
+
+
+def test_a_head_that_never_ends_behind_responses_that_were_not_taken(monkeypatch):
+    """Taking them does not buy the head more time."""
+    monkeypatch.setattr(module, "HEAD_SECONDS", 0.5)
+    app = App(lambda _: b"x" * (8 << 20))
+    with serving(app) as (server, port), connected(port, post(b"") + b"POST / HTTP/1.1\r\nHos") as peer:
+        assert len(responses(peer, 1)[0][1]) == 8 << 20
+        until(lambda: not server._connections)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_last_response_and_a_peer_that_does_not_close(monkeypatch, half):
+    """It is not waited for, whether it has read everything, or has closed its half and reads nothing."""
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(module, "SEND_SECONDS", 0.3)
+    app = App(lambda _: b"x" * (8 << 20))
+    with serving(app) as (server, port), connected(port, post(b"", b"Connection: close")) as peer:
+        if half:
+            peer.shutdown(socket.SHUT_WR)
+        else:
+            responses(peer, 1)
+        until(lambda: not server._connections)
+
+
 def test_too_many_requests_at_once():
     """What is sent ahead of its turn is bounded; the others are answered first."""
     with serving(App()) as (_, port), connected(port, post(b"") * 5000) as peer:
@@ -375,6 +427,20 @@ def test_draining():
         assert responses(busy, 1) == [(200, b"late")]
         assert idle.wait(10)
         assert busy.recv(1) == b""
+
+
+def test_draining_is_over_once():
+    """Requests that are refused meanwhile do not end it again."""
+    go_on, idle = threading.Event(), []
+    app = App(lambda environ: eventloop.get().blocking(lambda: go_on.wait(10)) and b"late")
+    with serving(app) as (server, port), connected(port, post(b"")) as busy:
+        until(lambda: app.environs)
+        eventloop.get().call(server.drain, lambda: idle.append(1))
+        go_on.set()
+        responses(busy, 1)
+        exchange(port, post(b""))
+        until(lambda: not server.busy)
+    assert idle == [1]
 
 
 def test_draining_when_nothing_is_answered():

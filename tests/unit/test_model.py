@@ -448,6 +448,20 @@ def test_tls_that_cannot_be_trusted(secure, monkeypatch, authority, tmp_path):
     assert service(secure).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
 
 
+def test_a_name_is_looked_up_once_for_all():
+    """Few look-ups run at a time: a burst of new connections must not queue for the same answer."""
+    with Scripted(lambda connection: time.sleep(0.2) or connection.sendall(OK)) as server:
+        model = service(server.url.replace("127.0.0.1", "localhost"))
+        with ThreadPoolExecutor(50) as threads:
+            calls = [threads.submit(model.call, "/v1/completions", b"{}", 10) for _ in range(50)]
+            assert {call.result(10).status for call in calls} == {200}
+        (pool,) = model._adapter._pools.values()
+        asked = pool._look_up
+        assert server.connections == 50
+        model.call("/v1/completions", b"{}", 10)
+        assert pool._look_up is asked
+
+
 def test_tls_with_a_file_that_holds_no_authority(secure):
     """It is the operator's to mend; nothing is sent, and nobody waits."""
     assert service(secure, MODEL_CA_FILE=__file__).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
