@@ -119,7 +119,7 @@ class App:
         """Every way that a push can end, bugs included; `fields` gets what the log should say of its message."""
         try:
             self._authenticate(request.headers.get("Authorization"))
-            with self._pushes:  # bodies that arrive slowly must leave some threads for health checks
+            with self._pushes:  # bodies that arrive slowly take memory, or a thread, meanwhile
                 delivery = self._delivery(request, arrived, fields)
                 return self.inflight.answer(delivery.key, delivery.until, partial(self._relay.answer, delivery))
         except AuthError as error:
