@@ -99,8 +99,8 @@ class Publisher:
     def publish(self, message: OutgoingMessage) -> str:
         """Publish and return the confirmed message's id.
 
-        Raises PublishFailed or PublishRefused, within the seconds given (twice, where what it was sent with was refused),
-        and ResponseTooLarge where `fits` denies it.
+        Raises PublishFailed or PublishRefused, within the seconds given (twice them, where what it was sent with was
+        refused), and ResponseTooLarge where `fits` denies it.
         """
         if not self.fits(message):
             raise ResponseTooLarge
