@@ -1,15 +1,18 @@
 """How it runs in production: gunicorn -c gunicorn.conf.py 'functions_framework:create_app("handle","main.py")'.
 
-One process, since room is counted per process, with an event loop (handler/server.py). Scale with instances.
+One process, since room is counted per process, with a greenlet for each push. Scale with instances.
 """
 
-import os
-import sys
-from functools import partial
-from typing import Any
+from handler import greenlets
 
-from handler.config import MAX_PUSH_BYTES, Settings, SettingsError
-from handler.connection import Bounds
+greenlets.patch()
+
+import os  # noqa: E402 - nothing may be imported before it is patched
+import sys  # noqa: E402
+from functools import partial  # noqa: E402
+from typing import Any  # noqa: E402
+
+from handler.config import Settings, SettingsError  # noqa: E402
 
 try:
     _settings = Settings.from_environment(os.environ)
@@ -19,6 +22,8 @@ except SettingsError as error:
 bind = f"0.0.0.0:{_settings.port}"
 workers = 1
 worker_class = "handler.server.Worker"
+worker_connections = _settings.connections
+keepalive = 620  # above the 600 s for which Google's front ends keep connections: who forgets first resets
 timeout = 0  # the model's time is bounded by the service itself
 graceful_timeout = int(_settings.grace_seconds)
 control_socket_disable = True
@@ -26,10 +31,9 @@ loglevel = "error"  # its warnings quote what strangers send
 
 
 def post_worker_init(worker: Any) -> None:
-    """Give the worker what the settings say; and let the service hear when the process is told to end."""
+    """Let the service hear when the process is told to end."""
     from main import app
 
-    worker.bounds = Bounds(_settings.connections, MAX_PUSH_BYTES, _settings.receive_timeout_seconds)
     worker.on_stop = partial(app.drain, _settings.grace_seconds)
 
 

@@ -1,14 +1,18 @@
 """The entry point: `functions-framework --target=handle --source=main.py`, or gunicorn as gunicorn.conf.py has it."""
 
-import logging
-import os
-import sys
+from handler import greenlets
 
-import flask
+greenlets.patch()
 
-from handler import telemetry
-from handler.app import App
-from handler.config import Settings, SettingsError
+import logging  # noqa: E402 - nothing may be imported before it is patched
+import os  # noqa: E402
+import sys  # noqa: E402
+
+import flask  # noqa: E402
+
+from handler import telemetry  # noqa: E402
+from handler.app import App  # noqa: E402
+from handler.config import Settings, SettingsError  # noqa: E402
 
 try:
     settings = Settings.from_environment(os.environ)
@@ -18,13 +22,11 @@ except SettingsError as error:
     sys.exit(3)
 
 # The functions-framework command reads these two when it makes its server, after it has read this file.
-os.environ.setdefault("THREADS", str(settings.threads))
+os.environ.setdefault("THREADS", str(settings.connections))
 telemetry.configure(settings.log_level)
 for doubt in settings.doubts(os.environ):
     logging.getLogger("handler").warning(doubt)
 app = App(settings)
-if flask.has_app_context():
-    flask.current_app.wsgi_app = app.in_front_of(flask.current_app.wsgi_app)  # type: ignore[assignment, method-assign]
 
 
 def handle(request: flask.Request) -> flask.Response:

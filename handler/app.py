@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -12,18 +12,23 @@ from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from handler import strictjson, telemetry
+from handler.admission import Refused
+from handler.admission.copies import Copies
+from handler.admission.intake import Intake
+from handler.admission.limit import AdaptiveLimit, FixedLimit
+from handler.admission.line import Line
 from handler.auth import AuthError, authenticator
 from handler.config import JOINING, MAX_PUSH_BYTES, Settings
 from handler.envelope import DecodeError, PubsubMessage, decode
-from handler.inflight import Inflight, Places, Refused
-from handler.ledgers import connect
-from handler.model import ModelService
+from handler.greenlets import Deadline, DeadlinePassed
+from handler.ledger.connect import connect
+from handler.model.service import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
 from handler.relay import Delivery, Relay
-from handler.watchdog import Watchdog
 
-WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+# Deliveries that ended without an answer, and without the model having had its chance.
+_UNPAID = frozenset({Reason.BUSY, Reason.DRAINING, Reason.IN_PROGRESS, Reason.OVERDUE, Reason.PUBLISH_FAILED})
 
 CUT_SECONDS = 1.5  # what it takes to answer a push whose call was cut off, and to end
 
@@ -32,20 +37,16 @@ class App:
     """The service as a function of HTTP requests."""
 
     def __init__(self, settings: Settings) -> None:
-        self.inflight = Inflight(settings.concurrency, JOINING)
-        self._pushes = Places(settings.pushes)
-        self._watchdog = Watchdog()
         self._receive_seconds = settings.receive_timeout_seconds
+        self._draining = threading.Event()
         self._authenticate = authenticator(settings)
+        self._intake = Intake(settings.slots, settings.pushes, settings.max_waiting_mb << 20)
+        self._copies = Copies(JOINING)
+        self._line = Line(AdaptiveLimit(settings.slots) if settings.adapts else FixedLimit(settings.slots))
         self._model = ModelService(settings)
         self._ledger = connect(settings)
-        self._relay = Relay(
-            settings,
-            self._model,
-            Publisher(settings.response_topic, settings.publish_timeout_seconds),
-            self._ledger,
-            self.inflight.wait_for_drain,
-        )
+        publisher = Publisher(settings.response_topic)
+        self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
         self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/": {"POST": self._push},
             "/health/live": {"GET": _live, "HEAD": _live},
@@ -61,25 +62,13 @@ class App:
             # left that anybody wants.
             request.stream = BytesIO()
 
-    def in_front_of(self, framework: WSGI) -> WSGI:
-        """Make the WSGI application that answers pushes itself and leaves everything else to the framework.
-
-        Routing, two contexts and an execution id, none of which a push needs, cost as much as its JSON and its HTTP.
-        """
-
-        def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            if environ["PATH_INFO"] == "/" and environ["REQUEST_METHOD"] == "POST":
-                return _acked(self._pushed(Request(environ)), environ, start_response)
-            return framework(environ, start_response)
-
-        return answer
-
     def drain(self, grace_seconds: float) -> None:
         """Take no more messages; cut off calls of the model shortly before `grace_seconds` are over.
 
         So that what is cut off is still given back to Pub/Sub, by an answer.
         """
-        self.inflight.drain()
+        self._draining.set()
+        self._line.drain()
         timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._model.abort)
         timer.daemon = True
         timer.start()
@@ -100,28 +89,23 @@ class App:
         return [path for path in self._routes if path != "/"]
 
     def _ready(self, _request: Request) -> Response:
-        if self.inflight.draining:
+        if self._draining.is_set():
             return _json(503, {"status": "draining"})
         return _json(200, {"status": "ready"})
 
     def _push(self, request: Request) -> Response:
-        return _to_pubsub(self._pushed(request))
-
-    def _pushed(self, request: Request) -> Verdict:
         arrived = time.monotonic()
         fields: dict[str, object] = {}
         verdict = self._verdict(request, arrived, fields)
         fields["seconds"] = round(time.monotonic() - arrived, 3)
         telemetry.record(verdict, fields)
-        return verdict
+        return _to_pubsub(verdict)
 
     def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
         """Every way that a push can end, bugs included; `fields` gets what the log should say of its message."""
         try:
             self._authenticate(request.headers.get("Authorization"))
-            with self._pushes:  # bodies that arrive slowly take memory, or a thread, meanwhile
-                delivery = self._delivery(request, arrived, fields)
-                return self.inflight.answer(delivery.key, delivery.until, partial(self._relay.answer, delivery))
+            return self._taken_in(request, arrived, fields)
         except AuthError as error:
             return Verdict(error.reason, detail=str(error))
         except DecodeError as error:
@@ -129,38 +113,57 @@ class App:
         except RequestEntityTooLarge:
             return Verdict(Reason.PUSH_TOO_LARGE, detail=f"more than {MAX_PUSH_BYTES} bytes")
         except Refused as refused:
-            return Verdict(refused.reason)
+            return Verdict(refused.reason, detail=refused.detail)
         except Exception:
             logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=fields)
             return Verdict(Reason.BUG)
 
-    def _delivery(self, request: Request, arrived: float, fields: dict[str, object]) -> Delivery:
-        message = decode(request.headers, self._body(request))
-        fields.update(_identity(message))
-        return self._relay.delivery(message, arrived)
+    def _taken_in(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
+        if self._draining.is_set():
+            raise Refused(Reason.DRAINING)
+        size = _announced(request)
+        with self._intake.take(size) as held:
+            message = decode(request.headers, self._body(request))
+            fields.update(_identity(message))
+            return self._answered(self._relay.delivery(message, arrived, held))
+
+    def _answered(self, delivery: Delivery) -> Verdict:
+        """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""
+        verdict = Verdict(Reason.BUSY)
+        work = partial(self._relay.answer, delivery)
+        try:
+            verdict = self._copies.answer(delivery.key, delivery.until, work, delivery.unload)
+        finally:
+            if verdict.reason in _UNPAID:
+                self._ledger.unpaid(delivery.key)
+        return verdict
 
     def _body(self, request: Request) -> bytes:
-        with self._watchdog.watching(request.environ.get("gunicorn.socket"), self._receive_seconds):
-            body = _read(request)
+        try:
+            with Deadline(self._receive_seconds):
+                body = _read(request)
+        except DeadlinePassed:
+            raise DecodeError("the body took too long to arrive") from None
+        if len(body) > MAX_PUSH_BYTES:
+            raise RequestEntityTooLarge
         # gunicorn ends a body that was cut off as if it were whole.
         if len(body) < (request.content_length or 0):
             raise DecodeError("the body was cut off")
         return body
 
 
-def _read(request: Request) -> bytes:
-    if (request.content_length or 0) > MAX_PUSH_BYTES:
-        raise RequestEntityTooLarge
+def _announced(request: Request) -> int:
+    """The bytes of the body, at most."""
     length = request.content_length
-    body = _read_at_most(request.environ["wsgi.input"], MAX_PUSH_BYTES + 1 if length is None else length)
-    if len(body) > MAX_PUSH_BYTES:
+    if length is not None and length > MAX_PUSH_BYTES:
         raise RequestEntityTooLarge
-    return body
+    return MAX_PUSH_BYTES if length is None else length
 
 
-def _read_at_most(stream: BinaryIO, size: int) -> bytes:
+def _read(request: Request) -> bytes:
+    stream: BinaryIO = request.environ["wsgi.input"]
     try:
-        return stream.read(size)
+        return stream.read(MAX_PUSH_BYTES + 1 if request.content_length is None else request.content_length)
     except Exception as error:  # noqa: BLE001 - the server has errors of its own for each way to break off a body
         raise DecodeError(f"the body could not be read: {type(error).__name__}") from None
 
@@ -179,14 +182,6 @@ def _to_pubsub(verdict: Verdict) -> Response:
         return Response(status=204)
     said = f": {verdict.detail}" if verdict.detail and verdict.status < 500 else ""
     return _json(verdict.status, {"error": f"{verdict.reason}{said}"})
-
-
-def _acked(verdict: Verdict, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The same as WSGI; what nearly every push gets without a Response to be made of it."""
-    if verdict.status == 204:
-        start_response("204 No Content", [])
-        return ()
-    return _to_pubsub(verdict)(environ, start_response)
 
 
 def _live(_request: Request) -> Response:

@@ -18,7 +18,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from handler import eventloop, strictjson
+from handler import strictjson
 from handler.config import Settings, SettingsError
 from handler.keys import Keys, KeysResponse, KeysUnavailable, download
 from handler.outcome import Reason
@@ -123,7 +123,7 @@ class _Authenticator:
     def _check_signature(self, token: Token) -> None:
         try:
             # It may download, while others wait for a lock.
-            key = eventloop.get().blocking(partial(self._keys.find, token.kid), slow=True)
+            key = self._keys.find(token.kid)
         except KeysUnavailable as error:
             raise AuthError(Reason.KEYS_UNAVAILABLE, f"the keys that sign push tokens {error}") from None
         if key is None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from handler.config import MARGIN_SECONDS, Settings
+from handler.config import Settings
 from handler.contract import Options
 
 
@@ -27,7 +27,7 @@ class Budget:
 
 def call_budget(settings: Settings, options: Options, *, spent: float, now: datetime) -> Budget:
     """The budget of a call that starts `spent` seconds after its push arrived, at the wall-clock time `now`."""
-    push = settings.ack_deadline_seconds - MARGIN_SECONDS - settings.publish_timeout_seconds - spent
+    push = settings.ack_deadline_seconds - settings.margin_seconds - settings.publish_timeout_seconds - spent
     limits = [Budget(settings.model_timeout_seconds, Limit.MODEL_TIMEOUT), Budget(push, Limit.PUSH_DEADLINE)]
     if options.timeout_seconds is not None:
         limits.append(Budget(options.timeout_seconds, Limit.REQUEST_TIMEOUT))

@@ -9,8 +9,8 @@ from handler.config import Settings, SettingsError
 from handler.contract import Answer, encode_response
 from handler.keys import KeysUnavailable, download, parse
 from handler.ledger import Ledger, State
-from handler.ledgers import connect
-from handler.model import ModelService
+from handler.ledger.connect import connect
+from handler.model.service import ModelService
 from handler.outcome import ModelFailure, ModelReply
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
 
@@ -41,7 +41,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
         yield _keys(settings.push_certs_url)
     if settings.ledger_url is not None:
         yield _ledger(connect(settings))
-    yield _publish(Publisher(settings.response_topic, settings.publish_timeout_seconds), settings.response_topic)
+    yield _publish(Publisher(settings.response_topic), settings)
 
 
 def _listing(result: ModelReply | ModelFailure, settings: Settings) -> Finding:
@@ -107,10 +107,10 @@ def _ledger(ledger: Ledger) -> Finding:
     return Finding(True, "ledger: Redis reads and writes")
 
 
-def _publish(publisher: Publisher, topic: str) -> Finding:
+def _publish(publisher: Publisher, settings: Settings) -> Finding:
     data = encode_response(Answer(200, b'{"relay_check":true}'), {})
     try:
-        message_id = publisher.publish(OutgoingMessage(data, {"relay_check": "true"}))
+        message_id = publisher.publish(OutgoingMessage(data, {"relay_check": "true"}), settings.publish_timeout_seconds)
     except (PublishFailed, PublishRefused) as error:
-        return Finding(False, f"response topic: {topic} takes no publish: {error}")
+        return Finding(False, f"response topic: {settings.response_topic} takes no publish: {error}")
     return Finding(True, f"response topic: took message {message_id}")

@@ -30,20 +30,14 @@ DEFAULT_PATHS = (
     "/v1/images/generations",
 )
 
-# Pushes beyond those that are worked on: so many may wait for the verdict on a copy of their message, and so many be
-# received only to be told that there is no room.
-JOINING = 16
-REFUSING = 8
-# Threads beyond those that work on messages, where each request takes one (functions-framework's own server): health
-# checks and refusals are answered while every place is taken.
-SPARE_THREADS = 48
+# So many copies of messages that are being worked on may wait for the verdict on them.
+JOINING = 100
+# Connections, or threads, beyond those of the pushes that are held: health checks and refusals are answered while every
+# place is taken.
+SPARE = 48
 
 # A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
 MAX_PUSH_BYTES = 16 << 20
-
-# What a push may have cost before it reached this process: the platform's queue, the network, the HTTP parsing. A late
-# answer does not count, so this much of the ack deadline is never planned with.
-MARGIN_SECONDS = 10.0
 
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
@@ -231,9 +225,29 @@ class Settings(BaseModel):
     answered_ttl_seconds: Seconds = Field(
         3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
     )
-    concurrency: Annotated[int, Field(ge=1, le=2000)] = Field(
-        80,
-        description="messages worked on at once by one instance; more are refused with 429, for Pub/Sub to wait",
+    model_slots: Annotated[int, Field(ge=1, le=2000)] | Literal["auto"] = Field(
+        64,
+        description="calls that the model gets at once from one instance; others wait in the line. `auto` starts low "
+        "and follows the model's refusals (429, 503) and its own queue, up to MAX_MODEL_SLOTS",
+    )
+    max_model_slots: Annotated[int, Field(ge=1, le=2000)] = Field(
+        256, description="the most calls at once with MODEL_SLOTS=auto"
+    )
+    max_waiting: Annotated[int, Field(ge=0, le=20_000)] = Field(
+        3000,
+        description="pushes that one instance holds in the line for a slot; the default is what Pub/Sub sends at once "
+        "to a slow endpoint. More are refused with 429, which slows the whole subscription down",
+    )
+    max_waiting_mb: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        128, description="MiB that the pushes in the line may have together"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=2000)] | None = Field(
+        None, description="the old name of MODEL_SLOTS, which it sets where that is not set; goes in the next version"
+    )
+    margin_seconds: Annotated[float, Field(ge=1, le=300)] = Field(
+        10.0,
+        description="what a push may have cost before it reached this process, in the queues of Cloud Run or Knative, "
+        "on the network: so much of the ack deadline is never planned with, since a late answer does not count",
     )
     grace_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
         8.0,
@@ -248,19 +262,27 @@ class Settings(BaseModel):
     )
 
     @property
-    def threads(self) -> int:
-        """Threads for the server in front of the service."""
-        return self.concurrency + SPARE_THREADS
+    def slots(self) -> int:
+        """The most calls that the model gets at once."""
+        if self.adapts:
+            return self.max_model_slots
+        is_set = "model_slots" in self.model_fields_set
+        return self.concurrency if self.concurrency is not None and not is_set else int(self.model_slots)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the number of slots follows what the model says."""
+        return self.model_slots == "auto"
 
     @property
     def pushes(self) -> int:
-        """Pushes that may hold a thread at once, those that are still arriving or about to be refused included."""
-        return self.concurrency + JOINING + REFUSING
+        """Pushes that are held at once: waiting, at the model, or until their answer is published."""
+        return self.slots + self.max_waiting
 
     @property
     def connections(self) -> int:
-        """Connections that are kept open; when there are more, those that have been silent the longest make room."""
-        return 4 * self.threads
+        """Connections, or threads where each push takes one, for everything that may happen at once."""
+        return self.pushes + JOINING + SPARE
 
     @model_validator(mode="after")
     def _auth_is_complete(self) -> Self:
@@ -282,11 +304,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
-        needed = self.model_timeout_seconds + self.publish_timeout_seconds + MARGIN_SECONDS
+        needed = self.model_timeout_seconds + self.publish_timeout_seconds + self.margin_seconds
         if needed > self.ack_deadline_seconds:
             raise ValueError(
-                f"MODEL_TIMEOUT_SECONDS + PUBLISH_TIMEOUT_SECONDS + a margin of {MARGIN_SECONDS:g} come to {needed:g}, "
-                f"more than ACK_DEADLINE_SECONDS={self.ack_deadline_seconds:g}: Pub/Sub would deliver again while "
+                f"MODEL_TIMEOUT_SECONDS + PUBLISH_TIMEOUT_SECONDS + MARGIN_SECONDS come to {needed:g}, more than "
+                f"ACK_DEADLINE_SECONDS={self.ack_deadline_seconds:g}: Pub/Sub would deliver again while "
                 "the model still works; shorten the first two"
             )
         return self
@@ -302,14 +324,25 @@ class Settings(BaseModel):
 
     def doubts(self, environment: Mapping[str, str]) -> Sequence[str]:
         """What may be wrong although it is valid, in plain words for whoever reads the log at the start."""
+        return [doubt for doubt in (self._doubt_platform(environment), self._doubt_concurrency()) if doubt]
+
+    def _doubt_platform(self, environment: Mapping[str, str]) -> str:
         # Cloud Run and Knative both set K_SERVICE; pods alone have Kubernetes' own variable.
         on_cloud_run = "K_SERVICE" in environment and "KUBERNETES_SERVICE_HOST" not in environment
-        if self.push_auth == "platform" and not on_cloud_run:
-            return (
-                "PUSH_AUTH=platform trusts the platform to check who pushes, but this is not Cloud Run. Unless "
-                "something else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify",
-            )
-        return ()
+        if self.push_auth != "platform" or on_cloud_run:
+            return ""
+        return (
+            "PUSH_AUTH=platform trusts the platform to check who pushes, but this is not Cloud Run. Unless something "
+            "else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify"
+        )
+
+    def _doubt_concurrency(self) -> str:
+        if self.concurrency is None:
+            return ""
+        return (
+            f"CONCURRENCY is the old name of MODEL_SLOTS and will go: set MODEL_SLOTS={self.concurrency} instead. "
+            "Pushes beyond it are no longer refused, but wait in a line (MAX_WAITING)"
+        )
 
     @classmethod
     def as_markdown(cls) -> str:

@@ -28,8 +28,8 @@ class PubsubMessage:
     """
 
     message_id: str
-    data: bytes
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    data: bytes = field(repr=False)
+    attributes: Mapping[str, str] = field(default_factory=dict, repr=False)
     ordering_key: str = ""
     publish_time: datetime | None = None
     subscription: str = ""

@@ -6,7 +6,7 @@ Everything that can happen is a Reason. VERDICTS says, for each, what Pub/Sub is
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     PUBLISH_FAILED = "publish_failed"
     IN_PROGRESS = "in_progress"
     BUSY = "busy"
+    OVERDUE = "overdue"
     DRAINING = "draining"
     NOT_A_PUSH = "not_a_push"
     PUSH_TOO_LARGE = "push_too_large"
@@ -52,6 +53,7 @@ VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.PUBLISH_FAILED: (503, logging.ERROR),
     Reason.IN_PROGRESS: (503, logging.INFO),
     Reason.BUSY: (429, logging.INFO),
+    Reason.OVERDUE: (503, logging.WARNING),
     Reason.DRAINING: (503, logging.INFO),
     Reason.NOT_A_PUSH: (400, logging.ERROR),
     Reason.PUSH_TOO_LARGE: (413, logging.ERROR),
@@ -85,15 +87,17 @@ class Verdict:
 class ModelReply:
     """An HTTP response of the model service.
 
-    `truncated` says that there was more of it than a message can hold; `retry_after` is in seconds.
+    `truncated` says that there was more of it than a message can hold; `retry_after` is in seconds;
+    `waiting` is how many requests wait inside the model service, where it says so.
     """
 
     status: int
     content_type: str
-    body: bytes
+    body: bytes = field(repr=False)
     content_encoding: str = ""
     truncated: bool = False
     retry_after: float | None = None
+    waiting: int | None = None
 
 
 class ModelFailure(StrEnum):

@@ -1,33 +1,38 @@
 """The response topic: the only module of the service that talks to Pub/Sub.
 
-google-cloud-pubsub makes the connection; the requests are made here. The library's own batching client starts a thread
-for each batch, and hands every message over between three: several times the work of all the rest.
+google-cloud-pubsub makes the connection and knows the messages; what is published goes straight to its method, since
+the library's batching client starts a thread for each batch and hands every message over between three.
 """
 
-import asyncio
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Self
 
 import google.auth
+import google.auth.exceptions
 import grpc
 from google.api_core import exceptions
 from google.api_core.gapic_v1.routing_header import to_grpc_metadata
-from google.api_core.retry import AsyncRetry, if_exception_type
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
+from google.api_core.retry import Retry, if_exception_type
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.types import PublishRequest, PublishResponse, PubsubMessage
 
-from handler import eventloop, strictjson
+from handler import greenlets, strictjson
 
 MAX_REQUEST_BYTES = 10_000_000  # https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_BATCH_MESSAGES = 1_000  # the same page
+# Requests under way at once. Each takes one of the few native threads that everything which blocks shares; what comes
+# while all are under way shares the next one.
+SENDERS = 6
 # Shortly after a request, what comes next waits for this long to share one: a request costs as much as ten messages.
 # A message that comes alone is sent at once.
 BATCH_SECONDS = 0.002
-_RETRY_SECONDS = 0.1  # before the second try; doubled each time
 
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.keepalive_time_ms", 30_000)]
 
@@ -51,8 +56,8 @@ _TRANSIENT = if_exception_type(
 class OutgoingMessage:
     """What is published: JSON as bytes, attributes within Pub/Sub's limits, an ordering key or none."""
 
-    data: bytes
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    data: bytes = field(repr=False)
+    attributes: Mapping[str, str] = field(default_factory=dict, repr=False)
     ordering_key: str = ""
 
     def to_bytes(self) -> bytes:
@@ -85,9 +90,9 @@ class Publisher:
     It connects at the first publish, in the process that publishes: gRPC does not survive a fork.
     """
 
-    def __init__(self, topic: str, seconds: float) -> None:
+    def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._outbox = _Outbox(topic, seconds)
+        self._outbox = _Outbox(topic)
 
     def fits(self, message: OutgoingMessage) -> bool:
         """Whether a publish request can hold the message."""
@@ -96,21 +101,19 @@ class Publisher:
         size: int = _Request(topic=self._topic, messages=[_raw(message)]).ByteSize()
         return size <= MAX_REQUEST_BYTES
 
-    def publish(self, message: OutgoingMessage) -> str:
-        """Publish and return the confirmed message's id.
+    def publish(self, message: OutgoingMessage, seconds: float) -> str:
+        """Publish within `seconds` and return the confirmed message's id.
 
-        Raises PublishFailed or PublishRefused, within the seconds given (twice them, where what it was sent with was
-        refused), and ResponseTooLarge where `fits` denies it.
+        Raises PublishFailed or PublishRefused, and ResponseTooLarge where `fits` denies it.
         """
         if not self.fits(message):
             raise ResponseTooLarge
-        raw = _raw(message)
-        outcome: str | Exception = eventloop.get().wait(partial(self._outbox.put, raw))
-        if isinstance(outcome, exceptions.InvalidArgument):
-            raise PublishRefused(_cause(outcome))
-        if isinstance(outcome, Exception):
-            raise PublishFailed(_cause(outcome))
-        return outcome
+        try:
+            return self._outbox.send(_raw(message), seconds)
+        except exceptions.InvalidArgument as error:
+            raise PublishRefused(_cause(error)) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is not published
+            raise PublishFailed(_cause(error)) from None
 
 
 def _raw(message: OutgoingMessage) -> Any:
@@ -119,90 +122,135 @@ def _raw(message: OutgoingMessage) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Publish:
-    """A message on its way. `done` takes its id, or the error that keeps it from being published."""
+    """A message on its way; `until` is when its publisher gives up, on the monotonic clock."""
 
     message: Any
-    done: Callable[[str | Exception], None]
+    until: float
+    outcome: "Future[str]" = field(default_factory=Future)
+
+    @property
+    def is_alone(self) -> bool:
+        """Messages of one ordering key have to be sent in order, and one that fails holds up the others."""
+        return bool(self.message.ordering_key)
 
 
 class _Outbox:
-    """Messages that wait to be sent together. The loop's thread's alone."""
+    """Messages that wait to be sent together, and the few threads that send them."""
 
-    def __init__(self, topic: str, seconds: float) -> None:
+    def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._seconds = seconds
-        self._metadata = (to_grpc_metadata({"topic": topic}),)
-        self._waiting: list[_Publish] = []
+        self._waiting: queue.SimpleQueue[_Publish] = queue.SimpleQueue()
+        self._next: _Publish | None = None  # taken out, but left for the next request
+        self._collecting = threading.Lock()
         self._sent_at = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._connection: asyncio.Task[_Call] | None = None
-        self._call: _Call | None = None
+        self._channel = _Channel()
+        self._senders: list[threading.Thread] = []
+        self._starting = threading.Lock()
 
-    def put(self, message: Any, done: Callable[[str | Exception], None]) -> None:
-        """Send a message, with whatever else is put at this moment."""
-        if message.ordering_key:  # in a request of its own: messages of one key have to be sent in order
-            self._start(self._send_alone(_Publish(message, done)))
-            return
-        self._waiting.append(_Publish(message, done))
-        if len(self._waiting) == 1:
-            pause = self._sent_at + BATCH_SECONDS - time.monotonic()
-            eventloop.get().asyncio.call_later(max(0.0, pause), self._flush)
-
-    def _flush(self) -> None:
-        self._sent_at = time.monotonic()
-        waiting, self._waiting = self._waiting, []
-        for batch in batches(waiting, lambda one: one.message.ByteSize()):
-            self._start(self._send(batch))
-
-    def _start(self, sending: Any) -> None:
-        task = eventloop.get().asyncio.create_task(sending)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _send(self, batch: Sequence[_Publish]) -> None:
+    def send(self, message: Any, seconds: float) -> str:
+        """The id of the published message; raises what kept it from being published."""
+        publish = _Publish(message, time.monotonic() + seconds)
+        if not self._senders:
+            self._start()
+        self._waiting.put(publish)
         try:
-            ids = await self._request([one.message for one in batch])
-        except exceptions.InvalidArgument:
+            return publish.outcome.result(seconds)
+        except FutureTimeoutError:
+            if publish.outcome.cancel():  # nobody has begun to send it
+                raise
+            return publish.outcome.result()  # its request ends now, too
+
+    def _start(self) -> None:
+        with self._starting:
+            if not self._senders:
+                self._senders = [threading.Thread(target=self._run, daemon=True) for _ in range(SENDERS)]
+                for sender in self._senders:
+                    sender.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._collecting:
+                collected = self._collect()
+            for batch in batches(collected, lambda one: one.message.ByteSize()):
+                self._send([one for one in batch if one.outcome.set_running_or_notify_cancel()])
+
+    def _collect(self) -> Sequence[_Publish]:
+        """What shares the next request or, where it is large, the next few; waits for the first."""
+        first, self._next = self._next or self._waiting.get(), None
+        if first.is_alone:
+            return [first]
+        pause = self._sent_at + BATCH_SECONDS - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        self._sent_at = time.monotonic()
+        collected = [first]
+        while not self._waiting.empty() and self._next is None:
+            one = self._waiting.get()
+            if one.is_alone:
+                self._next = one
+            else:
+                collected.append(one)
+        return collected
+
+    def _send(self, batch: Sequence[_Publish]) -> None:
+        if not batch:
+            return
+        try:
+            ids = self._request(batch)
+        except exceptions.InvalidArgument as error:
             # The whole batch was refused, perhaps for another message in it.
-            await asyncio.gather(*(self._send_alone(one) for one in batch))
+            if len(batch) == 1:
+                batch[0].outcome.set_exception(error)
+            else:
+                for one in batch:
+                    self._send([one])
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             for one in batch:
-                one.done(error)
+                one.outcome.set_exception(error)
         else:
             for one, message_id in zip(batch, ids, strict=True):
-                one.done(message_id)
+                one.outcome.set_result(message_id)
 
-    async def _send_alone(self, one: _Publish) -> None:
-        try:
-            (message_id,) = await self._request([one.message])
-        except Exception as error:  # noqa: BLE001
-            one.done(error)
-        else:
-            one.done(message_id)
-
-    async def _request(self, messages: Sequence[Any]) -> Sequence[str]:
-        """Publish within the seconds given. The outcome must be known then, or a publish given up on arrives later."""
-        ends = time.monotonic() + self._seconds
-        call = self._call or await self._connected()
+    def _request(self, batch: Sequence[_Publish]) -> Sequence[str]:
+        """Publish in time for all of the batch. It must be settled then, or what was given up on arrives later."""
+        left = min(one.until for one in batch) - time.monotonic()
+        if left <= 0:
+            raise exceptions.DeadlineExceeded("its turn came too late")
+        request = _Request(topic=self._topic, messages=[one.message for one in batch])
         # A last try may begin just before the retries' time is up and then take its own: together what is left.
-        half = max(0.001, ends - time.monotonic()) / 2
-        once = partial(_once, call, _Request(topic=self._topic, messages=messages), half, self._metadata)
-        try:
-            return await once()  # without the retry's machinery, which most never need
-        except exceptions.GoogleAPICallError as error:
-            if not _TRANSIENT(error):
-                raise
-        await asyncio.sleep(_RETRY_SECONDS)
-        left = max(0.001, ends - time.monotonic() - half)
-        return await AsyncRetry(predicate=_TRANSIENT, initial=2 * _RETRY_SECONDS, maximum=2.0, timeout=left)(once)()
+        retry = Retry(predicate=_TRANSIENT, initial=0.1, maximum=2.0, timeout=left / 2)
+        return retry(self._channel.publish)(request, left / 2)
 
-    async def _connected(self) -> "_Call":
-        """The method to publish with. All that come while it is made wait for the same; a failure is not kept."""
-        if self._connection is None or (self._connection.done() and self._connection.exception()):
-            self._connection = eventloop.get().asyncio.create_task(_connect())
-        async with asyncio.timeout(self._seconds / 2):
-            self._call = await asyncio.shield(self._connection)
-        return self._call
+
+class _Channel:
+    """The connection to Pub/Sub, made when it is first wanted."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._method: Callable[..., Any] | None = None
+
+    def publish(self, request: Any, seconds: float) -> Sequence[str]:
+        """The ids of the request's messages. Raises google.api_core's exceptions, and google-auth's."""
+        method = self._method or self._connected()
+        metadata = (to_grpc_metadata({"topic": request.topic}),)
+        try:
+            response = method(request, timeout=seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            raise exceptions.from_grpc_error(error) from None
+        if len(response.message_ids) != len(request.messages):
+            raise exceptions.Unknown("Pub/Sub confirmed another number of messages than it was sent")
+        return list(response.message_ids)
+
+    def _connected(self) -> Callable[..., Any]:
+        with self._lock:
+            if self._method is None:
+                greenlets.prepare_grpc()
+                self._method = _channel().unary_unary(
+                    "/google.pubsub.v1.Publisher/Publish",
+                    request_serializer=_Request.SerializeToString,
+                    response_deserializer=_Response.FromString,
+                )
+            return self._method
 
 
 def batches(items: Sequence[Any], size: Callable[[Any], int]) -> Sequence[Sequence[Any]]:
@@ -219,45 +267,32 @@ def batches(items: Sequence[Any], size: Callable[[Any], int]) -> Sequence[Sequen
     return runs
 
 
-_Call = Callable[..., Any]  # publishes a request
-
-
-async def _once(call: _Call, request: Any, seconds: float, metadata: Any) -> Sequence[str]:
-    try:
-        response = await call(request, timeout=seconds, metadata=metadata)
-    except grpc.RpcError as error:
-        raise exceptions.from_grpc_error(error) from None
-    if len(response.message_ids) != len(request.messages):
-        raise exceptions.Unknown("Pub/Sub confirmed another number of messages than it was sent")
-    return list(response.message_ids)
-
-
-async def _connect() -> _Call:
-    channel = await _channel()
-    return channel.unary_unary(  # type: ignore[no-any-return]
-        "/google.pubsub.v1.Publisher/Publish",
-        request_serializer=_Request.SerializeToString,
-        response_deserializer=_Response.FromString,
-    )
-
-
-async def _channel() -> Any:
+def _channel() -> Any:
     """A connection to the real service or, as Google's clients do it, to PUBSUB_EMULATOR_HOST.
 
     Not by way of a client, whose connection asks before and after each request whether it should be logged.
     """
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
-        return grpc.aio.insecure_channel(emulator, _OPTIONS)
-    credentials, host = await asyncio.to_thread(_credentials)
-    return PublisherGrpcAsyncIOTransport.create_channel(host, credentials=credentials, options=_OPTIONS)
+        return grpc.insecure_channel(emulator, _OPTIONS)
+    credentials, _ = google.auth.default(scopes=PublisherGrpcTransport.AUTH_SCOPES)
+    host = f"pubsub.{credentials.universe_domain}:443"
+    return PublisherGrpcTransport.create_channel(host, credentials=credentials, options=_OPTIONS)
 
 
-def _credentials() -> tuple[Any, str]:
-    """The credentials, and the host that they are for. Asks files and the metadata server, for both."""
-    credentials, _ = google.auth.default(scopes=PublisherGrpcAsyncIOTransport.AUTH_SCOPES)
-    return credentials, f"pubsub.{credentials.universe_domain}:443"
+# What an operator can do about it. Pub/Sub's own text may quote what was published, so it is not passed on.
+_HINTS: Mapping[type[Exception], str] = {
+    exceptions.NotFound: "there is no such topic: see RESPONSE_TOPIC",
+    exceptions.PermissionDenied: "the service account may not publish there: it needs roles/pubsub.publisher",
+    exceptions.Unauthenticated: "the service has no valid credentials",
+    exceptions.InvalidArgument: "Pub/Sub does not take it",
+    FutureTimeoutError: "no request could be begun in time: Pub/Sub is slow or away",
+    google.auth.exceptions.DefaultCredentialsError: "there are no application default credentials",
+}
 
 
 def _cause(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """The error's kind and a hint, never its text."""
+    cause = error.cause if isinstance(error, exceptions.RetryError) else error
+    hint = next((hint for kind, hint in _HINTS.items() if isinstance(cause, kind)), "")
+    return f"{type(cause).__name__}: {hint}" if hint else type(cause).__name__

@@ -2,26 +2,31 @@
 
 import hashlib
 import itertools
+import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-from handler import outcome
+from handler import outcome, strictjson
+from handler.admission.intake import Held
+from handler.admission.line import Line, Slot, Wish
 from handler.budget import Budget, Limit, call_budget
-from handler.config import MARGIN_SECONDS, Settings
+from handler.config import Settings
 from handler.contract import (
     OWN_ATTRIBUTES,
     Answer,
     InferenceRequest,
     Options,
+    Priority,
     RequestError,
-    encode_response,
     parse_request,
+    priority_of,
     response_attributes,
+    response_data,
 )
 from handler.envelope import PubsubMessage
 from handler.ledger import Claim, Ledger, State
@@ -30,9 +35,9 @@ from handler.patience import pause as pause_before_next
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
-# Of all places, one in so many may be held by such waiting. When an instance dies, all of its messages are delivered to
-# the others at once, and until its leases have run out there would be room for nothing else.
-PLACES_PER_WAITER = 10
+# So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
+# delivered to the others at once, and wait until its leases have run out.
+WAITERS_PER_SLOT = 4
 
 
 class Model(Protocol):
@@ -50,8 +55,8 @@ class Publishes(Protocol):
         """Whether it can be published at all."""
         ...
 
-    def publish(self, message: OutgoingMessage) -> str:
-        """Publish, wait for the confirmation and return the message's id."""
+    def publish(self, message: OutgoingMessage, seconds: float) -> str:
+        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
         ...
 
 
@@ -60,7 +65,7 @@ class Delivery:
     """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
-    attempt at it.
+    attempt at it; `held` is what it takes while it waits.
     """
 
     message: PubsubMessage
@@ -68,6 +73,7 @@ class Delivery:
     until: float
     key: str
     owner: str
+    held: Held
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""
@@ -75,48 +81,67 @@ class Delivery:
         self.message = replace(self.message, data=b"")
         return data
 
+    def unload(self) -> None:
+        """Let go of the message's data: somebody else works on it."""
+        self.take_data()
+        self.held.resize(0)
+
 
 @dataclass(frozen=True, slots=True)
 class _Inference:
-    """What is left of a request while the model works on it: its body as bytes, not as the objects it is made of."""
+    """What is left of a request while it waits and the model works on it: bytes, not the objects that it is made of."""
 
     path: str
-    body: bytes
+    body: bytes = field(repr=False)
+    metadata: bytes = field(repr=False)
     options: Options
-    metadata: Mapping[str, Any]
     model: str | None
+    priority: Priority
+
+    @property
+    def size(self) -> int:
+        return len(self.body) + len(self.metadata)
 
 
-def _inference(request: InferenceRequest) -> _Inference:
-    return _Inference(request.path, request.model_body(), request.options, request.metadata, request.model)
+def _inference(request: InferenceRequest, attributes: Mapping[str, str]) -> _Inference:
+    priority = request.options.priority or priority_of(attributes)
+    metadata = strictjson.dumps(request.metadata)
+    return _Inference(request.path, request.model_body(), metadata, request.options, request.model, priority)
 
 
 class Relay:
     """Answers messages, each in its caller's thread."""
 
     def __init__(
-        self, settings: Settings, model: Model, publisher: Publishes, ledger: Ledger, pause: Callable[[float], bool]
+        self,
+        settings: Settings,
+        model: Model,
+        publisher: Publishes,
+        ledger: Ledger,
+        line: Line,
+        pause: Callable[[float], bool],
     ) -> None:
         """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._settings = settings
         self._model = model
         self._publisher = publisher
         self._ledger = ledger
+        self._line = line
         self._pause = pause
-        self._waiters = threading.BoundedSemaphore(max(1, settings.concurrency // PLACES_PER_WAITER))
-        self._typical_seconds = 0.0  # of a call that the model answered
+        self._waiters = threading.BoundedSemaphore(settings.slots * WAITERS_PER_SLOT)
 
-    def delivery(self, message: PubsubMessage, arrived: float) -> Delivery:
+    def delivery(self, message: PubsubMessage, arrived: float, held: Held) -> Delivery:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
-        until = arrived + self._settings.ack_deadline_seconds - MARGIN_SECONDS
-        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16))
+        until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
+        held.resize(len(message.data))
+        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16), held)
 
     def _key(self, message: PubsubMessage) -> str:
         parts = (message.subscription, message.message_id, str(message.publish_time), self._settings.response_topic)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     def answer(self, delivery: Delivery) -> Verdict:
-        """Work on one message.
+        """Work on one message. Raises Refused where it gets no slot of the model's.
 
         Where the returned verdict acknowledges, the message's response is published and confirmed, now or before.
         """
@@ -138,17 +163,19 @@ class Relay:
         if claim.state is not State.TAKEN or not self._waiters.acquire(blocking=False):
             return claim
         try:
-            return self._wait(delivery, claim)
+            with delivery.held.aside():
+                return self._wait(delivery, claim)
         finally:
             self._waiters.release()
 
-    def _wait(self, delivery: Delivery, claim: Claim) -> Claim:
+    def _wait(self, delivery: Delivery, taken: Claim) -> Claim:
+        claim = taken
         while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
             claim = self._ledger.claim(delivery.key, delivery.owner)
-            if claim.state is State.MINE and claim.kept is None and self._left(delivery) < self._typical_seconds:
-                # The other one is gone, but what is left is too short to do its work again.
-                self._ledger.release(delivery.key, delivery.owner, failed=False)
-                return Claim(State.TAKEN)
+        if claim.state is State.MINE and claim.kept is None and (claim.failures or 0) > (taken.failures or 0):
+            # The other one's attempt has failed. To try at once is what the redelivery's pause is there to prevent.
+            self._ledger.release(delivery.key, delivery.owner, failed=False)
+            return taken
         return claim
 
     def _left(self, delivery: Delivery) -> float:
@@ -166,28 +193,62 @@ class Relay:
             kept = OutgoingMessage.from_bytes(claim.kept)
             return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
         try:
-            inference = _inference(parse_request(delivery.take_data(), self._settings.allowed_paths))
+            request = parse_request(delivery.take_data(), self._settings.allowed_paths)
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-            return self._respond(delivery, refused, error.metadata)
-        verdict = self._infer(delivery, inference, claim.failures)
-        return self._respond(delivery, verdict, inference.metadata, inference.model)
+            return self._respond(delivery, refused, strictjson.dumps(error.metadata))
+        inference = _inference(request, delivery.message.attributes)
+        del request
+        delivery.held.resize(inference.size)
+        return self._infer(delivery, inference, claim)
 
-    def _infer(self, delivery: Delivery, inference: _Inference, failures: int | None) -> Verdict:
+    def _infer(self, delivery: Delivery, inference: _Inference, claim: Claim) -> Verdict:
+        """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
+        if self._is_expired(delivery, inference):
+            return self._expire(delivery, inference)
+        slot = self._line.take(self._wish(delivery, inference, claim))
+        if slot is None:
+            return self._expire(delivery, inference)
+        with slot:
+            delivery.held.resize(0)
+            verdict = self._decide(delivery, inference, claim, slot)
+            slot.pass_on()
+            return self._respond(delivery, verdict, inference.metadata, inference.model)
+
+    def _decide(self, delivery: Delivery, inference: _Inference, claim: Claim, slot: Slot) -> Verdict:
         budget = self._budget(delivery, inference)
-        if budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0:
-            return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
-        result, limit = self._call(delivery, inference, budget)
+        if budget.seconds <= 0:
+            return _too_late(budget)
+        result, limit = self._call(delivery, inference, budget, slot)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
-        return outcome.decide(result, self._situation(delivery.message, failures, limit))
+        return outcome.decide(result, self._situation(delivery.message, claim, limit))
+
+    def _wish(self, delivery: Delivery, inference: _Inference, claim: Claim) -> Wish:
+        deadline = inference.options.deadline
+        return Wish(
+            model=inference.model or "",
+            arrived=delivery.arrived,
+            until=delivery.until - self._settings.publish_timeout_seconds,
+            expires=time.monotonic() + (deadline - datetime.now(UTC)).total_seconds() if deadline else math.inf,
+            priority=inference.priority,
+            is_redelivery=(delivery.message.delivery_attempt or 1) > 1 or claim.unpaid > 0,
+        )
+
+    def _is_expired(self, delivery: Delivery, inference: _Inference) -> bool:
+        budget = self._budget(delivery, inference)
+        return budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0
+
+    def _expire(self, delivery: Delivery, inference: _Inference) -> Verdict:
+        verdict = Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
+        return self._respond(delivery, verdict, inference.metadata, inference.model)
 
     def _budget(self, delivery: Delivery, inference: _Inference) -> Budget:
         spent = time.monotonic() - delivery.arrived
         return call_budget(self._settings, inference.options, spent=spent, now=datetime.now(UTC))
 
     def _call(
-        self, delivery: Delivery, inference: _Inference, budget: Budget
+        self, delivery: Delivery, inference: _Inference, budget: Budget, slot: Slot
     ) -> tuple[ModelReply | ModelFailure | None, Limit]:
         """Call the model, again in place after brief trouble; the result, and what bounded the last call.
 
@@ -195,38 +256,43 @@ class Relay:
         """
         patience = self._settings.patience_seconds
         for tries in itertools.count(1):
-            result = self._timed_call(inference.path, inference.body, budget.seconds)
+            result = self._called(inference, budget.seconds, slot)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, inference).seconds))
-            if seconds is None or self._pause(seconds):
+            if seconds is None:
                 break
+            if self._pause(seconds):
+                return ModelFailure.ABORTED, budget.limit
             if not self._ledger.holds(delivery.key, delivery.owner):
                 return None, budget.limit
             patience -= seconds
             budget = self._budget(delivery, inference)
         return result, budget.limit
 
-    def _timed_call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
+    def _called(self, inference: _Inference, seconds: float, slot: Slot) -> ModelReply | ModelFailure:
         begun = time.monotonic()
-        result = self._model.call(path, body, seconds)
-        if isinstance(result, ModelReply) and result.status == 200:
-            self._typical_seconds += ((time.monotonic() - begun) - self._typical_seconds) / 8
+        result = self._model.call(inference.path, inference.body, seconds)
+        if isinstance(result, ModelReply):
+            slot.called(
+                begun,
+                succeeded=result.status == 200,
+                overloaded=result.status in (429, 503) or bool(result.waiting),
+                retry_after=result.retry_after or 0.0,
+            )
         return result
 
-    def _situation(self, message: PubsubMessage, failures: int | None, limit: Limit) -> Situation:
+    def _situation(self, message: PubsubMessage, claim: Claim, limit: Limit) -> Situation:
         now = datetime.now(UTC)
         return outcome.situation(
-            attempt=message.delivery_attempt if failures is None else failures + 1,
+            attempt=_attempt(message, claim),
             max_attempts=self._settings.max_attempts,
             age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,
             limit=limit,
         )
 
-    def _respond(
-        self, delivery: Delivery, verdict: Verdict, metadata: Mapping[str, Any], model: str | None = None
-    ) -> Verdict:
+    def _respond(self, delivery: Delivery, verdict: Verdict, metadata: bytes, model: str | None = None) -> Verdict:
         """Publish the verdict's answer, if it has one."""
         if verdict.answer is None:
             return verdict
@@ -250,17 +316,36 @@ class Relay:
 
     def _confirm(self, response: OutgoingMessage) -> None:
         """Publish; where Pub/Sub will never take the echoed attributes, the response goes without them."""
+        ends = time.monotonic() + self._settings.publish_timeout_seconds
         try:
-            self._publisher.publish(response)
+            self._publisher.publish(response, ends - time.monotonic())
         except PublishRefused:
             own = {key: value for key, value in response.attributes.items() if key in OWN_ATTRIBUTES}
-            self._publisher.publish(replace(response, attributes=own))
+            self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
 
 
-def _response(
-    answer: Answer, message: PubsubMessage, metadata: Mapping[str, Any], model: str | None
-) -> OutgoingMessage:
+def _too_late(budget: Budget) -> Verdict:
+    """There is no time for a call. That is no failure of the model's, and not the requester's fault."""
+    if budget.limit is Limit.REQUEST_DEADLINE:
+        return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
+    return Verdict(Reason.OVERDUE, detail="too little time is left for a call")
+
+
+def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
+    """The number of this attempt at an answer. Deliveries that came to nothing for other reasons are none.
+
+    By the failures that all instances have counted, or by Pub/Sub's deliveries less those that this process knows to
+    have been refused, or by the failures that this process has seen. None where nobody has counted anything.
+    """
+    if claim.failures is not None:
+        return claim.failures + 1
+    if message.delivery_attempt is not None:
+        return max(1, message.delivery_attempt - claim.unpaid)
+    return claim.failed + 1 if claim.failed else None
+
+
+def _response(answer: Answer, message: PubsubMessage, metadata: bytes, model: str | None) -> OutgoingMessage:
     attributes = response_attributes(
         message.attributes, message_id=message.message_id, status_code=answer.status_code, model=model
     )
-    return OutgoingMessage(encode_response(answer, metadata), attributes, message.ordering_key)
+    return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key)

@@ -1,95 +1,65 @@
-"""gunicorn's worker for this service: an event loop, and a greenlet for each request.
+"""gunicorn's gevent worker, and what happens when it is told to end.
 
-gunicorn looks after the process and its settings; the connections are handler/connection.py's. Its own threaded worker
-gives a thread to each request, and to each peer that is slow.
+gunicorn serves, gevent waits. What is added: the service hears of its end, connections that only wait for a next
+request are ended then instead of after their time, and the oldest of them make room where there are too many.
 """
 
-import os
-import resource
-import signal
-from collections.abc import Callable
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.ggevent import GeventWorker
 
-from handler import eventloop
-from handler.connection import SWEEP_SECONDS, Bounds, Server
+from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed, spawn
 
-_BEAT_SECONDS = 1.0
-_FLUSH_SECONDS = 0.1  # for the last responses to leave
+# How long a peer may leave its responses unread before the system ends the connection. Not every system knows the
+# option, by which Linux ends it.
+UNREAD_MS = 10_000
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", socket.TCP_NODELAY)
 
 
-class Worker(BaseWorker):  # type: ignore[misc]
-    """Serves the WSGI application in this process' event loop.
+class Worker(GeventWorker):  # type: ignore[misc]
+    """Serves the WSGI application; gunicorn.conf.py sets `on_stop`, which is called when the process is told to end."""
 
-    gunicorn.conf.py may set `bounds`, and `on_stop`, which is called when the process is told to end.
-    """
-
-    bounds: Bounds
     on_stop: Callable[[], None] = staticmethod(lambda: None)
 
     def init_process(self) -> None:
         """Start serving, in the worker process."""
-        self._loop = eventloop.own()
-        _allow_files()
+        self._silent: OrderedDict[Deadline, None] = OrderedDict()  # waiting for a request, the longest first
+        for listener in self.sockets:  # every connection inherits it
+            listener.sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNREAD_MS)
         super().init_process()
 
-    def init_signals(self) -> None:
-        """Have signals come to the loop: the application is not interrupted half-way."""
-        for number in self.SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        # The loop hears nothing before it runs; what comes while the application is loaded is not to be lost.
-        signal.signal(signal.SIGTERM, self.handle_exit)
+    @contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Bound the wait for the head of a request; gunicorn closes a connection that got none."""
+        wait = Deadline(self.cfg.keepalive if self.alive else 0)
+        self._silent[wait] = None
+        if len(self._silent) > self.worker_connections // 2:
+            next(iter(self._silent)).cut()
+        try:
+            with wait:
+                yield
+        except (DeadlinePassed, DeadlineCut):
+            pass
+        finally:
+            del self._silent[wait]
 
-    def _hear_signals(self) -> None:
-        loop = self._loop.asyncio
-        loop.add_signal_handler(signal.SIGTERM, self._drain)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._loop.stop)
-        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
-        if not self.alive:
-            self._drain()
+    def handle_request(self, *arguments: Any) -> None:
+        """Answer a request; a peer that does not read the response is not worth a line in the log."""
+        try:
+            super().handle_request(*arguments)
+        except TimeoutError:
+            raise StopIteration from None  # how gunicorn is told to close the connection
 
-    def run(self) -> None:
-        """Serve until told to end."""
-        loop = self._loop.asyncio
-        self._server = Server(self.wsgi, self.bounds, self._loop, port=self.sockets[0].getsockname()[1])
-        listening = loop.create_task(self._listen())
-        listening.add_done_callback(lambda ended: ended.result())
-        loop.call_soon(self._hear_signals)
-        loop.call_soon(self._beat)
-        loop.call_soon(self._sweep)
-        self._loop.run()
-        self._server.close()
-        loop.call_later(_FLUSH_SECONDS, loop.stop)  # whoever else stops it now ends the wait, and nothing more
-        loop.run_forever()
-
-    async def _listen(self) -> None:
-        for listener in self.sockets:
-            # Listening again sets the backlog anew; one that overflows costs whoever connects a second.
-            await self._loop.asyncio.create_server(
-                self._server.connection, sock=listener.sock, backlog=self.cfg.backlog
-            )
-
-    def _beat(self) -> None:
-        """Tell gunicorn that we live, and end when it does not."""
-        self.notify()
-        if os.getppid() != self.ppid:
-            self._loop.stop()
-        self._loop.asyncio.call_later(_BEAT_SECONDS, self._beat)
-
-    def _sweep(self) -> None:
-        self._server.sweep()
-        self._loop.asyncio.call_later(SWEEP_SECONDS, self._sweep)
+    def handle_exit(self, _signal: int, _frame: Any) -> None:
+        """Begin to end. In a greenlet: the one that hears signals must not wait for anything."""
+        spawn(self._drain)
 
     def _drain(self) -> None:
-        """Answer what is being worked on; new requests are still answered meanwhile, as the application likes."""
-        self.alive = False
         self.on_stop()
-        self._server.drain(self._loop.stop)
-        self._loop.asyncio.call_later(self.cfg.graceful_timeout, self._loop.stop)
-
-
-def _allow_files() -> None:
-    """Let the process have as many connections as it may: a message in flight has two, and 1,024 is a usual limit."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self.alive = False
+        for wait in tuple(self._silent):
+            wait.cut()

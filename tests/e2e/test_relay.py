@@ -4,7 +4,9 @@ import json
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -273,25 +275,150 @@ def test_health_and_other_paths(local_topics, model, serve, server):
     assert model.calls == []
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_health_answers_and_pushes_are_refused_while_all_places_are_taken(local_topics, model, serve, server):
-    """More than CONCURRENCY is not queued, which would spend its ack deadline, but refused for Pub/Sub to wait."""
-    service = serve(server, MODEL_URL=model.url, CONCURRENCY="3")
-    model.replies["hang"] = [model.hang]
-    statuses = []
-    threads = [
-        threading.Thread(target=lambda: statuses.append(service.push(push_of(request("hang"))))) for _ in range(3)
-    ]
-    for thread in threads:
+class Pushes:
+    """Pushes that are under way, each in a thread of its own, and their statuses."""
+
+    def __init__(self, service):
+        self.service, self.statuses, self.threads = service, [], []
+
+    def send(self, prompt, **fields):
+        body = push_of(request(prompt), **fields)
+        thread = threading.Thread(target=lambda: self.statuses.append(self.service.push(body)))
+        self.threads.append(thread)
         thread.start()
+
+    def join(self):
+        for thread in self.threads:
+            thread.join()
+        return self.statuses
+
+
+def prompts(model):
+    """What the model was asked, in order."""
+    return [body["prompt"] for _, body in model.calls]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_pushes_wait_in_the_line_and_are_refused_when_it_is_full(local_topics, model, serve, server):
+    """The model gets MODEL_SLOTS calls at once, MAX_WAITING more are held; health answers, the next push is refused."""
+    service = serve(server, MODEL_URL=model.url, MODEL_SLOTS="3", MAX_WAITING="2")
+    for prompt in ("one", "two", "three"):
+        model.replies[prompt] = [model.hang_then(http(200, JSON, b"{}"))]
+    pushes = Pushes(service)
+    for prompt in ("one", "two", "three"):
+        pushes.send(prompt)
     until(lambda: len(model.calls) == 3)
-    assert service.push(push_of(request("one more"))) == 429
+    pushes.send("four")
+    pushes.send("five")
+    until(lambda: service.push(push_of(request("one more"))) == 429)
     assert service.request("GET", "/health/live")[0] == 200
+    assert len(model.calls) == 3
     model.release.set()
-    for thread in threads:
-        thread.join()
-    assert statuses == [503, 503, 503]
+    assert pushes.join() == [204] * 5
     assert service.push(push_of(request("one more"))) == 204
+    assert {line["reason"] for line in service.log() if "reason" in line} == {"answered", "busy"}
+
+
+def test_a_burst_is_held_and_answered(local_topics, model, serve):
+    """Hundreds of pushes at once for a model with four slots: each is answered, none refused, four called at a time."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="4")
+    calling, most, lock = 0, 0, threading.Lock()
+
+    def counted(connection):
+        nonlocal calling, most
+        with lock:
+            calling += 1
+            most = max(most, calling)
+        time.sleep(0.01)
+        with lock:
+            calling -= 1
+        connection.sendall(http(200, JSON, b"{}"))
+
+    model.replies["burst"] = [counted]
+    with ThreadPoolExecutor(300) as threads:
+        statuses = list(threads.map(lambda _: service.push(push_of(request("burst"))), range(300)))
+    assert statuses == [204] * 300
+    assert most <= 4
+
+
+def test_priorities_go_ahead_in_the_line(local_topics, model, serve):
+    """By the request's option or the message's attribute; first come, first served within one."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="1")
+    model.replies["first"] = [model.hang_then(http(200, JSON, b"{}"))]
+    pushes = Pushes(service)
+    pushes.send("first")
+    until(lambda: len(model.calls) == 1)
+    for number, (prompt, attributes) in enumerate(
+        [("low", {"priority": "low"}), ("a", {}), ("b", {"priority": "none such"}), ("high", {"priority": "high"})]
+    ):
+        pushes.send(prompt, attributes=attributes)
+        until(lambda number=number: held(service) == number + 2)
+    model.release.set()
+    assert pushes.join() == [204] * 5
+    assert prompts(model) == ["first", "high", "a", "b", "low"]
+
+
+def held(service):
+    """How many connections of pushes the service has, by what the system says of its port."""
+    port = f":{int(service.url.rpartition(':')[2]):04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(1 for line in lines if line.split()[1].endswith(port) and line.split()[3] == "01")
+
+
+def test_the_line_is_bounded_in_bytes(local_topics, model, serve):
+    """A burst of large messages is refused beyond MAX_WAITING_MB, before their bodies are read."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="1", MAX_WAITING_MB="10")
+    large = "x" * 3_000_000
+    model.replies["first"] = [model.hang_then(http(200, JSON, b"{}"))]
+    model.replies[large] = [http(200, JSON, b"{}")]
+    pushes = Pushes(service)
+    pushes.send("first")
+    until(lambda: len(model.calls) == 1)
+    pushes.send(large)
+    pushes.send(large)
+    until(lambda: service.push(push_of(request(large))) == 429)
+    model.release.set()
+    assert set(pushes.join()) <= {204, 429}
+    assert service.push(push_of(request(large))) == 204
+
+
+def test_retry_after_holds_the_line(local_topics, model, serve):
+    """While the model asks for a pause it gets no call, and the pushes wait."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="2", PATIENCE_SECONDS="5")
+    model.replies["busy"] = [http(429, JSON, OPENAI_ERROR, "Retry-After: 2"), http(200, JSON, b"{}")]
+    pushes = Pushes(service)
+    pushes.send("busy")
+    until(lambda: len(model.calls) == 1)
+    begun = time.monotonic()
+    time.sleep(0.2)
+    pushes.send("after")
+    assert pushes.join() == [204, 204]
+    assert time.monotonic() - begun >= 1.9
+    assert prompts(model)[0] == "busy"
+
+
+def test_sigterm_gives_the_line_back(local_topics, model, serve):
+    """At once, while what is at the model finishes."""
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="1")
+    model.replies["slow"] = [model.hang_then(http(200, JSON, b"{}"))]
+    first, others = Pushes(service), Pushes(service)
+    first.send("slow")
+    until(lambda: len(model.calls) == 1)
+    for number in range(5):
+        others.send("waiting")
+        until(lambda number=number: held(service) == number + 2)
+    service.process.send_signal(signal.SIGTERM)
+    assert others.join() == [503] * 5
+    model.release.set()
+    assert (first.join(), service.process.wait(20)) == ([204], 0)
+    assert len(model.calls) == 1
+
+
+def test_the_old_name_of_the_slots(local_topics, model, serve):
+    """CONCURRENCY still sets them, with a warning that says what to write instead."""
+    service = serve("gunicorn", MODEL_URL=model.url, CONCURRENCY="1")
+    assert [line for line in service.log() if "set MODEL_SLOTS=1 instead" in line["message"]]
+    assert service.push(push_of(request())) == 204
 
 
 def test_ordering_keys_go_through(local_topics, model, serve):

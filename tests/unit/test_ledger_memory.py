@@ -3,7 +3,7 @@
 import pytest
 
 from handler.ledger import Claim, State
-from handler.ledger_memory import MemoryLedger
+from handler.ledger.memory import MemoryLedger
 
 
 class Clock:
@@ -24,22 +24,32 @@ def kept(ledger, *keys):
 
 
 def test_an_answer_is_remembered_for_its_time(clock):
-    """ANSWERED_TTL_SECONDS after the answer a message is new again."""
+    """A while after ANSWERED_TTL_SECONDS, and not before, a message is new again."""
     ledger = MemoryLedger(60, clock=clock)
     ledger.answered("a", "owner")
-    clock.now = 59.9
-    assert ledger.claim("a", "owner").state is State.ANSWERED
     clock.now = 60
+    assert ledger.claim("a", "owner").state is State.ANSWERED
+    clock.now = 60 + 60 / 7 + 0.01
     assert ledger.claim("a", "owner") == Claim(State.MINE)
 
 
 def test_the_oldest_answers_make_room(clock):
-    """So many answers are remembered and no more; answering again makes one young."""
-    ledger = MemoryLedger(60, max_answered=2, clock=clock)
-    for key in ("a", "b", "a", "c"):
+    """So many answers are remembered and no more, and the latest seven eighths of them always."""
+    ledger = MemoryLedger(60, max_answered=16, clock=clock)
+    keys = [str(number) for number in range(100)]
+    for key in keys:
         ledger.answered(key, "owner")
-    states = [ledger.claim(key, "owner").state for key in ("a", "b", "c")]
-    assert states == [State.ANSWERED, State.MINE, State.ANSWERED]
+    remembered = [key for key in keys if ledger.claim(key, "owner").state is State.ANSWERED]
+    assert remembered == keys[-16:]
+
+
+def test_an_hour_at_a_thousand_a_minute_is_remembered(clock):
+    """As many as an hour brings are remembered for the hour."""
+    ledger = MemoryLedger(3600, clock=clock)
+    for number in range(60_000):
+        clock.now = number * 0.06
+        ledger.answered(str(number), "owner")
+    assert all(ledger.claim(str(number), "owner").state is State.ANSWERED for number in range(0, 60_000, 1000))
 
 
 def test_the_oldest_responses_make_room():
@@ -85,7 +95,24 @@ def test_a_response_is_kept_for_its_time(clock):
     assert kept(ledger, "b", "c") == [b"2" * 9, b"3"]
 
 
-def test_nobody_counts_failures():
+def test_what_came_to_nothing_is_counted(clock):
+    """Failures of the model and other deliveries without an answer, each for itself, until the message is answered."""
+    ledger = MemoryLedger(60, clock=clock)
+    for _ in range(2):
+        ledger.claim("a", "owner")
+        ledger.release("a", "owner", failed=True)
+    ledger.claim("a", "owner")
+    ledger.release("a", "owner", failed=False)
+    for _ in range(3):
+        ledger.unpaid("a")
+    assert ledger.claim("a", "owner") == Claim(State.MINE, failed=2, unpaid=3)
+    assert ledger.claim("b", "owner") == Claim(State.MINE)
+    ledger.answered("a", "owner")
+    clock.now = 1000
+    assert ledger.claim("a", "owner") == Claim(State.MINE)
+
+
+def test_failures_are_not_counted_for_all_instances():
     """None, rather than a count that other instances have no part in."""
     ledger = MemoryLedger(60)
     ledger.claim("a", "owner")

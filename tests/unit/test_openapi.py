@@ -89,7 +89,7 @@ def test_every_verdict_is_answered_as_described(reason):
 def test_health_is_answered_as_described(app, path, method, draining):
     """Both checks, of a process that serves and of one that ends."""
     if draining:
-        app.inflight.drain()
+        app.drain(10)
     response = app(flask.Request(EnvironBuilder(method=method, path=path).get_environ()))
     described = responses(path, method)[response.status_code]
     if method == "GET":

@@ -1,13 +1,25 @@
 """The response topic, against a Pub/Sub that fails on demand."""
 
 import os
+import socket
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.cloud import pubsub_v1
 
 from handler.local.pubsub import Fault, LocalPubSub
-from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import (
+    OutgoingMessage,
+    Publisher,
+    PublishFailed,
+    PublishRefused,
+    ResponseTooLarge,
+    _Outbox,
+    _Publish,
+    _raw,
+)
 
 TOPIC = "projects/p/topics/responses"
 SUBSCRIPTION = "projects/p/subscriptions/responses"
@@ -37,7 +49,7 @@ def received(broker):
 
 def test_what_is_published_arrives(broker):
     """Data, attributes and ordering key arrive, under the id that was confirmed."""
-    message_id = Publisher(TOPIC, 10).publish(OutgoingMessage(b"{}", {"status_code": "200"}, "key"))
+    message_id = Publisher(TOPIC).publish(OutgoingMessage(b"{}", {"status_code": "200"}, "key"), 10)
     (message,) = received(broker)
     assert (message.message_id, message.data, message.ordering_key) == (message_id, b"{}", "key")
     assert dict(message.attributes) == {"status_code": "200"}
@@ -47,16 +59,16 @@ def test_what_is_published_arrives(broker):
 def test_attributes_of_any_name(broker, ordering_key):
     """The client library's own parameter names are names like any other."""
     attributes = dict.fromkeys(("self", "topic", "data", "ordering_key", "retry", "timeout", "message"), "x")
-    Publisher(TOPIC, 10).publish(OutgoingMessage(b"{}", attributes, ordering_key))
+    Publisher(TOPIC).publish(OutgoingMessage(b"{}", attributes, ordering_key), 10)
     assert [attributes] == [dict(message.attributes) for message in received(broker)]
 
 
 def test_many_threads(broker):
     """Each of 64 threads gets the id of its own message."""
-    publisher = Publisher(TOPIC, 10)
+    publisher = Publisher(TOPIC)
     bodies = [str(number).encode() for number in range(64)]
     with ThreadPoolExecutor(64) as threads:
-        ids = list(threads.map(lambda body: publisher.publish(OutgoingMessage(body)), bodies))
+        ids = list(threads.map(lambda body: publisher.publish(OutgoingMessage(body), 10), bodies))
     assert dict(zip(ids, bodies, strict=True)) == {message.message_id: message.data for message in received(broker)}
 
 
@@ -64,27 +76,64 @@ def test_many_threads(broker):
 def test_a_moment_of_trouble(broker, ordering_key):
     """What is temporary is tried again within the time given."""
     broker.faults.add(Fault(kind="publish-fails", times=2))
-    Publisher(TOPIC, 10).publish(OutgoingMessage(b"{}", {}, ordering_key))
+    Publisher(TOPIC).publish(OutgoingMessage(b"{}", {}, ordering_key), 10)
     assert len(received(broker)) == 1
 
 
 @pytest.mark.parametrize("ordering_key", ["", "key"])
 def test_longer_trouble(broker, ordering_key):
     """Trouble that outlasts the time fails; what was given up on is not published later, nor is its key paused."""
-    publisher = Publisher(TOPIC, 0.5)
+    publisher = Publisher(TOPIC)
     broker.faults.add(Fault(kind="publish-fails"))
-    with pytest.raises(PublishFailed, match="fault on demand"):
-        publisher.publish(OutgoingMessage(b"1", {}, ordering_key))
+    with pytest.raises(PublishFailed, match="ServiceUnavailable"):
+        publisher.publish(OutgoingMessage(b"1", {}, ordering_key), 0.5)
     broker.faults.clear()
-    publisher.publish(OutgoingMessage(b"2", {}, ordering_key))
+    publisher.publish(OutgoingMessage(b"2", {}, ordering_key), 10)
     assert [message.data for message in received(broker)] == [b"2"]
 
 
 def test_one_bad_message_does_not_take_its_batch_along(broker):
     """A refused batch is published again one by one: another message in it may have been at fault."""
     broker.faults.add(Fault(kind="publish-fails", status="INVALID_ARGUMENT", times=1))
-    Publisher(TOPIC, 10).publish(OutgoingMessage(b"{}"))
-    assert len(received(broker)) == 1
+    until = time.monotonic() + 10
+    batch = [_Publish(_raw(OutgoingMessage(body)), until) for body in (b"1", b"2")]
+    _Outbox(TOPIC)._send(batch)
+    assert all(one.outcome.result(0) for one in batch)
+    assert {message.data for message in received(broker)} == {b"1", b"2"}
+
+
+def test_what_comes_together_shares_requests(broker):
+    """While a request is on its way the next ones gather; more than a few are never on their way at once."""
+    publisher = Publisher(TOPIC)
+    broker.faults.add(Fault(kind="publish-late", seconds=0.5))
+    with ThreadPoolExecutor(200) as threads:
+        ids = list(threads.map(lambda n: publisher.publish(OutgoingMessage(b"%d" % n), 10), range(200)))
+    assert len(set(ids)) == 200
+
+
+def test_a_silent_pubsub_holds_nobody_longer_than_asked():
+    """However many publish, each is told in its time; those that no request was begun for hear that, too."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUB_EMULATOR_HOST", "{}:{}".format(*silent.getsockname()))
+        publisher = Publisher(TOPIC)
+
+        def publish(_):
+            with pytest.raises(PublishFailed) as failed:
+                publisher.publish(OutgoingMessage(b"{}"), 1)
+            return str(failed.value)
+
+        with ThreadPoolExecutor(100) as threads:
+            causes = Counter(threads.map(publish, range(100)))
+    assert sum(causes.values()) == 100
+
+
+def test_what_pubsub_says_is_not_passed_on(broker):
+    """It may quote attributes, and what is raised is logged."""
+    broker.faults.add(Fault(kind="publish-fails", status="INVALID_ARGUMENT"))
+    with pytest.raises(PublishRefused) as refused:
+        Publisher(TOPIC).publish(OutgoingMessage(b"{}", {"planted": "planted"}), 10)
+    assert str(refused.value) == "InvalidArgument: Pub/Sub does not take it"
+    assert "planted" not in repr(OutgoingMessage(b"planted", {"planted": "planted"}))
 
 
 @pytest.mark.parametrize("ordering_key", ["", "key"])
@@ -92,7 +141,7 @@ def test_refused_for_good(broker, ordering_key):
     """A message that Pub/Sub will never take is not tried again and again."""
     too_long = {"k" * 257: "v"}
     with pytest.raises(PublishRefused, match="InvalidArgument"):
-        Publisher(TOPIC, 10).publish(OutgoingMessage(b"{}", too_long, ordering_key))
+        Publisher(TOPIC).publish(OutgoingMessage(b"{}", too_long, ordering_key), 10)
     assert received(broker) == []
 
 
@@ -100,26 +149,26 @@ def test_refused_for_good(broker, ordering_key):
 def test_too_large(broker, ordering_key):
     """A message beyond the limit of a publish request is not sent."""
     with pytest.raises(ResponseTooLarge):
-        Publisher(TOPIC, 10).publish(OutgoingMessage(b" " * 10_000_000, {}, ordering_key))
+        Publisher(TOPIC).publish(OutgoingMessage(b" " * 10_000_000, {}, ordering_key), 10)
 
 
 @pytest.mark.parametrize("ordering_key", ["", "key"])
 def test_large(broker, ordering_key):
     """A message just below the limit is."""
-    Publisher(TOPIC, 10).publish(OutgoingMessage(b" " * 9_990_000, {}, ordering_key))
+    Publisher(TOPIC).publish(OutgoingMessage(b" " * 9_990_000, {}, ordering_key), 10)
     assert broker.stats().published == 1
 
 
 def test_a_topic_that_is_not_there(broker):
     """An operator's mistake is no reason to lose a response: it can be mended."""
     with pytest.raises(PublishFailed, match="NotFound"):
-        Publisher("projects/p/topics/missing", 10).publish(OutgoingMessage(b"{}"))
+        Publisher("projects/p/topics/missing").publish(OutgoingMessage(b"{}"), 10)
 
 
 def test_no_credentials(monkeypatch):
     """Without credentials a publish fails with the reason; nothing was connected before it was needed."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", os.devnull + ".missing")
-    publisher = Publisher(TOPIC, 1)
+    publisher = Publisher(TOPIC)
     with pytest.raises(PublishFailed, match="DefaultCredentialsError"):
-        publisher.publish(OutgoingMessage(b"{}"))
+        publisher.publish(OutgoingMessage(b"{}"), 1)

@@ -1,18 +1,24 @@
 """The way of one message, with a model and a topic that do as they are told."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from handler.admission import Refused
+from handler.admission.intake import Held, Intake
+from handler.admission.limit import FixedLimit
+from handler.admission.line import Line, Wish
 from handler.config import Settings
+from handler.contract import Priority
 from handler.envelope import PubsubMessage
 from handler.ledger import Claim, State
 from handler.outcome import ModelFailure, ModelReply, Reason
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
-from handler.relay import Relay
+from handler.relay import WAITERS_PER_SLOT, Relay
 
 SETTINGS = Settings.from_environment(
     {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}
@@ -74,7 +80,7 @@ class Topic:
     def fits(self, message):
         return len(message.data) <= self.room
 
-    def publish(self, message):
+    def publish(self, message, seconds):
         if self.errors:
             raise self.errors.pop(0)
         self.messages.append(message)
@@ -92,10 +98,21 @@ def message(request=REQUEST, **fields):
     return PubsubMessage(**{"message_id": "1", "data": json.dumps(request).encode()} | fields)
 
 
+def held():
+    """A place that was taken in."""
+    return Held(Intake(10, 10, 1_000_000), 0)
+
+
+def made(model, topic, ledger=None, pause=None, slots=10):
+    """A relay with these around it."""
+    settings = SETTINGS.model_copy(update={"model_slots": slots})
+    return Relay(settings, model, topic, ledger or Notes(), Line(FixedLimit(slots)), pause or Pauses())
+
+
 def relayed(model, topic, incoming, ledger=None, pause=None, arrived=None):
     """The verdict on a message."""
-    relay = Relay(SETTINGS, model, topic, ledger or Notes(), pause or Pauses())
-    return relay.answer(relay.delivery(incoming, time.monotonic() if arrived is None else arrived))
+    relay = made(model, topic, ledger, pause)
+    return relay.answer(relay.delivery(incoming, time.monotonic() if arrived is None else arrived, held()))
 
 
 def test_a_request_is_answered():
@@ -144,11 +161,12 @@ def test_the_requests_own_limit_shortens_the_call():
 
 def test_a_push_without_time_left_is_delivered_again():
     """A push that waited too long in this process does not start what it cannot finish."""
-    model, topic = Model(ModelFailure.TIMEOUT), Topic()
+    model, topic, ledger = Model(ModelFailure.TIMEOUT), Topic(), Notes()
     arrived = time.monotonic() - SETTINGS.ack_deadline_seconds
-    assert relayed(model, topic, message(), arrived=arrived).reason is Reason.MODEL_FAILED
-    assert model.calls[0][2] < 0
-    assert topic.messages == []
+    with pytest.raises(Refused) as refused:
+        relayed(model, topic, message(delivery_attempt=10), ledger, arrived=arrived)
+    assert refused.value.reason is Reason.OVERDUE
+    assert (model.calls, topic.messages, ledger.notes) == ([], [], ["released"])
 
 
 @pytest.mark.parametrize(
@@ -245,9 +263,10 @@ def test_patience_ends_when_another_instance_has_the_message():
 
 
 def test_patience_ends_with_the_process():
-    """A process that is about to end gives the message back at once."""
-    model = Model(BUSY)
-    assert relayed(model, Topic(), message(), pause=Pauses(ending=True)).reason is Reason.MODEL_FAILED
+    """A process that is about to end gives the message back at once, and counts nothing, even at the last attempt."""
+    model, topic, ledger = Model(BUSY), Topic(), Notes()
+    verdict = relayed(model, topic, message(delivery_attempt=10), ledger, Pauses(ending=True))
+    assert (verdict.reason, topic.messages, ledger.notes) == (Reason.DRAINING, [], ["released"])
     assert len(model.calls) == 1
 
 
@@ -338,28 +357,89 @@ def test_waiting_for_another_instance_has_an_end(ending, arrived):
 
 
 def test_waiting_for_another_instance_takes_little_room():
-    """A tenth of the places may wait; with those taken a message is given back at once."""
-    reasons = []
+    """Only so many may wait; beyond those a message is given back at once."""
+    reasons, depths, depth = [], [], 0
 
-    def pause(_seconds):
-        reasons.append(
-            relay.answer(relay.delivery(message(), time.monotonic())).reason
-        )  # while the only one who may wait does
+    def answer():
+        return relay.answer(relay.delivery(message(), time.monotonic(), held())).reason
+
+    def pause(_seconds):  # while this one waits, another one comes
+        nonlocal depth
+        depth += 1
+        depths.append(depth)
+        reasons.append(answer())
+        depth -= 1
         return True
 
-    relay = Relay(SETTINGS.model_copy(update={"concurrency": 10}), Model(), Topic(), Notes(Claim(State.TAKEN)), pause)
-    for _ in range(2):  # its place is free again afterwards
-        assert relay.answer(relay.delivery(message(), time.monotonic())).reason is Reason.IN_PROGRESS
-    assert reasons == [Reason.IN_PROGRESS] * 2
+    relay = made(Model(), Topic(), Notes(Claim(State.TAKEN)), pause, slots=1)
+    for _ in range(2):  # the places are free again afterwards
+        assert answer() is Reason.IN_PROGRESS
+    assert max(depths) == WAITERS_PER_SLOT
+    assert set(reasons) == {Reason.IN_PROGRESS}
 
 
-def test_no_takeover_that_cannot_be_finished():
-    """With less time left than a call usually takes the message is given back, for a push that has all of it."""
-    model, ledger = Model(), Notes(Claim(State.TAKEN), Claim(State.MINE))
-    relay = Relay(SETTINGS, model, Topic(), ledger, Pauses())
-    relay._typical_seconds = 10_000.0
-    assert relay.answer(relay.delivery(message(), time.monotonic())).reason is Reason.IN_PROGRESS
+def test_a_failure_elsewhere_is_not_tried_again_at_once():
+    """Whoever waited for another instance, whose attempt then failed, leaves the next one to the redelivery."""
+    model, ledger = Model(), Notes(Claim(State.TAKEN, failures=1), Claim(State.MINE, failures=2))
+    assert relayed(model, Topic(), message(), ledger).reason is Reason.IN_PROGRESS
     assert (model.calls, ledger.notes) == ([], ["released"])
+
+
+def test_deliveries_that_were_no_attempts_do_not_count():
+    """A message that was refused nine times for want of room has all of its attempts left."""
+    busy = Claim(State.MINE, unpaid=9)
+    assert (
+        relayed(Model(ModelFailure.BROKEN), Topic(), message(delivery_attempt=10), Notes(busy)).reason
+        is Reason.MODEL_FAILED
+    )
+    none = Claim(State.MINE, unpaid=0)
+    assert (
+        relayed(Model(ModelFailure.BROKEN), Topic(), message(delivery_attempt=10), Notes(none)).reason is Reason.GAVE_UP
+    )
+
+
+def test_where_pubsub_does_not_count_this_process_does():
+    """An unwrapped push says nothing of deliveries, and is answered all the same before it is a dead letter."""
+    nine = Claim(State.MINE, failed=9)
+    assert relayed(Model(ModelFailure.BROKEN), Topic(), message(), Notes(nine)).reason is Reason.GAVE_UP
+
+
+def test_a_deadline_that_passes_in_the_line():
+    """The answer goes out when the request's deadline has passed, without a call."""
+    topic, relay_model = Topic(), Model()
+    relay = made(relay_model, topic, slots=1)
+    soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
+    with relay._line.take(Wish("m", time.monotonic(), math.inf)):
+        incoming = message(REQUEST | {"options": {"deadline": soon}})
+        verdict = relay.answer(relay.delivery(incoming, time.monotonic(), held()))
+    assert (verdict.reason, relay_model.calls) == (Reason.REQUEST_REFUSED, [])
+    assert topic.response["body"]["error"]["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("options", "attributes", "priority"),
+    [
+        ({}, {}, Priority.NORMAL),
+        ({"priority": "high"}, {"priority": "low"}, Priority.HIGH),
+        ({}, {"priority": "low"}, Priority.LOW),
+        ({}, {"priority": "urgent!"}, Priority.NORMAL),
+    ],
+)
+def test_the_priority_of_a_request(options, attributes, priority):
+    """The request's own option counts, else the message's attribute, else it is a request like any other."""
+    wishes = []
+
+    class Counted(Line):
+        def take(self, wish):
+            wishes.append(wish)
+            return super().take(wish)
+
+    relay = made(Model(), Topic())
+    relay._line = Counted(FixedLimit(1))
+    relay.answer(
+        relay.delivery(message(REQUEST | {"options": options}, attributes=attributes), time.monotonic(), held())
+    )
+    assert [wish.priority for wish in wishes] == [priority]
 
 
 def test_a_message_that_another_instance_took_over():
@@ -371,8 +451,8 @@ def test_a_message_that_another_instance_took_over():
 
 def test_the_key_of_a_message():
     """Copies have the same; another message, subscription or time of publication has another."""
-    relay = Relay(SETTINGS, Model(), Topic(), Notes(), Pauses())
+    relay = made(Model(), Topic())
     first = message(subscription="s", publish_time=datetime(2030, 1, 1, tzinfo=UTC))
-    assert relay.delivery(first, 0).key == relay.delivery(replace(first, delivery_attempt=7), 0).key
+    assert relay.delivery(first, 0, held()).key == relay.delivery(replace(first, delivery_attempt=7), 0, held()).key
     others = [replace(first, message_id="2"), replace(first, subscription="t"), replace(first, publish_time=None)]
-    assert len({relay.delivery(one, 0).key for one in [first, *others]}) == 4
+    assert len({relay.delivery(one, 0, held()).key for one in [first, *others]}) == 4

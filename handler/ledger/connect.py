@@ -2,7 +2,7 @@
 
 from handler.config import Settings
 from handler.ledger import MAX_KEPT_SECONDS, Ledger
-from handler.ledger_memory import MemoryLedger
+from handler.ledger.memory import MemoryLedger
 
 
 def connect(settings: Settings) -> Ledger:
@@ -11,6 +11,6 @@ def connect(settings: Settings) -> Ledger:
     if settings.ledger_url is None:
         return MemoryLedger(settings.answered_ttl_seconds, kept_seconds)
     # Imported here since redis costs a start 0.1 s and more.
-    from handler.ledger_redis import RedisLedger
+    from handler.ledger.redis import RedisLedger
 
     return RedisLedger(settings.ledger_url.get_secret_value(), settings.answered_ttl_seconds, kept_seconds)

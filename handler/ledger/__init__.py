@@ -1,6 +1,6 @@
 """What is known of messages that were delivered before: being worked on, kept, answered; and how often they failed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -21,13 +21,17 @@ class State(StrEnum):
 class Claim:
     """The answer to a claim.
 
-    With MINE, `kept` is a response that was made but not published yet, as `keep` was given it; `failures` counts the
-    model failures so far, None where nobody counts.
+    With MINE, `kept` is a response that was made but not published yet, as `keep` was given it. With MINE and TAKEN,
+    `failures` counts the model failures so far that all instances know of, None where they do not tell each other;
+    `failed` counts those that this process has seen, and `unpaid` the deliveries to it that ended without an answer and
+    without a failure of the model.
     """
 
     state: State
-    kept: bytes | None = None
+    kept: bytes | None = field(default=None, repr=False)
     failures: int | None = None
+    failed: int = 0
+    unpaid: int = 0
 
 
 class Ledger(Protocol):
@@ -60,6 +64,10 @@ class Ledger(Protocol):
 
     def release(self, key: str, owner: str, *, failed: bool) -> None:
         """Give the message back; `failed` counts one failure of the model. What was kept stays. Ends the claim."""
+        ...
+
+    def unpaid(self, key: str) -> None:
+        """Count a delivery that ended without an answer and without a failure of the model: refused, cut off."""
         ...
 
     def close(self) -> None:

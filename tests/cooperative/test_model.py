@@ -1,9 +1,12 @@
 """The model service over HTTP, against servers that say exactly what a test has them say."""
 
+import gzip
+import resource
 import socket
 import ssl
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -12,10 +15,11 @@ from email.utils import format_datetime
 import pytest
 import requests
 import trustme
+from urllib3.exceptions import ReadTimeoutError
 
-from handler import eventloop
 from handler.config import Settings
-from handler.model import MAX_BODY_BYTES, ModelService, failure_of, retry_after
+from handler.model import dial, transport
+from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
 from handler.outcome import ModelFailure, ModelReply
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
@@ -25,6 +29,14 @@ def service(url, **settings):
     """A model service at this URL."""
     environment = {"RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform", "MODEL_URL": url}
     return ModelService(Settings.from_environment(environment | settings))
+
+
+def until(condition):
+    """Wait until this holds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
 
 
 class Scripted:
@@ -278,8 +290,6 @@ def test_a_fresh_connection_is_never_stale():
     with scripted(lambda connection: next(answers)(connection)) as (server, model):
         assert model.call("/v1/completions", b"{}", 30).status == 200
         assert closed.wait(10)
-        # The end of the connection is there to be read; the loop reads it before this comes back.
-        eventloop.get().wait(lambda done: eventloop.get().asyncio.call_later(0.05, done, None))
         assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
         assert server.connections == 2
 
@@ -319,6 +329,29 @@ def test_retry_after_a_date_to_come():
     """It is as far away as the date."""
     in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 50 < retry_after(in_a_minute) <= 60
+
+
+@pytest.mark.parametrize(
+    ("load", "number"),
+    [
+        ("", None),
+        ("TEXT named_metrics.kv_cache_usage_perc=0.5, named_metrics.num_requests_waiting=7.0", 7),
+        ('JSON {"named_metrics": {"kv_cache_usage_perc": 0.5, "num_requests_waiting": 3}}', 3),
+        ("TEXT named_metrics.num_requests_waiting=0.0", 0),
+        ("TEXT num_requests_waiting=many", None),
+    ],
+)
+def test_the_models_own_queue(load, number):
+    """What vLLM says of its load in a response's header, in either form."""
+    assert waiting(load) == number
+
+
+def test_the_model_is_asked_for_its_queue_where_that_counts():
+    """With MODEL_SLOTS=auto, and only then."""
+    for slots, asked in (("auto", True), ("3", False)):
+        with Scripted(says(OK)) as server:
+            service(server.url, MODEL_SLOTS=slots).call("/v1/completions", b"{}", 10)
+        assert (b"endpoint-load-metrics-format: TEXT" in server.requests[0]) is asked
 
 
 def drips(start, drop):
@@ -380,7 +413,7 @@ def test_a_body_that_no_message_can_hold():
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11000000\r\n\r\n"
     with scripted(says(head + b" " * 10_500_000)) as (_, model):
         reply = model.call("/v1/completions", b"{}", 30)
-    assert (reply.truncated, len(reply.body)) == (True, MAX_BODY_BYTES)
+    assert (reply.truncated, reply.body) == (True, b"")
 
 
 def test_a_body_just_within_the_limit():
@@ -403,12 +436,86 @@ def test_endless_framing():
         assert model.call("/v1/completions", b"{}", 60) is ModelFailure.BROKEN
 
 
-def test_a_compressed_body_is_not_unpacked():
-    """A bomb stays a few bytes: the encoding is reported, the bytes are as they came."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
-    with scripted(says(answer)) as (_, model):
+def packed(coding, body):
+    """A reply with its body packed."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: {coding}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)],
+)
+def test_a_packed_body_is_unpacked(coding, pack):
+    """Gateways pack although nobody asked, and the answer has been paid for."""
+    with scripted(says(packed(coding, pack(b'{"ok":true}')))) as (_, model):
         reply = model.call("/v1/completions", b"{}", 30)
-    assert (reply.content_encoding, reply.body) == ("gzip", b"\x1f\x8b\x08\x00")
+    assert (reply.body, reply.content_encoding) == (b'{"ok":true}', "" if coding != "identity" else "identity")
+
+
+def test_a_coding_that_nobody_knows():
+    """It is reported, and the bytes are as they came."""
+    with scripted(says(packed("x-secret", b"abc"))) as (_, model):
+        reply = model.call("/v1/completions", b"{}", 30)
+    assert (reply.body, reply.content_encoding) == (b"abc", "x-secret")
+
+
+def test_a_bomb_stays_small():
+    """What is unpacked is bounded like everything else."""
+    with scripted(says(packed("gzip", gzip.compress(b" " * 500_000_000, 9)))) as (_, model):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        reply = model.call("/v1/completions", b"{}", 30)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert reply.truncated
+    assert grown < 100_000  # KiB
+
+
+SLOPPY = {
+    "a length and chunks": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n%b\r\n0\r\n\r\n",
+    "the length twice": b"Content-Length: 11\r\nContent-Length: 11\r\n\r\n%b",
+    "the length twice in one": b"Content-Length: 11, 11\r\n\r\n%b",
+    "line feeds alone": b"Content-Length: 11\n\n%b",
+    "a chunk's extension": b"Transfer-Encoding: chunked\r\n\r\nb;x=y\r\n%b\r\n0\r\n\r\n",
+    "trailers that look like headers": b"Transfer-Encoding: chunked\r\n\r\nb\r\n%b\r\n0\r\nContent-Type: x/y\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("rest", SLOPPY.values(), ids=SLOPPY)
+def test_sloppy_http_is_read(rest):
+    """What any client of the field reads has been paid for, and is not lost here."""
+    data = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + rest.replace(b"%b", b'{"ok":true}')
+    with scripted(says(data)) as (_, model):
+        reply = model.call("/v1/completions", b"{}", 5)
+    assert isinstance(reply, ModelReply), reply
+    assert (reply.status, reply.body) == (200, b'{"ok":true}')
+
+
+def test_a_body_in_crumbs():
+    """Millions of chunks of two bytes take neither a gigabyte nor the process away from everybody else."""
+    crumbs = b"2\r\n  \r\n" * 20_000
+
+    def script(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(50):
+            connection.sendall(crumbs)
+        connection.sendall(b"0\r\n\r\n")
+
+    turns = []
+
+    def others():
+        while not done.wait(0.01):
+            turns.append(1)
+
+    done = threading.Event()
+    with scripted(script) as (_, model), ThreadPoolExecutor(1) as thread:
+        thread.submit(others)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        reply = model.call("/v1/completions", b"{}", 60)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        done.set()
+    assert len(reply.body) == 2_000_000
+    assert grown < 50_000  # KiB
+    assert len(turns) > 10
 
 
 def test_probing():
@@ -448,18 +555,147 @@ def test_tls_that_cannot_be_trusted(secure, monkeypatch, authority, tmp_path):
     assert service(secure).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
 
 
-def test_a_name_is_looked_up_once_for_all():
-    """Few look-ups run at a time: a burst of new connections must not queue for the same answer."""
+def test_a_name_is_looked_up_once_for_all(monkeypatch):
+    """A look-up takes a native thread: a burst of new connections must not queue for the same answer."""
+    asked, resolve = [], socket.getaddrinfo
+
+    def getaddrinfo(host, *args, **options):
+        asked.append(host)
+        time.sleep(0.2)
+        return resolve(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with Scripted(lambda connection: time.sleep(0.2) or connection.sendall(OK)) as server:
         model = service(server.url.replace("127.0.0.1", "localhost"))
         with ThreadPoolExecutor(50) as threads:
             calls = [threads.submit(model.call, "/v1/completions", b"{}", 10) for _ in range(50)]
             assert {call.result(10).status for call in calls} == {200}
-        (pool,) = model._adapter._pools.values()
-        asked = pool._look_up
         assert server.connections == 50
+        assert asked == ["localhost"]
+
+
+def test_a_name_server_that_is_silent(monkeypatch):
+    """Looking up is part of connecting, and has its bound; whoever comes later does not add to the look-ups."""
+    asked, over = [], threading.Event()
+
+    def getaddrinfo(host, *_args, **_options):
+        asked.append(host)
+        over.wait(10)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    model = service("http://model.example", CONNECT_TIMEOUT_SECONDS="0.2")
+    assert [model.call("/v1/completions", b"{}", 30) for _ in range(3)] == [ModelFailure.UNREACHABLE] * 3
+    assert asked == ["model.example"]
+    over.set()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".example", "xn--a"])
+def test_a_name_that_cannot_be(host):
+    """It fails at once, and nobody waits for the whole time of the call."""
+    assert service(f"http://{host}").call("/v1/completions", b"{}", 30) is ModelFailure.UNREACHABLE
+
+
+def addresses(monkeypatch, *where):
+    """Have every name stand for these addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in where]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+
+
+@contextmanager
+def unanswered():
+    """An address that takes no connection and refuses none."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]  # the backlog is full from here on
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_dead_address_does_not_hold_up_the_others(monkeypatch):
+    """The next one is tried soon, beside it, and what connects first is used."""
+    with unanswered() as dead, scripted(says(OK)) as (server, _):
+        port = int(server.url.rpartition(":")[2])
+        addresses(monkeypatch, dead, dead, ("127.0.0.1", port))
+        model = service("http://model.example", CONNECT_TIMEOUT_SECONDS="5")
+        assert model.call("/v1/completions", b"{}", 3).status == 200
+
+
+def test_an_address_that_refuses_passes_on_at_once(monkeypatch):
+    """And when none is left its refusal is what is told."""
+    with socket.socket() as taken, scripted(says(OK)) as (server, _):
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(dial, "HEAD_START_SECONDS", 60.0)
+        addresses(monkeypatch, taken.getsockname(), ("127.0.0.1", int(server.url.rpartition(":")[2])))
+        assert service("http://model.example").call("/v1/completions", b"{}", 10).status == 200
+        addresses(monkeypatch, taken.getsockname(), taken.getsockname())
+        assert service("http://model.example").call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+
+
+def test_the_slower_of_two_connections_is_closed(monkeypatch):
+    """Nothing is left open of the addresses that lost."""
+    with scripted(says(OK)) as (server, _):
+        here = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        monkeypatch.setattr(dial, "HEAD_START_SECONDS", 0.0)
+        addresses(monkeypatch, here, here, here)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", here)] * 3
+        with dial.connect(found, 5, []) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        until(lambda: all(one.fileno() < 0 or not one.recv(1) for one in server._open))
+
+
+def test_connections_are_retired(monkeypatch):
+    """After their time or a long silence new ones are made, so that new replicas of the model get work."""
+    for name in ("MAX_AGE_SECONDS", "MAX_IDLE_SECONDS"):
+        with scripted(says(OK)) as (server, model), monkeypatch.context() as patch:
+            model.call("/v1/completions", b"{}", 10)
+            patch.setattr(transport, name, -1.0)
+            model.call("/v1/completions", b"{}", 10)
+            assert server.connections == 2
+
+
+def test_after_a_stale_connection_comes_a_fresh_one():
+    """What closed one kept connection has most likely closed them all: the next call does not find another such."""
+    release = threading.Event()
+
+    def together(connection):
+        release.wait(10)
+        connection.sendall(OK)
+
+    answers = iter([together, together, hangs_up(), says(OK)])
+    with scripted(lambda connection: next(answers)(connection)) as (server, model), ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(model.call, "/v1/completions", b"{}", 10) for _ in range(2)]
+        until(lambda: len(server.requests) == 2)
+        release.set()
+        assert [one.result(10).status for one in both] == [200, 200]
+        assert model.call("/v1/completions", b"{}", 10) is ModelFailure.STALE
+        assert model.call("/v1/completions", b"{}", 10).status == 200
+        assert server.connections == 3
+
+
+def test_a_host_that_dies_without_a_word_is_noticed():
+    """What it does not acknowledge ends the connection long before the call's own time (Linux' TCP_USER_TIMEOUT)."""
+    with scripted(says(OK)) as (_, model):
         model.call("/v1/completions", b"{}", 10)
-        assert pool._look_up is asked
+        kept = model._adapter._pool.pool.get(block=False)
+        assert kept.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == transport.UNACKNOWLEDGED_MS
+        assert kept.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        kept.close()
+    timed_out = requests.exceptions.ReadTimeout(ReadTimeoutError(None, "", "ETIMEDOUT"))
+    assert failure_of(timed_out) is ModelFailure.BROKEN
+
+
+def test_the_requests_own_limit_while_connecting():
+    """Whoever gives a second gets an answer after a second, and not the service's own limit for connecting."""
+    with unanswered() as dead:
+        model = service("http://{}:{}".format(*dead), CONNECT_TIMEOUT_SECONDS="5")
+        assert model.call("/v1/completions", b"{}", 0.2) is ModelFailure.TIMEOUT
 
 
 def test_tls_with_a_file_that_holds_no_authority(secure):

@@ -1,0 +1,79 @@
+"""How much is taken in: so many pushes at once, and so many bytes of those that wait."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from handler.admission import Refused
+from handler.outcome import Reason
+
+
+class Held:
+    """A push that was taken in, and the bytes that it takes while it waits."""
+
+    def __init__(self, intake: "Intake", size: int) -> None:
+        self._intake = intake
+        self._size = size
+
+    def resize(self, size: int) -> None:
+        """The push takes so many bytes now. 0 once it waits no longer: the model's slots bound what is at work."""
+        self._intake.add_bytes(size - self._size)
+        self._size = size
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take neither a place nor bytes during the `with` block: the push waits elsewhere, where that is bounded."""
+        size = self._size
+        self.resize(0)
+        self._intake.add_place(-1)
+        try:
+            yield
+        finally:
+            self._intake.add_place(1)
+            self.resize(size)
+
+
+class Intake:
+    """Takes pushes in before their bodies are received, or refuses them. Thread-safe.
+
+    As long as there are fewer than the model has slots, a push is taken whatever its size: it will not wait. More are
+    taken while all that wait, and the new one, have no more than `size` bytes together.
+    """
+
+    def __init__(self, slots: int, pushes: int, size: int) -> None:
+        self._slots = slots
+        self._pushes = pushes
+        self._size = size
+        self._lock = threading.Lock()
+        self._held = 0
+        self._bytes = 0
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[Held]:
+        """Hold a push of at most `size` bytes during the `with` block. Raises Refused with BUSY."""
+        self._enter(size)
+        held = Held(self, size)
+        try:
+            yield held
+        finally:
+            held.resize(0)
+            self.add_place(-1)
+
+    def _enter(self, size: int) -> None:
+        with self._lock:
+            if self._held >= self._pushes:
+                raise Refused(Reason.BUSY, f"MAX_WAITING: {self._held} pushes are held")
+            if self._held >= self._slots and self._bytes and self._bytes + size > self._size:
+                raise Refused(Reason.BUSY, f"MAX_WAITING_MB: those that wait have {self._bytes} bytes")
+            self._held += 1
+            self._bytes += size
+
+    def add_place(self, number: int) -> None:
+        """Count a push more, or less."""
+        with self._lock:
+            self._held += number
+
+    def add_bytes(self, size: int) -> None:
+        """Count bytes more, or less."""
+        with self._lock:
+            self._bytes += size

@@ -1,0 +1,90 @@
+"""Greenlets, and deadlines that end what they wait for: the only module that knows gevent.
+
+The service is plain synchronous code. `patch` makes everything in the process that would block a thread set its
+greenlet aside instead, so that thousands of messages can wait at once; it has to come before anything else is imported.
+"""
+
+import select
+from collections.abc import Callable
+from socket import socket
+
+import gevent
+from gevent import monkey
+from gevent.timeout import Timeout
+from greenlet import greenlet
+
+# gRPC calls and look-ups of names block a thread of their own each, of which gevent keeps ten unless told otherwise.
+# Those of a name server that is silent must not leave publishing without one.
+NATIVE_THREADS = 64
+
+
+def patch() -> None:
+    """Make the standard library cooperative. To be called before anything else is imported."""
+    gevent.config.threadpool_size = NATIVE_THREADS
+    monkey.patch_all()
+
+
+def prepare_grpc() -> None:
+    """Make gRPC cooperative too, where the rest is. To be called in the process that calls, before it connects."""
+    if monkey.is_module_patched("threading"):
+        from grpc.experimental import gevent as grpc_gevent  # not before `patch`
+
+        grpc_gevent.init_gevent()
+
+
+def spawn(work: Callable[[], None]) -> None:
+    """Have `work` done soon, by a greenlet of its own."""
+    gevent.spawn(work)
+
+
+def is_readable(connection: socket) -> bool:
+    """Whether there is something to be read, or the peer has closed it. Looks, and never waits."""
+    looking = _poll()
+    looking.register(connection, select.POLLIN)
+    return bool(looking.poll(0))
+
+
+# gevent's own would look at it by way of the event loop, which takes many times as long.
+_poll = monkey.get_original("select", "poll")
+
+
+class DeadlinePassed(Exception):
+    """What was done inside a `with Deadline(...)` took too long, and was broken off."""
+
+
+class DeadlineCut(Exception):
+    """What was done inside a `with Deadline(...)` was broken off by `Deadline.cut`."""
+
+
+class Deadline:
+    """One absolute deadline for everything that waits inside the `with` block, however many waits there are.
+
+    Raises DeadlinePassed once the seconds have passed, and DeadlineCut once `cut` is called from another greenlet. The
+    block is broken off where it stands, as by any exception. In a process that is not patched nothing is broken off.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = Timeout(max(0.0, seconds))
+        self._greenlet: greenlet | None = None
+        self._is_cut = False
+
+    def __enter__(self) -> "Deadline":
+        self._greenlet = gevent.getcurrent()
+        self._timeout.start()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._greenlet = None
+        self._timeout.close()
+        if error is self._timeout:
+            raise (DeadlineCut if self._is_cut else DeadlinePassed) from None
+
+    def cut(self) -> None:
+        """Break off the block, if it is still running."""
+        gevent.get_hub().loop.run_callback(self._cut)
+
+    def _cut(self) -> None:
+        # In the hub, as gevent's own timers: the block may have ended since `cut` was called.
+        if self._greenlet is not None:
+            self._is_cut = True
+            self._greenlet.throw(self._timeout)

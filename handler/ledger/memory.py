@@ -1,0 +1,173 @@
+"""The ledger of one instance, in its memory: bounded, and gone with the process."""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from handler.ledger import MAX_KEPT_SECONDS, Claim, State
+
+Value = TypeVar("Value")
+
+MAX_ANSWERED = 500_000  # messages; about 50 MB
+MAX_COUNTED = 50_000  # messages whose deliveries are counted; about 10 MB
+_GENERATIONS = 8
+MAX_KEPT_BYTES = 64 * 2**20  # of responses, each of which may have 10 MB
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Deliveries of a message that ended without an answer."""
+
+    failed: int = 0
+    unpaid: int = 0
+
+
+_NONE = _Counts()
+
+
+class MemoryLedger:
+    """Remembers what this process answered, kept and could not answer. Thread-safe.
+
+    Claims are granted unless the message is answered: the service joins copies of a message within a process before it
+    asks, and of other processes nothing is known.
+    """
+
+    troubles = 0
+
+    def __init__(
+        self,
+        answered_seconds: float,
+        kept_seconds: float = MAX_KEPT_SECONDS,
+        *,
+        max_answered: int = MAX_ANSWERED,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Remember for so many seconds by `clock`, within the bounds; the oldest goes when there is no room."""
+        self._answered = RecentKeys(max_answered, answered_seconds, clock)
+        self._kept = Shelf[bytes](max_kept_bytes, kept_seconds, clock)
+        self._counts = Shelf[_Counts](MAX_COUNTED, kept_seconds, clock)
+        self._held: set[tuple[str, str]] = set()  # bounded by the room that the service has
+        self._lock = threading.Lock()
+
+    def claim(self, key: str, owner: str) -> Claim:
+        """Grant the message, with what was kept of it, unless it is answered."""
+        with self._lock:
+            if key in self._answered:
+                return Claim(State.ANSWERED)
+            self._held.add((key, owner))
+            counts = self._counts.get(key) or _NONE
+            return Claim(State.MINE, kept=self._kept.get(key), failed=counts.failed, unpaid=counts.unpaid)
+
+    def holds(self, key: str, owner: str) -> bool:
+        """Whether the owner's claim was granted and has not ended, and the message is not answered."""
+        with self._lock:
+            return (key, owner) in self._held and key not in self._answered
+
+    def keep(self, key: str, owner: str, response: bytes) -> None:  # noqa: ARG002 - whoever paid for it
+        """Keep a response until it is answered, is too old, or must make room; one that never fits is not kept."""
+        with self._lock:
+            if key not in self._answered:
+                self._kept.put(key, response, size=len(response))
+
+    def answered(self, key: str, owner: str) -> None:
+        """Remember that the response is published, and forget it."""
+        with self._lock:
+            self._held.discard((key, owner))
+            self._kept.drop(key)
+            self._counts.drop(key)
+            self._answered.add(key)
+
+    def release(self, key: str, owner: str, *, failed: bool) -> None:
+        """End the claim."""
+        with self._lock:
+            self._held.discard((key, owner))
+            if failed:
+                counts = self._counts.get(key) or _NONE
+                self._counts.put(key, replace(counts, failed=counts.failed + 1), size=1)
+
+    def unpaid(self, key: str) -> None:
+        """Count a delivery that cost nothing and answered nothing."""
+        with self._lock:
+            counts = self._counts.get(key) or _NONE
+            self._counts.put(key, replace(counts, unpaid=counts.unpaid + 1), size=1)
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item(Generic[Value]):
+    value: Value = field(repr=False)
+    size: int
+    until: float
+
+
+class Shelf(Generic[Value]):
+    """Values by key, each for the same time; the oldest make room. For one thread at a time."""
+
+    def __init__(self, room: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._room = room
+        self._seconds = seconds
+        self._clock = clock
+        self._items: OrderedDict[str, _Item[Value]] = OrderedDict()  # the oldest first
+        self._used = 0
+
+    def get(self, key: str) -> Value | None:
+        """The value, None if there is none any more."""
+        item = self._items.get(key)
+        return item.value if item and self._clock() < item.until else None
+
+    def put(self, key: str, value: Value, *, size: int) -> None:
+        """Take in a value for a size of room, in the place of the key's last one; larger than the room it is not."""
+        self.drop(key)
+        if size > self._room:  # it would push out everything, itself at last
+            return
+        now = self._clock()
+        self._items[key] = _Item(value, size, now + self._seconds)
+        self._used += size
+        while self._used > self._room or next(iter(self._items.values())).until <= now:
+            self.drop(next(iter(self._items)))
+
+    def drop(self, key: str) -> None:
+        """Forget the key, which may be unknown."""
+        item = self._items.pop(key, None)
+        self._used -= item.size if item else 0
+
+
+class RecentKeys:
+    """Keys, each remembered for the same time; in generations, since a time for each would take twice the memory.
+
+    For one thread at a time. `room` is how many there are at most; the oldest generation makes room.
+    """
+
+    def __init__(self, room: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._generation_room = max(1, room // _GENERATIONS)
+        self._generation_seconds = seconds / (_GENERATIONS - 1)
+        self._seconds = seconds
+        self._clock = clock
+        self._generations: deque[tuple[float, set[bytes]]] = deque(maxlen=_GENERATIONS)  # since when; the newest first
+
+    def __contains__(self, key: str) -> bool:
+        self._expire()
+        digest = key.encode()
+        return any(digest in keys for _, keys in self._generations)
+
+    def add(self, key: str) -> None:
+        """Remember a key from now on."""
+        self._expire()
+        now = self._clock()
+        if not self._generations or self._is_over(now, *self._generations[0]):
+            self._generations.appendleft((now, set()))
+        self._generations[0][1].add(key.encode())
+
+    def _is_over(self, now: float, since: float, keys: set[bytes]) -> bool:
+        return now >= since + self._generation_seconds or len(keys) >= self._generation_room
+
+    def _expire(self) -> None:
+        too_old = self._clock() - self._seconds - self._generation_seconds
+        while self._generations and self._generations[-1][0] <= too_old:
+            self._generations.pop()

@@ -1,0 +1,247 @@
+"""The ledger in Redis, shared by all instances; the only module that talks to Redis.
+
+An answer twice is better than none. When Redis is down, slow or full, the process goes on with its own memory for some
+seconds before it asks again, and then tells Redis what it has missed. A lease that is absent was not taken by anybody:
+it ran out, or Redis was emptied. Its owner takes it back. Only the lease or the answer of somebody else takes a message
+away from its owner.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import certifi
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+
+from handler.greenlets import Deadline
+from handler.ledger import MAX_KEPT_SECONDS, Claim, State
+from handler.ledger.breaker import TROUBLE, CircuitBreaker, Way, describe
+from handler.ledger.leases import Leases, Pair, Renewal
+from handler.ledger.memory import MemoryLedger, Shelf
+from handler.ledger.scripts import ANSWERED, CLAIM, EXTEND, KEEP, RELEASE, Call
+
+# For connecting, and for each reply. Redis answers in less than a millisecond or is in trouble.
+TIMEOUT_SECONDS = 0.3
+# Responses from this size on are sent with more time: what bounds it is the network then.
+LARGE_BYTES = 256 * 2**10
+LARGE_TIMEOUT_SECONDS = 2.0
+# How long the lease of a process that died keeps others from its message.
+LEASE_SECONDS = 15.0
+# For how long Redis is not asked after a failure. It costs one thread one timeout to learn that it still fails.
+BYPASS_SECONDS = 3.0
+# An operation needs its connection for a millisecond; a thousand threads share these.
+MAX_CONNECTIONS = 32
+# Messages of others that are remembered, for as long as a lease, in case Redis cannot be asked again.
+MAX_TAKEN = 10_000
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+
+class RedisLedger:
+    """Claims, kept responses, failures and answers that all instances share. Thread-safe; connects when first asked.
+
+    The thread that renews the leases starts with the first claim, so make it before or after a fork, but ask it after.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        answered_seconds: float,
+        kept_seconds: float = MAX_KEPT_SECONDS,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        bypass_seconds: float = BYPASS_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`url` is redis:// or rediss://; `clock`, in seconds, is what the bypass and this process' memory go by."""
+        self._client = _client(url, TIMEOUT_SECONDS)
+        self._large_client = _client(url, LARGE_TIMEOUT_SECONDS)
+        self._answered_ms, self._kept_ms = _milliseconds(answered_seconds), _milliseconds(kept_seconds)
+        self._lease_ms = _milliseconds(lease_seconds)
+        self._memory = MemoryLedger(answered_seconds, kept_seconds, clock=clock)
+        self._breaker = CircuitBreaker(bypass_seconds, clock)
+        # Those who wait here look at the breaker again; in redis-py's own queue each would wait for its own timeout.
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._leases = Leases(Shelf(MAX_TAKEN, lease_seconds, clock))
+        self._renewal = Renewal(self._renew, lease_seconds / 3)
+
+    @property
+    def troubles(self) -> int:
+        """How many operations have failed so far, renewals included; those bypassed do not count."""
+        return self._breaker.troubles
+
+    def claim(self, key: str, owner: str) -> Claim:
+        """Take the message's lease.
+
+        While Redis is bypassed it is granted, unless this process has answered the message or has seen another's lease
+        on it a lease's time ago at most: who waits for another instance does not start beside it for a short outage.
+        """
+        known = self._memory.claim(key, owner)
+        if known.state is State.ANSWERED:  # perhaps while Redis was bypassed
+            return known
+        claim = self._claim(key, owner, known)
+        if claim.state is State.MINE:
+            self._leases.grant(Pair(key, owner))
+            self._renewal.start()
+        else:
+            self._memory.release(key, owner, failed=False)
+        return claim
+
+    def _claim(self, key: str, owner: str, known: Claim) -> Claim:
+        call = Call(CLAIM, key, (owner, self._lease_ms))
+        claim = self._ask(lambda: _as_claim(call.send(self._client), known))
+        if claim is None:
+            return Claim(State.TAKEN) if self._leases.is_taken(key) else known
+        if claim.state is State.TAKEN:
+            self._leases.note_taken(key)
+        return claim
+
+    def holds(self, key: str, owner: str) -> bool:
+        """Ask Redis. A lease that is absent is taken back: it ran out, or Redis was emptied, and nobody else has it.
+
+        While Redis is bypassed: whether neither this process has answered it nor a renewal has found it lost.
+        """
+        if not self._memory.holds(key, owner):
+            return False
+        pair = Pair(key, owner)
+        answer = self._ask(lambda: int(self._extend(pair).send(self._client)))
+        if answer is not None:
+            self._leases.note(pair, ours=answer == 1)
+        return self._leases.is_ours(pair)
+
+    def keep(self, key: str, owner: str, response: bytes) -> None:
+        """Keep the response here and, unless somebody else has taken the message over, in Redis."""
+        self._memory.keep(key, owner, response)
+        call = Call(KEEP, key, (owner, response, self._kept_ms))
+        if len(response) < LARGE_BYTES:
+            self._ask(lambda: call.send(self._client))
+        else:
+            self._ask(lambda: call.send(self._large_client), LARGE_TIMEOUT_SECONDS)
+
+    def answered(self, key: str, owner: str) -> None:
+        """Mark the message as answered, whoever has its lease; later where Redis is bypassed."""
+        self._memory.answered(key, owner)
+        self._end(Pair(key, owner), Call(ANSWERED, key, (owner, self._answered_ms)))
+
+    def release(self, key: str, owner: str, *, failed: bool) -> None:
+        """Give back the lease if it is the owner's, and count a failure in any case; later where Redis is bypassed."""
+        self._memory.release(key, owner, failed=failed)
+        self._end(Pair(key, owner), Call(RELEASE, key, (owner, int(failed), self._kept_ms)))
+
+    def unpaid(self, key: str) -> None:
+        """Count, in this process alone: what all instances count are failures."""
+        self._memory.unpaid(key)
+
+    def close(self) -> None:
+        """Stop the renewals and disconnect. Whoever asks afterwards is answered from memory."""
+        self._renewal.stop()
+        self._breaker.close()
+        self._disconnect()
+
+    def _end(self, pair: Pair, call: Call) -> None:
+        self._leases.drop(pair)  # first: see _renew
+        if self._ask(lambda: call.send(self._client)) is None:
+            self._leases.owe([call])
+
+    def _extend(self, pair: Pair) -> Call:
+        return Call(EXTEND, pair.key, (pair.owner, self._lease_ms))
+
+    def _ask(self, question: Callable[[], _Answer], seconds: float = TIMEOUT_SECONDS) -> _Answer | None:
+        """The answer to the question, or None where it was not asked or failed. Counts and logs the failure."""
+        if self._breaker.is_open():
+            return None
+        with self._connections:
+            way = self._breaker.way()
+            return None if way is Way.AROUND else self._ask_now(question, way, seconds)
+
+    def _ask_now(self, question: Callable[[], _Answer], way: "Way", seconds: float) -> _Answer | None:
+        try:
+            if way is Way.PROBE:  # perhaps the address has moved on to another server
+                self._disconnect()
+            # One bound for connecting and one for the reply are not all: a name may be looked up for many seconds.
+            with Deadline(2 * seconds):
+                answer = question()
+        except Exception as error:  # noqa: BLE001 - whatever the ledger's trouble is, it must not cost an answer
+            self._breaker.failed(error)
+            return None
+        if way is Way.PROBE:
+            self._breaker.worked()
+        return answer
+
+    def _disconnect(self) -> None:
+        for client in (self._client, self._large_client):
+            client.connection_pool.disconnect()
+
+    def _renew(self) -> bool:
+        """Tell Redis what it has missed and renew the leases, in one round trip; whether nothing is left to be told."""
+        owed, pairs = self._leases.take_owed(), self._leases.held()
+        if not (owed or pairs):
+            return True
+        calls = [*owed, *(self._extend(pair) for pair in pairs)]
+        replies = self._ask(lambda: self._send(calls))
+        if replies is None:
+            self._leases.owe(owed, first=True)
+            return False
+        for pair, reply in zip(pairs, replies[len(owed) :], strict=True):
+            self._note_renewal(pair, ours=reply == 1)
+        return not self._leases.owes()
+
+    def _note_renewal(self, pair: Pair, *, ours: bool) -> None:
+        # A release that was overtaken by its renewal: the lease was taken "back", and nobody would ever end it.
+        if not self._leases.note(pair, ours=ours) and ours:
+            self._leases.owe([Call(RELEASE, pair.key, (pair.owner, 0, self._kept_ms))])
+
+    def _send(self, calls: Sequence[Call]) -> Sequence[Any]:
+        """The replies. Raises what keeps Redis from working; what it says of one call alone is among the replies."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                call.send(pipeline)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        for refused in (reply for reply in replies if isinstance(reply, Exception)):
+            if not isinstance(refused, ResponseError) or TROUBLE.search(str(refused)):
+                raise refused
+            # It will never be taken: to send it again and again would keep all the others from Redis.
+            _log.error("the ledger refuses an operation, which is given up", extra={"error": describe(refused)})
+        return replies
+
+
+def _client(url: str, seconds: float) -> Redis:
+    # By default redis-py waits for seconds and tries thrice more: retrying in place would hold up every message.
+    pool = ConnectionPool.from_url(
+        url,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        protocol=2,
+        **_authorities(url),
+    )
+    return Redis(connection_pool=pool)
+
+
+def _authorities(url: str) -> dict[str, Any]:
+    # The public ones that come with the program, unless the URL names others, which then win. Not every version of
+    # redis-py checks the host's name without being told.
+    is_tls = urlsplit(url).scheme == "rediss"
+    return {"ssl_ca_certs": certifi.where(), "ssl_check_hostname": True} if is_tls else {}
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(int(seconds * 1000), 1)
+
+
+def _as_claim(reply: Sequence[Any], known: Claim) -> Claim:
+    """Redis' reply in our words; `known` is what this process remembers of the message itself."""
+    state = State(reply[0].decode())
+    if state is State.ANSWERED:
+        return Claim(state)
+    kept = (reply[1] or known.kept) if state is State.MINE else None
+    return Claim(state, kept=kept, failures=int(reply[2]), failed=known.failed, unpaid=known.unpaid)

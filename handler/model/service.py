@@ -1,0 +1,209 @@
+"""The model service over HTTP: one call, one ModelReply or ModelFailure, within one absolute deadline.
+
+requests prepares a call once for each path and sends it through its adapter. Not through a Session, which would read
+proxies and passwords from the environment, follow redirects and keep cookies.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError, NewConnectionError
+
+from handler.config import Settings
+from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
+from handler.model.transport import Adapter, StaleConnection
+from handler.outcome import ModelFailure, ModelReply
+
+# What Pub/Sub takes in one publish request; a larger body could not be passed on.
+MAX_BODY_BYTES = 10_000_000
+_READ_BYTES = 1 << 16
+_READS_IN_A_ROW = 100  # before others get their turn: a peer that sends fast would never let go
+
+_log = logging.getLogger(__name__)
+
+# What an exception says about the call, most specific first. Of what is under requests only what it wraps is looked at:
+# whether a connection could be had at all, and whether a kept one was closed. ReadTimeout is TCP's own: the peer's
+# host does not acknowledge any more.
+FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
+    (DeadlinePassed, ModelFailure.TIMEOUT),
+    (DeadlineCut, ModelFailure.ABORTED),
+    (requests.ConnectTimeout, ModelFailure.UNREACHABLE),
+    (NewConnectionError, ModelFailure.UNREACHABLE),
+    (requests.exceptions.InvalidURL, ModelFailure.UNREACHABLE),
+    (StaleConnection, ModelFailure.STALE),
+    (requests.RequestException, ModelFailure.BROKEN),
+    (HTTPError, ModelFailure.BROKEN),
+)
+
+
+class ModelService:
+    """Calls the model service; one instance serves everybody and keeps its connections open."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.model_url
+        self._connect_seconds = settings.connect_timeout_seconds
+        self._verify = settings.model_ca_file or True
+        self._headers = _headers(settings)
+        self._adapter = Adapter(settings.slots)
+        self._calls: set[Deadline] = set()
+        self._aborted = False
+        # Preparing checks and normalises the URL and every header. Only paths that the settings allow come here.
+        self._prepared = lru_cache(64)(self._prepare)
+
+    def call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
+        """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte."""
+        return self._send(self._with_body(self._prepared("POST", path), body), seconds)
+
+    def probe(self, path: str, seconds: float) -> ModelReply | ModelFailure:
+        """GET `path`: for checking the settings, never while serving."""
+        return self._send(self._prepared("GET", path), seconds)
+
+    def abort(self) -> None:
+        """End every call under way, and all that are still to begin: the process is about to end."""
+        self._aborted = True
+        for call in tuple(self._calls):
+            call.cut()
+
+    def _prepare(self, method: str, path: str) -> requests.PreparedRequest:
+        return requests.Request(method, self._url + path, headers=self._headers).prepare()
+
+    def _with_body(self, prepared: requests.PreparedRequest, body: bytes) -> requests.PreparedRequest:
+        request = requests.PreparedRequest()
+        request.method, request.url = prepared.method, prepared.url
+        request.headers = prepared.headers.copy()
+        request.headers["Content-Length"] = str(len(body))
+        request.body = body
+        return request
+
+    def _send(self, request: requests.PreparedRequest, seconds: float) -> ModelReply | ModelFailure:
+        if self._aborted:
+            return ModelFailure.ABORTED
+        deadline = Deadline(seconds)
+        self._calls.add(deadline)
+        try:
+            with deadline:
+                return self._exchange(request)
+        except tuple(kind for kind, _ in FAILURES) as error:
+            failure = failure_of(error)
+        finally:
+            self._calls.discard(deadline)
+        _log.debug("call of the model failed: %s", failure)
+        if failure is ModelFailure.STALE:
+            # What one kept connection went through the others most likely did too. The next call gets a new one.
+            self._adapter.drop_kept()
+        return failure
+
+    def _exchange(self, request: requests.PreparedRequest) -> ModelReply:
+        response = self._adapter.send(
+            request, stream=True, timeout=(self._connect_seconds, None), verify=self._verify, proxies={}
+        )
+        try:
+            body, truncated = _read(response)
+            _check_there_is_something(response, body, truncated=truncated)
+        except BaseException:
+            response.raw.close()
+            raise
+        return _reply(response, body, truncated=truncated)
+
+
+def _check_there_is_something(response: requests.Response, body: bytes, *, truncated: bool) -> None:
+    """Half a head looks like a whole one where the connection ends: nothing says then how long the body is."""
+    is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
+    if not (body or truncated or is_framed):
+        raise requests.ConnectionError("the connection ended before anything came of the body")
+
+
+def _read(response: requests.Response) -> tuple[bytes, bool]:
+    """The body, unpacked where it was packed although that was not asked for; and whether there was more of it."""
+    body, raw = bytearray(), response.raw
+    for number, part in enumerate(_parts(raw), 1):
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raw.close()
+            return b"", True
+        if number % _READS_IN_A_ROW == 0:
+            time.sleep(0)
+    return bytes(body), False
+
+
+def _parts(raw: Any) -> Iterator[bytes]:
+    """The body, as it comes. Of urllib3's response.
+
+    A length that is said twice in one header is understood by urllib3, but not by what is under it, which waits for the
+    connection to end.
+    """
+    if raw.length_remaining is None or raw.headers.get("content-encoding"):
+        yield from raw.stream(_READ_BYTES, decode_content=True)
+        return
+    while raw.length_remaining:
+        yield raw.read(min(_READ_BYTES, raw.length_remaining))
+    if not raw.closed:
+        raw.close()
+
+
+def failure_of(error: BaseException) -> ModelFailure:
+    """What an exception says about the call."""
+    causes = tuple(_causes(error))
+    return next(failure for kind, failure in FAILURES if any(isinstance(cause, kind) for cause in causes))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An exception of requests and what it wraps: urllib3's, and in them the socket's."""
+    found = [error]
+    for cause in found:
+        wrapped = (*cause.args, getattr(cause, "reason", None))
+        found.extend(one for one in wrapped if isinstance(one, BaseException))
+    return found
+
+
+def _reply(response: requests.Response, body: bytes, *, truncated: bool) -> ModelReply:
+    headers = response.headers
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return ModelReply(
+        status=response.status_code,
+        content_type=headers.get("content-type", ""),
+        content_encoding="" if encoding in response.raw.CONTENT_DECODERS else encoding,
+        body=body,
+        truncated=truncated,
+        retry_after=retry_after(headers.get("retry-after", "")),
+        waiting=waiting(headers.get("endpoint-load-metrics", "")),
+    )
+
+
+def waiting(load: str) -> int | None:
+    """How many requests wait inside the model service, by the load that it reports (ORCA); None if it does not say."""
+    found = re.search(r"\bnum_requests_waiting\b\W{1,4}([0-9]{1,6})", load)
+    return int(found[1]) if found else None
+
+
+def retry_after(value: str) -> float | None:
+    """The seconds that a Retry-After header asks for (RFC 9110 10.2.3); None if it does not say."""
+    if not value:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError, OverflowError):  # TypeError: a date without an offset
+        return None
+
+
+def _headers(settings: Settings) -> Mapping[str, str]:
+    headers = {
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": "inference-relay",
+    }
+    if settings.adapts:
+        headers["endpoint-load-metrics-format"] = "TEXT"
+    if settings.model_api_key:
+        headers["Authorization"] = f"Bearer {settings.model_api_key.get_secret_value()}"
+    return headers
