@@ -17,6 +17,7 @@ from handler.admission.copies import Copies
 from handler.admission.intake import Intake
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line
+from handler.admission.turns import in_turn
 from handler.auth import AuthError, authenticator
 from handler.config import JOINING, MAX_PUSH_BYTES, Settings
 from handler.envelope import DecodeError, PubsubMessage, decode
@@ -123,7 +124,9 @@ class App:
             raise Refused(Reason.DRAINING)
         size = _announced(request)
         with self._intake.take(size) as held:
-            message = decode(request.headers, self._body(request))
+            body = self._body(request)
+            message = in_turn(len(body), decode, request.headers, body)
+            del body
             fields.update(_identity(message))
             return self._answered(self._relay.delivery(message, arrived, held))
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from handler import outcome, strictjson
 from handler.admission.intake import Held
 from handler.admission.line import Line, Slot, Wish
+from handler.admission.turns import in_turn
 from handler.budget import Budget, Limit, call_budget
 from handler.config import Settings
 from handler.contract import (
@@ -193,7 +194,9 @@ class Relay:
             kept = OutgoingMessage.from_bytes(claim.kept)
             return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
         try:
-            request = parse_request(delivery.take_data(), self._settings.allowed_paths)
+            data = delivery.take_data()
+            request = in_turn(len(data), parse_request, data, self._settings.allowed_paths)
+            del data
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
             return self._respond(delivery, refused, strictjson.dumps(error.metadata))
@@ -222,7 +225,8 @@ class Relay:
         result, limit = self._call(delivery, inference, budget, slot)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
-        return outcome.decide(result, self._situation(delivery.message, claim, limit))
+        size = len(result.body) if isinstance(result, ModelReply) else 0
+        return in_turn(size, outcome.decide, result, self._situation(delivery.message, claim, limit))
 
     def _wish(self, delivery: Delivery, inference: _Inference, claim: Claim) -> Wish:
         deadline = inference.options.deadline

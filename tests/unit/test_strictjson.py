@@ -268,3 +268,73 @@ def test_overflow_is_let_through_where_the_text_is_only_passed_on():
 def test_pretty_keeps_other_scripts_readable():
     """What is printed for a person has no escapes."""
     assert strictjson.pretty({"é": "日"}) == '{\n  "é": "日"\n}'
+
+
+# --- large texts are read by another parser first
+
+
+def outcome(text, **options):
+    """The value, written down, or the reason why there is none."""
+    try:
+        return json.dumps(strictjson.loads(text, **options))
+    except JsonError as error:
+        return str(error)
+
+
+def large(text):
+    """The same text, with so much white space that it counts as large."""
+    return text + b" " * strictjson.LARGE_BYTES
+
+
+ODD = [
+    b"1e400",
+    b"-1E+0400",
+    b"[1e99, 1e308, 1e309]",
+    b"9" * 400,
+    b"9" * 400 + b".0",
+    b"9" * 4301,
+    b'"e123 and 1e999"',
+    b'{"a":1,"a":2}',
+    b"-0",
+    b"-0.0",
+    b"1E2",
+    b"0.1e-400",
+    b"5e-324",
+    b"2.2250738585072011e-308",
+    b"123456789012345678901234567890",
+    rb'"\ud800"',
+    rb'"\ud83d\ude80 \u0000 \/"',
+    b'"\xed\xa0\x80"',
+    b'"\x01"',
+    b"[NaN]",
+    b"Infinity",
+    b"[" * 200 + b"]" * 200,
+    b"[" * 201 + b"]" * 201,
+    b"[1,]",
+    b"01",
+    b"tru",
+    b"\xef\xbb\xbf{}",
+    b"{} {}",
+]
+
+
+@pytest.mark.parametrize("text", ODD, ids=lambda text: text[:20].decode("latin-1"))
+@pytest.mark.parametrize("finite", [True, False])
+def test_a_large_text_is_read_as_a_small_one(text, finite):
+    """The same value, and the same reason where there is none."""
+    assert outcome(large(text), finite=finite) == outcome(text, finite=finite)
+
+
+@given(values)
+@settings(max_examples=200, deadline=None)
+def test_any_large_text_is_read_as_a_small_one(value):
+    """Down to the last digit and the order of keys."""
+    text = strictjson.dumps(value)
+    assert outcome(large(text)) == outcome(text)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@settings(deadline=None)
+def test_every_number_is_read_exactly(number):
+    """The fast parser's numbers are the nearest doubles, too."""
+    assert strictjson.loads(large(repr(number).encode())) == number
