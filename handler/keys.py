@@ -1,52 +1,40 @@
-"""The public keys that push tokens are signed with: downloaded, cached, and shared by all threads.
+"""The public keys that push tokens are signed with: downloaded, cached, and shared by all greenlets.
 
 A rotation must be noticed without a restart, an endpoint in trouble must neither stop the pushes nor be hammered, and a
 stranger's invented key ids must not make this service download without end. The pauses below are chosen for that.
 """
 
 import logging
-import re
-import ssl
-import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from http.client import HTTPException
-from socket import SHUT_RDWR, socket
-from typing import Protocol
-from urllib.parse import urlsplit
+from threading import Lock
+from typing import Any, NamedTuple
 
 import certifi
+import requests
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from google.auth import crypt
-from urllib3 import BaseHTTPResponse
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from jwt import PyJWK, PyJWTError
 from urllib3.exceptions import HTTPError
+from werkzeug.http import parse_age, parse_cache_control_header
 
 from handler import strictjson
+from handler.greenlets import Deadline, DeadlinePassed
+from handler.model.transport import Adapter
 
 # How long keys count as fresh: what the endpoint says (Google: some hours), within these bounds.
-MIN_FRESH_SECONDS = 60.0
-MAX_FRESH_SECONDS = 86_400.0
-# How much longer they are used when no newer ones can be had. It is as long as a token lives: an outage of the endpoint
-# shorter than this stops nothing, and a key that was withdrawn during one is trusted for that long at most.
-STALE_SECONDS = 3600.0
-# Between downloads for key ids that fresh keys do not have. Issuers publish a key long before they sign with it.
-UNKNOWN_KEY_SECONDS = 60.0
-# Between downloads while they fail.
-RETRY_SECONDS = 5.0
-
+MIN_FRESH_SECONDS, MAX_FRESH_SECONDS = 60, 86_400
+# How much longer they are used when no newer ones can be had: as long as a token lives. An outage of the endpoint that
+# is shorter stops nothing, and a key that was withdrawn during one is trusted for that long at most.
+STALE_SECONDS = 3600
+UNKNOWN_KEY_SECONDS = 60  # between downloads for ids that fresh keys do not have: issuers publish long before they sign
+RETRY_SECONDS = 5  # between downloads while they fail
 DOWNLOAD_SECONDS = 5.0
 MAX_BYTES = 1 << 18  # Google's answer has 5 kB
-_CHUNK_BYTES = 1 << 16
 MIN_KEY_BITS = 2048  # RFC 7518 3.3
-
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "inference-relay"}
-_MAX_AGE = re.compile(r'(?:^|,)\s*max-age\s*=\s*"?([0-9]{1,12})"?\s*(?:,|$)', re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
 
@@ -55,209 +43,133 @@ class KeysUnavailable(Exception):
     """The keys could not be had. The message says why, for the operator; it quotes nothing that was downloaded."""
 
 
-class Key(Protocol):
-    """A public key, as google-auth wraps it."""
-
-    def verify(self, message: bytes, signature: bytes) -> bool:
-        """Whether `signature` is this key's RS256 signature of `message`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class KeysResponse:
+class KeysResponse(NamedTuple):
     """What the endpoint answered: its body, and the seconds for which it may be cached."""
 
     body: bytes
     fresh_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What is known at one moment; times are the clock's. A new one takes its place after each download."""
-
-    keys: Mapping[str, Key] = field(default_factory=dict)
-    fetched_at: float = 0.0
-    fresh_until: float = 0.0
-    tried_at: float = float("-inf")
-    problem: str = "were never fetched"  # empty after a download that succeeded
-
-    def due(self, kid: str, now: float) -> bool:
-        """Whether to download before looking for `kid`."""
-        # After the clock was set back nobody knows how old the keys are: the first halves of both comparisons.
-        fresh = self.fetched_at <= now < self.fresh_until
-        pause = UNKNOWN_KEY_SECONDS if fresh else RETRY_SECONDS
-        return not (fresh and kid in self.keys) and not 0 <= now - self.tried_at < pause
-
-    def usable(self, now: float) -> bool:
-        return now < self.fresh_until + STALE_SECONDS
-
-    def holds(self, kid: str, now: float) -> bool:
-        return kid in self.keys and self.usable(now)
-
-    def find(self, kid: str, now: float) -> Key | None:
-        key = self.keys.get(kid) if self.usable(now) else None
-        if key is None and self.problem:
-            raise KeysUnavailable(self.problem)
-        return key
-
-
 class Keys:
-    """The keys by their ids. One instance serves all threads, and only one of them downloads at a time."""
+    """The keys by their ids. One instance serves all greenlets, and only one of them downloads at a time."""
 
     def __init__(self, fetch: Callable[[], KeysResponse], clock: Callable[[], float] = time.time) -> None:
         """`fetch` returns what the endpoint answers or raises KeysUnavailable; `clock` returns seconds."""
-        self._fetch = fetch
-        self._clock = clock
-        self._state = _State()
-        self._downloading = threading.Lock()
+        self._fetch, self._clock, self._downloading = fetch, clock, Lock()
+        self._keys: Mapping[str, RSAPublicKey] = {}
+        self._fetched_at, self._fresh_until, self._tried_at = 0.0, 0.0, float("-inf")
+        self._problem = "were never fetched"  # empty after a download that succeeded
 
-    def find(self, kid: str) -> Key | None:
+    def find(self, kid: str) -> RSAPublicKey | None:
         """The key with the id `kid`; None if the issuer has none of that id.
 
         Raises KeysUnavailable if that cannot be known now. Takes as long as one download where one is due.
         """
+        # With a key to go on with, nobody waits for another's download.
+        if self._is_due(kid) and self._downloading.acquire(blocking=self._usable(kid) is None):
+            try:
+                if self._is_due(kid):  # else another one has just done it
+                    self._download()
+            finally:
+                self._downloading.release()
+        key = self._usable(kid)
+        if key is None and self._problem:
+            raise KeysUnavailable(self._problem)
+        return key
+
+    def _is_due(self, kid: str) -> bool:
         now = self._clock()
-        if self._state.due(kid, now):
-            self._refresh(kid, now)
-        return self._state.find(kid, now)
+        # After the clock was set back nobody knows how old the keys are: the first halves of both comparisons.
+        fresh = self._fetched_at <= now < self._fresh_until
+        pause = UNKNOWN_KEY_SECONDS if fresh else RETRY_SECONDS
+        return not (fresh and kid in self._keys) and not 0 <= now - self._tried_at < pause
 
-    def _refresh(self, kid: str, now: float) -> None:
-        # With a key to go on with, nobody waits for another thread's download.
-        must_wait = not self._state.holds(kid, now)
-        if not self._downloading.acquire(blocking=must_wait):
-            return
-        try:
-            if self._state.due(kid, self._clock()):  # else another thread has just done it
-                self._state = self._downloaded()
-        finally:
-            self._downloading.release()
+    def _usable(self, kid: str) -> RSAPublicKey | None:
+        return self._keys.get(kid) if self._clock() < self._fresh_until + STALE_SECONDS else None
 
-    def _downloaded(self) -> _State:
+    def _download(self) -> None:
         try:
-            response = self._fetch()
-            keys = parse(response.body)
+            body, fresh_seconds = self._fetch()
+            self._keys, self._problem = parse(body), ""
+            self._fetched_at = self._clock()
+            self._fresh_until = self._fetched_at + min(max(fresh_seconds, MIN_FRESH_SECONDS), MAX_FRESH_SECONDS)
         except KeysUnavailable as error:
-            _log.warning("the keys of push tokens could not be fetched", extra={"error": str(error)})
-            return replace(self._state, tried_at=self._clock(), problem=str(error))
-        now = self._clock()
-        fresh_seconds = min(max(response.fresh_seconds, MIN_FRESH_SECONDS), MAX_FRESH_SECONDS)
-        return _State(keys=keys, fetched_at=now, fresh_until=now + fresh_seconds, tried_at=now, problem="")
+            self._problem = str(error)
+            _log.warning("the keys of push tokens could not be fetched", extra={"error": self._problem})
+        self._tried_at = self._clock()
 
 
-def parse(body: bytes) -> Mapping[str, Key]:
-    """The keys in `body`, a JSON object of key id to PEM certificate. Raises KeysUnavailable if it has no usable one.
+def parse(body: bytes) -> Mapping[str, RSAPublicKey]:
+    """The RSA keys in `body`: a JSON object of key id to PEM certificate, or a JWK Set (RFC 7517).
 
     A certificate's own dates and issuer are not looked at: the keys are trusted because of where they were fetched.
+    Raises KeysUnavailable if none can be used.
     """
     try:
         table = strictjson.loads(body)
     except strictjson.JsonError:
         raise KeysUnavailable("are not JSON: look at what PUSH_CERTS_URL serves") from None
-    items = table.items() if isinstance(table, dict) else ()
-    # A key of a kind that is not known here (the issuer's next algorithm) must not take the others along.
-    keys = {kid: key for kid, pem in items if (key := _key(pem)) is not None}
+    found = _public_keys(table) if isinstance(table, dict) else ()
+    public = {kid: key for kid, key in found if isinstance(kid, str) and isinstance(key, RSAPublicKey)}
+    keys = {kid: key for kid, key in public.items() if key.key_size >= MIN_KEY_BITS}
     if not keys:
         raise KeysUnavailable(
-            "hold no RSA certificate: PUSH_CERTS_URL must serve a JSON object of key id to PEM certificate"
+            "hold no RSA certificate or key of 2048 bits: PUSH_CERTS_URL must serve a JSON object of key id to PEM "
+            "certificate, or a JWK Set"
         )
     return keys
 
 
-def _key(pem: object) -> Key | None:
-    if not isinstance(pem, str):
-        return None
-    try:
-        public_key = x509.load_pem_x509_certificate(pem.encode()).public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    # google-auth takes any key here and fails when verifying.
-    if not isinstance(public_key, RSAPublicKey) or public_key.key_size < MIN_KEY_BITS:
-        return None
-    verifier: Key = crypt.RSAVerifier(public_key)
-    return verifier
+def _public_keys(table: dict[str, Any]) -> Iterator[tuple[object, object]]:
+    jwks = table["keys"] if isinstance(table.get("keys"), list) else None
+    for kid, entry in table.items() if jwks is None else enumerate(jwks):
+        # A key of a kind that is not known here (the issuer's next algorithm) must not take the others along.
+        with suppress(PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+            if jwks is None:
+                yield kid, x509.load_pem_x509_certificate(entry.encode()).public_key()
+            elif (jwk := PyJWK(entry)).algorithm_name == "RS256" and jwk.public_key_use in (None, "sig"):
+                yield jwk.key_id, jwk.key
 
 
 def download(url: str, seconds: float = DOWNLOAD_SECONDS) -> KeysResponse:
     """GET `url`, within `seconds` for everything from the look-up of the name to the last byte. Raises KeysUnavailable.
 
-    No redirect is followed and no proxy is used, whatever the environment says.
+    Through the adapter: a Session of requests would read the whole body of a redirect, and unpack it.
     """
-    call = _Call(url, seconds)
-    # The thread can be left behind: neither the resolver nor a header that drips heeds a socket's timeout.
-    threading.Thread(target=call.run, name="keys-download", daemon=True).start()
+    request = requests.Request("GET", url, _HEADERS)
     try:
-        return call.response.result(seconds)
-    except TimeoutError:
+        with (
+            Deadline(seconds),
+            closing(Adapter(1)) as adapter,
+            # certifi: an image without authorities of its own would find no key at all.
+            adapter.send(request.prepare(), stream=True, timeout=seconds, verify=certifi.where()) as response,
+        ):
+            return _read(response)
+    except (DeadlinePassed, requests.Timeout):
         raise KeysUnavailable(f"did not arrive within {seconds:g} s") from None
-    except (OSError, HTTPError, HTTPException) as error:
-        raise KeysUnavailable(f"could not be fetched ({type(error).__name__})") from None
-    finally:
-        call.give_up()
+    except (OSError, HTTPError) as error:
+        raise KeysUnavailable(f"could not be fetched ({_reason(error)})") from None
 
 
-class _Call:
-    """One exchange with the endpoint, in a thread of its own."""
-
-    def __init__(self, url: str, seconds: float) -> None:
-        self.response: Future[KeysResponse] = Future()
-        self._url = url
-        self._seconds = seconds
-        self._socket: socket | None = None
-        self._given_up = False
-
-    def run(self) -> None:
-        try:
-            self.response.set_result(self._get())
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
-            self.response.set_exception(error)
-
-    def give_up(self) -> None:
-        """End the exchange, wherever it is. Harmless when it has ended."""
-        self._given_up = True
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(SHUT_RDWR)
-
-    def _get(self) -> KeysResponse:
-        with closing(_connection(self._url, self._seconds)) as connection:
-            connection.connect()
-            self._socket = connection.sock
-            if self._given_up:  # `give_up` had no socket yet
-                raise TimeoutError
-            connection.request("GET", _target(self._url), headers=_HEADERS, preload_content=False, decode_content=False)
-            with closing(connection.getresponse()) as response:
-                return _read(response)
+def _reason(error: BaseException) -> str:
+    """What was wrong under all that it is wrapped in: ConnectionRefusedError, SSLCertVerificationError, ..."""
+    inner = error.__cause__ or error.__context__
+    return _reason(inner) if inner else type(error).__name__
 
 
-def _connection(url: str, seconds: float) -> HTTPConnection:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "http":
-        return HTTPConnection(host, parts.port, timeout=seconds)
-    # The public authorities that come with the program: an image without its own would find no key at all.
-    context = ssl.create_default_context(cafile=certifi.where())
-    return HTTPSConnection(host, parts.port, timeout=seconds, ssl_context=context)
-
-
-def _target(url: str) -> str:
-    parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _read(response: BaseHTTPResponse) -> KeysResponse:
-    if response.status != 200:
-        raise KeysUnavailable(f"could not be fetched (status {response.status})")
-    body = b""
-    for chunk in response.stream(_CHUNK_BYTES):
-        body += chunk
+def _read(response: requests.Response) -> KeysResponse:
+    if response.status_code != 200:
+        raise KeysUnavailable(f"could not be fetched (status {response.status_code})")
+    body = bytearray()
+    for part in response.raw.stream(1 << 16, decode_content=False):
+        body += part
         if len(body) > MAX_BYTES:
             raise KeysUnavailable(f"are larger than {MAX_BYTES} bytes")
-    return KeysResponse(body, fresh_seconds(response.headers))
+    return KeysResponse(bytes(body), fresh_seconds(response.headers))
 
 
 def fresh_seconds(headers: Mapping[str, str]) -> float:
-    """For how long a response with these headers is fresh (RFC 9111 4.2); 0 if they do not say."""
-    max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
-    age = headers.get("Age", "")
-    spent = float(age) if re.fullmatch(r"[0-9]{1,12}", age) else 0.0
-    return max(float(max_age[1]) - spent, 0.0) if max_age else 0.0
+    """For how long a response with these headers is fresh (RFC 9111 4.2), a day at most; 0 if they do not say."""
+    max_age = parse_cache_control_header(headers.get("Cache-Control", "").lower()).max_age or 0
+    age = parse_age(headers.get("Age"))
+    return max(min(max_age, MAX_FRESH_SECONDS) - (age.total_seconds() if age else 0.0), 0.0)
