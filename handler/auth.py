@@ -27,6 +27,9 @@ MAX_VERIFIED = 1000  # tokens that are remembered; a subscription uses a few in 
 MAX_VERIFIED_SECONDS = 3600.0  # so that a key that its issuer withdrew is noticed
 # RFC 9110 11.4: the scheme in any case. Base64 without the padding that PyJWT takes: a token has one spelling.
 _CREDENTIALS = re.compile(r"bearer +([\w-]+\.[\w-]+\.[\w-]*)", re.IGNORECASE | re.ASCII)
+# All that is to be checked is named: PyJWT leaves claims alone where it does not check the signature.
+_OPTIONS: Any = {"require": ["iss", "aud", "exp", "iat"], "verify_iss": True, "verify_aud": True, "strict_aud": True}
+_OPTIONS |= {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
 # What PyJWT's exceptions mean, most specific first; their own messages may quote the token.
 _MEANINGS: dict[type[Exception], str] = {
     jwt.InvalidIssuerError: "the token is of another issuer than PUSH_ISSUER",
@@ -99,14 +102,11 @@ class _Verifier(jwt.PyJWT):
             raise AuthError("the token is of another account than PUSH_SERVICE_ACCOUNT", Reason.FORBIDDEN)
         if claims.get("email_verified") is not True:
             raise AuthError("the token's email is not verified by its issuer", Reason.FORBIDDEN)
-        until: float = min(claims["exp"], now + MAX_VERIFIED_SECONDS)
-        return until
+        return float(min(claims["exp"], now + MAX_VERIFIED_SECONDS))
 
     def _decoded(self, token: str, key: RSAPublicKey | None) -> dict[str, Any]:
         """Header and payload, for us by their issuer and audience; without `key` they are not to be believed."""
-        checks = {"signature": key is not None, "aud": True, "iss": True, "exp": False, "iat": False, "nbf": False}
-        options: Any = {f"verify_{name}": wanted for name, wanted in checks.items()}
-        options |= {"require": ["iss", "aud", "exp", "iat"], "strict_aud": True}
+        options = _OPTIONS | {"verify_signature": key is not None}
         audience, issuer = self._settings.push_audience, self._settings.push_issuer
         try:
             return self.decode_complete(token, key or "", ["RS256"], options, audience=audience, issuer=issuer)

@@ -182,7 +182,7 @@ class Settings(BaseModel):
     )
     push_certs_url: Annotated[str, AfterValidator(_url)] = Field(
         "https://www.googleapis.com/oauth2/v1/certs",
-        description="where the keys that sign push tokens are published (JSON of key id to PEM certificate, or a JWK Set)",
+        description="where the keys of push tokens are published (JSON of key id to PEM certificate, or a JWK Set)",
     )
     push_issuer: str = Field("https://accounts.google.com", description="issuer of push tokens")
     allowed_paths: Annotated[

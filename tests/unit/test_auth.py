@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from jwt.algorithms import RSAAlgorithm
 
 from handler import auth
 from handler.auth import AuthError, authenticator
@@ -542,9 +543,14 @@ def serving(status, body):
         server.server_close()
 
 
-def test_the_keys_come_from_push_certs_url():
-    """Without a fetcher of the test's own the keys are downloaded from PUSH_CERTS_URL."""
-    with serving(200, json.dumps({"one": pem("one")}).encode()) as url:
+def jwk(name):
+    return {**RSAAlgorithm.to_jwk(private_key(name).public_key(), as_dict=True), "kid": name, "use": "sig"}
+
+
+@pytest.mark.parametrize("keys", [{"one": pem("one")}, {"keys": [jwk("one")]}], ids=["PEM", "JWK Set"])
+def test_the_keys_come_from_push_certs_url(keys):
+    """Without a fetcher of the test's own the keys are downloaded from PUSH_CERTS_URL, in either of Google's forms."""
+    with serving(200, json.dumps(keys).encode()) as url:
         check = authenticator(settings(PUSH_CERTS_URL=url), Clock())
         check(f"Bearer {token()}")
         assert refusal(check, f"Bearer {token(sign=rs256('attacker'))}").reason is Reason.UNAUTHENTICATED
