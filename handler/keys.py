@@ -90,9 +90,10 @@ class Keys:
     def _download(self) -> None:
         try:
             body, fresh_seconds = self._fetch()
-            self._keys, self._problem = parse(body), ""
+            self._keys = parse(body)
             self._fetched_at = self._clock()
             self._fresh_until = self._fetched_at + min(max(fresh_seconds, MIN_FRESH_SECONDS), MAX_FRESH_SECONDS)
+            self._problem = ""
         except KeysUnavailable as error:
             self._problem = str(error)
             _log.warning("the keys of push tokens could not be fetched", extra={"error": self._problem})
@@ -161,7 +162,8 @@ def _read(response: requests.Response) -> KeysResponse:
     if response.status_code != 200:
         raise KeysUnavailable(f"could not be fetched (status {response.status_code})")
     body = bytearray()
-    for part in response.raw.stream(1 << 16, decode_content=False):
+    # Not `stream`, which reads lines of any length between chunks, nor `content`, which unpacks.
+    while part := response.raw.read(1 << 16, decode_content=False):
         body += part
         if len(body) > MAX_BYTES:
             raise KeysUnavailable(f"are larger than {MAX_BYTES} bytes")

@@ -227,6 +227,7 @@ BROKEN = {
     "lengths differ": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n{}",
     "chunk cut off": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{}",
+    "chunk size without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 1_000_000,
     "chunk is no number": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
 }
 
@@ -284,6 +285,10 @@ SLOW = {
     "drips chunks": lambda connection: (
         connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
         connection.drip(b"1\r\n \r\n"),
+    ),
+    "drips trailers": lambda connection: (
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"),
+        connection.drip(b"A: b\r\n"),
     ),
 }
 

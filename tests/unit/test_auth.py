@@ -276,6 +276,7 @@ HEADER_FAULTS = {
     "alg twice, the last one none": (json.dumps(HEADER).encode()[:-1] + b', "alg": "none"}', unsigned),
     "crit": ({"crit": ["exp"], "exp": 1}, rs256("one")),
     "crit empty": ({"crit": []}, rs256("one")),
+    "unencoded payload without crit": ({"b64": False}, rs256("one")),
     "unencoded payload": ({"crit": ["b64"], "b64": False}, rs256("one")),
     "no kid": (without(HEADER, "kid"), rs256("one")),
     "kid empty": ({"kid": ""}, rs256("one")),
@@ -488,6 +489,18 @@ def test_a_token_that_is_not_for_us_makes_no_download(claims):
     issuer = Issuer("one")
     refusal(checker(issuer=issuer), f"Bearer {token(claims)}")
     assert issuer.downloads == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["alg none", "HS256 with nothing", "RS512", "crit", "crit empty", "no kid", "kid a list"]
+)
+def test_a_header_that_no_key_can_help_makes_no_download(name):
+    """What is wrong with every key is refused before one is looked for, so with 401 while there are none."""
+    header, sign = HEADER_FAULTS[name]
+    issuer = Issuer("one")
+    issuer.problem = "could not be fetched (status 500)"
+    error = refusal(checker(issuer=issuer), f"Bearer {token(None, header, sign)}")
+    assert (error.reason, issuer.downloads) == (Reason.UNAUTHENTICATED, 0)
 
 
 def test_invented_key_ids_make_one_download_a_minute():
