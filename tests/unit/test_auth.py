@@ -276,6 +276,7 @@ HEADER_FAULTS = {
     "alg twice, the last one none": (json.dumps(HEADER).encode()[:-1] + b', "alg": "none"}', unsigned),
     "crit": ({"crit": ["exp"], "exp": 1}, rs256("one")),
     "crit empty": ({"crit": []}, rs256("one")),
+    "crit of what PyJWT knows": ({"crit": ["b64"], "b64": True}, rs256("one")),
     "unencoded payload without crit": ({"b64": False}, rs256("one")),
     "unencoded payload": ({"crit": ["b64"], "b64": False}, rs256("one")),
     "no kid": (without(HEADER, "kid"), rs256("one")),
@@ -443,6 +444,7 @@ def test_a_refusal_quotes_nothing_of_the_token():
         error = refusal(checker(), f"Bearer {fault}")
         assert "planted" not in str(error)
         assert not set(fault.split(".")) & set(str(error).split())
+        assert error.__cause__ is None
         assert error.__suppress_context__ or error.__context__ is None
 
 
