@@ -27,6 +27,8 @@ telemetry.configure(settings.log_level)
 for doubt in settings.doubts(os.environ):
     logging.getLogger("handler").warning(doubt)
 app = App(settings)
+if flask.has_app_context():
+    flask.current_app.wsgi_app = app.in_front_of(flask.current_app.wsgi_app)  # type: ignore[assignment, method-assign]
 
 
 def handle(request: flask.Request) -> flask.Response:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -27,6 +27,8 @@ from handler.model.service import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
 from handler.relay import Delivery, Relay
+
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # Deliveries that ended without an answer, and without the model having had its chance.
 _UNPAID = frozenset({Reason.BUSY, Reason.DRAINING, Reason.IN_PROGRESS, Reason.OVERDUE, Reason.PUBLISH_FAILED})
@@ -62,6 +64,19 @@ class App:
             # functions-framework reads what is left of the body into memory, however much that is; there is nothing
             # left that anybody wants.
             request.stream = BytesIO()
+
+    def in_front_of(self, framework: WSGI) -> WSGI:
+        """Make the WSGI application that answers pushes itself and leaves everything else to the framework.
+
+        Routing, two contexts and an execution id, none of which a push needs, take a seventh of its processor time.
+        """
+
+        def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            if environ["PATH_INFO"] == "/" and environ["REQUEST_METHOD"] == "POST":
+                return self(Request(environ))(environ, start_response)
+            return framework(environ, start_response)
+
+        return answer
 
     def drain(self, grace_seconds: float) -> None:
         """Take no more messages; cut off calls of the model shortly before `grace_seconds` are over.

@@ -7,13 +7,14 @@ request are ended then instead of after their time, and the oldest of them make 
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed, spawn
 
+LINGER_SECONDS = 2.0  # for a peer to close
 # How long a peer may leave its responses unread before the system ends the connection. Not every system knows the
 # option, by which Linux ends it.
 UNREAD_MS = 10_000
@@ -53,6 +54,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             super().handle_request(*arguments)
         except TimeoutError:
             raise StopIteration from None  # how gunicorn is told to close the connection
+        except StopIteration:
+            _linger(arguments[2])
+            raise
 
     def handle_exit(self, _signal: int, _frame: Any) -> None:
         """Begin to end. In a greenlet: the one that hears signals must not wait for anything."""
@@ -63,3 +67,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.alive = False
         for wait in tuple(self._silent):
             wait.cut()
+
+
+def _linger(connection: socket.socket) -> None:
+    """Let a peer whose connection ends read its response, and not a reset for what it still sends (RFC 9112 9.6)."""
+    with suppress(OSError, DeadlinePassed), Deadline(LINGER_SECONDS):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1 << 16):
+            pass
