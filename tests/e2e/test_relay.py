@@ -376,7 +376,7 @@ def held(service):
 
 def test_the_line_is_bounded_in_bytes(local_topics, model, serve):
     """A burst of large messages is refused beyond MAX_WAITING_MB, before their bodies are read."""
-    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="1", MAX_WAITING_MB="10")
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="1", MAX_WAITING_MB="9")
     large = "x" * 3_000_000
     model.replies["first"] = [model.hang_then(http(200, JSON, b"{}"))]
     model.replies[large] = [http(200, JSON, b"{}")]
