@@ -85,13 +85,14 @@ class ModelService:
     def _send(self, request: requests.PreparedRequest, seconds: float) -> ModelReply | ModelFailure:
         if self._aborted:
             return ModelFailure.ABORTED
-        deadline = Deadline(seconds)
+        begun, deadline = time.monotonic(), Deadline(seconds)
         self._calls.add(deadline)
         try:
             with deadline:
-                return self._exchange(request)
+                return self._exchange(request, seconds)
         except tuple(kind for kind, _ in FAILURES) as error:
-            failure = failure_of(error)
+            is_late = isinstance(error, requests.ReadTimeout) and time.monotonic() > begun + seconds
+            failure = ModelFailure.TIMEOUT if is_late else failure_of(error)
         finally:
             self._calls.discard(deadline)
         _log.debug("call of the model failed: %s", failure)
@@ -100,10 +101,10 @@ class ModelService:
             self._adapter.drop_kept()
         return failure
 
-    def _exchange(self, request: requests.PreparedRequest) -> ModelReply:
-        response = self._adapter.send(
-            request, stream=True, timeout=(self._connect_seconds, None), verify=self._verify, proxies={}
-        )
+    def _exchange(self, request: requests.PreparedRequest, seconds: float) -> ModelReply:
+        # The deadline ends each read that takes this long; where it ends nothing, as in a command, requests does.
+        timeout = (self._connect_seconds, seconds + 1)
+        response = self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify, proxies={})
         try:
             body, truncated = _read(response)
             _check_there_is_something(response, body, truncated=truncated)

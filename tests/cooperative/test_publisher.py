@@ -1,0 +1,105 @@
+"""Publishing as in production: over TLS, with the token of a metadata server, in greenlets."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import grpc
+import pytest
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+from handler.publisher import OutgoingMessage, Publisher, PublishFailed
+
+TOPIC = "projects/p/topics/responses"
+METADATA = {
+    "token": json.dumps({"access_token": "of-the-metadata-server", "expires_in": 3600, "token_type": "Bearer"}),
+    "universe-domain": "googleapis.com",
+    "project-id": "p",
+    "default": json.dumps({"email": "relay@p.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]}),
+}
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """What an instance on Google Cloud asks for its identity."""
+
+    def do_GET(self):
+        body = METADATA.get(self.path.partition("?")[0].rstrip("/").rpartition("/")[2], "").encode()
+        self.send_response(200)
+        self.send_header("Metadata-Flavor", "Google")
+        self.send_header("Content-Type", "application/json" if body.startswith(b"{") else "application/text")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def metadata_server():
+    """Its HOST:PORT."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def secure(tmp_path, monkeypatch):
+    """Where clients of the real Pub/Sub end up; the addresses that they asked for."""
+    asked, authority, make = [], tmp_path / "ca.pem", PublisherGrpcTransport.create_channel
+    command = [sys.executable, Path(__file__).with_name("secure_pubsub.py"), authority]
+    with metadata_server() as metadata, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        port = server.stdout.readline().strip()
+
+        def create_channel(host, **options):
+            asked.append(host)
+            trusted = grpc.ssl_channel_credentials(authority.read_bytes())
+            return make(f"localhost:{port}", ssl_credentials=trusted, **options)
+
+        monkeypatch.setattr(PublisherGrpcTransport, "create_channel", create_channel)
+        for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
+            monkeypatch.setenv(name, metadata)
+        for name in ("PUBSUB_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+        yield asked
+        server.kill()
+
+
+def test_publishing_to_the_real_one(secure):
+    """The instance's own token goes along, over TLS; thousands publish at once, each with an id of its own."""
+    publisher = Publisher(TOPIC)
+    with ThreadPoolExecutor(200) as threads:
+        ids = list(threads.map(lambda _: publisher.publish(OutgoingMessage(b"{}"), 30), range(2000)))
+    assert len(set(ids)) == 2000
+    assert secure == ["pubsub.googleapis.com:443"]
+
+
+def test_a_silent_pubsub_stops_nobody_else(monkeypatch):
+    """While publishing waits, everything else in the process goes on, name look-ups among it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "{}:{}".format(*silent.getsockname()))
+        publisher = Publisher(TOPIC)
+
+        def publish(_):
+            with pytest.raises(PublishFailed):
+                publisher.publish(OutgoingMessage(b"{}"), 3)
+
+        with ThreadPoolExecutor(100) as threads:
+            waiting = [threads.submit(publish, number) for number in range(100)]
+            time.sleep(0.5)
+            assert [socket.getaddrinfo("localhost", 80)[0][4][1] for _ in range(20)] == [80] * 20
+            assert not any(one.done() for one in waiting)
+            for one in waiting:
+                one.result(30)
