@@ -134,7 +134,9 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
         "the model service failed with something else than JSON; `status_code` is its own",
     ),
     ErrorCode.INVALID_MODEL_RESPONSE: _Kind(
-        502, "server_error", "the model's answer was empty, cut off, redirected or not JSON, on every attempt"
+        502,
+        "server_error",
+        "the model's answer was empty, cut off, redirected or no JSON, and so again when it was asked again",
     ),
     ErrorCode.RESPONSE_TOO_LARGE: _Kind(502, "server_error", "the response does not fit in a Pub/Sub message"),
 }
@@ -222,10 +224,25 @@ def error(code: ErrorCode, message: str, *, param: str | None = None, status_cod
     return Answer(status_code or kind.status_code, strictjson.dumps(body))
 
 
+# Media types that are text though they do not begin with text/.
+_TEXT_TYPES = frozenset(
+    f"application/{name}"
+    for name in (
+        *("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-seq", "xml", "yaml", "x-yaml"),
+        *("x-subrip", "csv", "javascript", "toml", "sql", "x-www-form-urlencoded"),
+    )
+)
+
+
+def is_text_type(media_type: str) -> bool:
+    """Whether content of this type, without its parameters and in lower case, is text."""
+    return media_type.startswith("text/") or media_type in _TEXT_TYPES or media_type.endswith(("+xml", "+yaml"))
+
+
 def wrap_content(content_type: str, content: bytes) -> bytes:
     """Content that is not JSON, as JSON: text as it is where it is UTF-8 and said to be text, else base64."""
     encoding, text = "base64", base64.b64encode(content).decode()
-    if content_type.startswith("text/"):
+    if is_text_type(content_type.partition(";")[0].strip().lower()):
         with suppress(UnicodeDecodeError):
             encoding, text = "utf-8", content.decode()
     return strictjson.dumps({"content_type": content_type, "encoding": encoding, "content": text})
