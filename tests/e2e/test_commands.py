@@ -3,11 +3,12 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 
 import pytest
+
+from tests.faults import redisserver
 
 from .conftest import BIN, ROOT, free_port, http, listening, process, until
 
@@ -174,11 +175,10 @@ def test_check_of_the_keys_and_the_ledger(checked, brokers):
     assert (code, "ledger: Redis does not work" in output) == (1, True), output
 
 
-@pytest.mark.skipif(not (shutil.which("redis-server") or os.environ.get("CI")), reason="needs redis-server")
 def test_check_of_a_ledger_that_works(checked, tmp_path):
     """Redis is written to and read from."""
     port = free_port()
-    command = ["redis-server", "--port", port, "--save", "", "--dir", tmp_path]
+    command = [redisserver.needed(), "--port", port, "--save", "", "--dir", tmp_path]
     with process(command, stdout=subprocess.DEVNULL):
         until(lambda: listening(port))
         code, output = relay("check", **checked | {"LEDGER_URL": f"redis://127.0.0.1:{port}"})
