@@ -1,0 +1,86 @@
+"""The tools: what people type first, and what their other tools expect of the local Pub/Sub."""
+
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+from google.api_core.exceptions import InvalidArgument
+from google.cloud import pubsub_v1
+
+from tests.e2e.conftest import BIN, ROOT
+
+from .conftest import rows
+
+
+def run(*command, **environment):
+    """Run a program to its end: its exit code and what it printed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", rows(("make run", ["local", "run", "examples/requests.jsonl"]), ("make up", ["local", "up"]))
+)
+def test_a_model_url_that_ends_in_v1(command):
+    """It is refused at once, as the service does."""
+    code, output = run(BIN / "inference-relay", *command, MODEL_URL="http://localhost:11434/v1")
+    assert code == 1
+    assert "MODEL_URL" in output
+    assert "leave the /v1 out" in output
+
+
+def http(topics, method, path, body=None):
+    """One call of the REST API: its status and its JSON, or text."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{topics.address}{path}", data, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_the_local_pubsub_by_curl(topics):
+    """`GET /` says Ok, and a topic is made as at Google's emulator."""
+    assert http(topics, "GET", "/") == (200, "Ok\n")
+    name = f"projects/{topics.project}/topics/by-curl"
+    status, made = http(topics, "PUT", f"/v1/{name}")
+    assert (status, json.loads(made)["name"]) == (200, name)
+    assert name in [topic.name for topic in topics.publisher.list_topics(project=f"projects/{topics.project}")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    rows(
+        ("a mask as JSON spells it", "retryPolicy"),
+        ("a mask of nothing known", "nonsense"),
+        ("a mask inside a field", "retry_policy.nonsense"),
+    ),
+)
+def test_an_update_mask_that_is_unknown(topics, path):
+    """INVALID_ARGUMENT, and why."""
+    subscription = {"name": topics.subscription("dead")}
+    with pytest.raises(InvalidArgument, match="not a known field"):
+        topics.subscriber.update_subscription({"subscription": subscription, "update_mask": {"paths": [path]}})
+
+
+def test_a_list_of_a_bad_project(topics):
+    """It is an error, and no empty list."""
+    for client in (pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()):
+        listing = getattr(client, "list_topics", None) or client.list_subscriptions
+        with pytest.raises(InvalidArgument, match="is not projects/PROJECT"):
+            list(listing(project="my-project"))
+        client.transport.close()
