@@ -63,6 +63,8 @@ def _typed(value: dict[str, Any]) -> Complaint | None:
         found = _worded(inner) or Complaint()
         return replace(found, status=found.status or beside.status)
     if isinstance(inner, str) and inner.strip():
+        if beside.status is not None and beside.status != value.get("code"):  # Spring, NestJS: the status's own words
+            return replace(beside, message=beside.message or inner, shape=Shape.FLAT)
         return replace(beside, message=f"{inner}\n{beside.message}")
     if inner is True or _http_status(inner) or value.get("object") == "error":
         return replace(beside, status=beside.status or _http_status(inner))

@@ -42,6 +42,7 @@ def _row(kind: Kind, statuses: Collection[int], what: str, known: str, *patterns
     return Row(kind, statuses, what, known, re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE))
 
 
+_NO_PATH = "no such path at the model service"
 _CLIENT = range(400, 500)
 _ALL = range(400, 600)
 # Where a server that means the request says "internal error", and where an error inside a 200 names no status.
@@ -77,7 +78,7 @@ ROWS: tuple[Row, ...] = (
         r"^unauthori[sz]ed", r"invalid proxy server token", r"no_db_connection", r"\blogin fail",
     ),
     _row(
-        Kind.OPERATOR, (400, 404, 405, 410, *_SAID_TO_BE_THE_SERVERS, 501), "no such path at the model service",
+        Kind.OPERATOR, (400, 404, 405, 410, *_SAID_TO_BE_THE_SERVERS, 501), _NO_PATH,
         "LM Studio (200), FastAPI, vLLM, llama.cpp, OpenAI, Groq, Ollama, Kong, APISIX, Express, Spring",
         r"^(file |page |resource |endpoint |route |url |path |404[ :-]*)*(not found|not_found)[.!]?$",
         r"^(http )?method not allowed[.!]?$", r"404 page not found", r"unexpected endpoint or method",
@@ -176,8 +177,13 @@ def diagnose(status: int, complaint: Complaint) -> tuple[Kind, str]:
     """The kind of an error with this status, and what the table calls it ("" where no row knows it)."""
     for row in ROWS:
         if status in row.statuses and _may_be(row, status, complaint) and row.pattern.search(complaint.words):
-            return row.kind, row.what
+            return _of(row, status, complaint), row.what
     return _by_status(status, complaint), ""
+
+
+def _of(row: Row, status: int, complaint: Complaint) -> Kind:
+    # The model's own API says that it has no such path: MODEL_URL may be wrong, or the request wants what it cannot do.
+    return Kind.UNCERTAIN if row.what is _NO_PATH and status == 404 and complaint.shape is Shape.API else row.kind
 
 
 def _may_be(row: Row, status: int, complaint: Complaint) -> bool:

@@ -58,8 +58,6 @@ def test_temporary(world, status, body, published):
         ("Gemini: 400 for its key, in a list", 400, [api_error("API key not valid. Please pass a valid API key.")], 400),
         ("Fireworks: 412 for an account", 412, api_error("Account a is suspended, see your spending limit"), 412),
         ("FastAPI: 404 for a path", 404, {"detail": "Not Found"}, 404),
-        ("vLLM: 404 for a path in OpenAI's shape", 404, api_error("Not Found", type="NotFoundError", code=404), 404),
-        ("llama.cpp: 404 for a path", 404, api_error("File Not Found", type="not_found_error", code=404), 404),
         ("Spring: 404 for a path", 404, {"status": 404, "error": "Not Found", "path": "/v1/completions"}, 404),
         ("FastAPI: 405", 405, {"detail": "Method Not Allowed"}, 405),
         ("LM Studio: nothing is loaded", 404, api_error("No models loaded. Please load a model."), 404),
@@ -142,6 +140,12 @@ def test_the_requesters_fault_in_a_200(world, body, published):
     rows(
         ("LocalAI: 500 for anything", said(500, api_error("could not load model - all backends returned error")), None),
         ("Starlette: 500 without JSON", said(500, "Internal Server Error", "text/plain"), "Internal Server Error"),
+        (
+            "vLLM: 404 for a path in OpenAI's shape",
+            said(404, api_error("Not Found", type="NotFoundError", code=404)),
+            None,
+        ),
+        ("llama.cpp: 404 for a path", said(404, api_error("File Not Found", type="not_found_error", code=404)), None),
         ("nginx: 400 in HTML", said(400, "<h1>400 Bad Request</h1>", "text/html"), "<h1>400 Bad Request"),
         ("out of memory", said(400, {"detail": "CUDA out of memory. Tried to allocate 2 GiB"}), None),
     ),

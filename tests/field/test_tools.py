@@ -41,6 +41,31 @@ def test_a_model_url_that_ends_in_v1(command):
     assert "leave the /v1 out" in output
 
 
+def test_bad_requests_to_the_bundled_model(tmp_path):
+    """llama.cpp says 500 to an image that its model cannot see and to a text that is too long: one answer each."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    bad = [
+        {"path": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": [image]}]}},
+        {"path": "/v1/embeddings", "body": {"input": "word " * 2000}},
+        {"path": "/v1/completions", "body": {"prompt": "word " * 9000}},
+        {"path": "/v1/completions", "body": {"prompt": {"not": "text"}}},
+        {"path": "/v1/chat/completions", "body": {"messages": "not a list"}},
+        {"path": "/v1/chat/completions", "body": {"messages": [{"role": "nobody", "content": 7}]}},
+        {"path": "/v1/chat/completions", "body": {}},
+        {"path": "/v1/completions", "body": {"prompt": "x", "grammar": "no ::= grammar at all ("}},
+        {"path": "/v1/chat/completions", "body": {"messages": [{"content": "nobody's"}]}},
+        {"path": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "x"}], "tools": "x"}},
+        {"path": "/v1/rerank", "body": {"query": "x", "documents": ["a"]}},
+        {"path": "/v1/embeddings", "body": {}},
+    ]
+    file = tmp_path / "bad.jsonl"
+    file.write_text("\n".join(json.dumps({"metadata": {"id": n}, **one}) for n, one in enumerate(bad)))
+    code, output = run(BIN / "inference-relay", "local", "run", file, COLUMNS="400")
+    assert code == 0, output
+    assert f"{len(bad)} of {len(bad)} requests answered" in output, output
+    assert "redeliveries: 0" in output, output
+
+
 def http(topics, method, path, body=None):
     """One call of the REST API: its status and its JSON, or text."""
     data = None if body is None else json.dumps(body).encode()
