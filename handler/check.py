@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler import strictjson
+from handler import googlesettings, strictjson
 from handler.complaint import complaint_in
 from handler.config import Settings, SettingsError
 from handler.contract import Answer, encode_response
@@ -35,6 +35,9 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
         settings = Settings.from_environment(environment)
     except SettingsError as error:
         yield from (Finding(False, f"settings: {problem}") for problem in error.problems)
+        return
+    if wrong := googlesettings.problems(environment):
+        yield from (Finding(False, f"settings: {problem}") for problem in wrong)
         return
     yield Finding(True, "settings: complete and consistent")
     service = ModelService(settings)

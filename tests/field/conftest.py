@@ -47,6 +47,8 @@ WAITING: dict[str, str] = {
     "a push by GET": _PATHS,
     "a push by PUT": _PATHS,
     "a push to health": _PATHS,
+    "an emulator with http://": "Settings.from_environment asks handler.googlesettings too",
+    "credentials that are not there": "Settings.from_environment asks handler.googlesettings too",
     "Avro of a schema": "the relay hands the message's attributes to parse_request",
     "a limit of seconds while connecting": _CONNECTING,
     "a deadline while connecting": _CONNECTING,

@@ -10,7 +10,7 @@ import pytest
 from google.api_core.exceptions import InvalidArgument
 from google.cloud import pubsub_v1
 
-from tests.e2e.conftest import BIN, ROOT
+from tests.e2e.conftest import BIN, ROOT, SERVERS, free_port, process
 
 from .conftest import rows
 
@@ -39,6 +39,49 @@ def test_a_model_url_that_ends_in_v1(command):
     assert code == 1
     assert "MODEL_URL" in output
     assert "leave the /v1 out" in output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    rows(
+        ("an emulator with http:// (check)", "PUBSUB_EMULATOR_HOST", "http://127.0.0.1:8085"),
+        ("an emulator without a port (check)", "PUBSUB_EMULATOR_HOST", "localhost"),
+        ("credentials that are not there (check)", "GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json"),
+        ("a choice that is none (check)", "GOOGLE_API_USE_MTLS_ENDPOINT", "yes"),
+    ),
+)
+def test_check_of_googles_settings(variable, value):
+    """They are wrong before anything is tried."""
+    settings = {
+        "MODEL_URL": "http://127.0.0.1:9",
+        "RESPONSE_TOPIC": "projects/p/topics/responses",
+        "PUSH_AUTH": "platform",
+    }
+    code, output = run(BIN / "inference-relay", "check", **settings, **{variable: value})
+    assert (code, f"settings: {variable}" in output) == (1, True), output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    rows(
+        ("an emulator with http://", "PUBSUB_EMULATOR_HOST", "http://127.0.0.1:8085"),
+        ("credentials that are not there", "GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json"),
+    ),
+)
+def test_googles_settings_at_the_start(variable, value):
+    """The service does not start with them, and says why, as with its own."""
+    settings = {
+        "MODEL_URL": "http://127.0.0.1:9",
+        "RESPONSE_TOPIC": "projects/p/topics/responses",
+        "PUSH_AUTH": "platform",
+    }
+    settings |= {"PORT": str(free_port()), variable: value}
+    with process(SERVERS["gunicorn"], settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            pytest.fail("it has started")
+        assert variable in child.stdout.read()
 
 
 def test_bad_requests_to_the_bundled_model(tmp_path):
