@@ -42,6 +42,7 @@ def _row(kind: Kind, statuses: Collection[int], what: str, known: str, *patterns
     return Row(kind, statuses, what, known, re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE))
 
 
+NOT_READY = "not ready yet"
 _NO_PATH = "no such path at the model service"
 _CLIENT = range(400, 500)
 _ALL = range(400, 600)
@@ -97,7 +98,7 @@ ROWS: tuple[Row, ...] = (
         r"not enough (free )?(v?ram|memory|gpu memory)",
     ),
     _row(
-        Kind.TEMPORARY, _ALL, "not ready yet",
+        Kind.TEMPORARY, _ALL, NOT_READY,
         "KServe and Seldon MLServer (400), Triton (400), LM Studio (400), Hugging Face, llama.cpp (503), TorchServe",
         r"\bnot (yet )?(ready|been loaded|loaded yet)\b", r"\bno available versions\b",
         r"(currently|still|is|being) (loading|loaded|starting|initiali[sz]ing|warming)", r"\bloading model\b",

@@ -33,11 +33,15 @@ class ModelReply:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reply is, the answer to publish if nothing is waited for, and a word for the log that quotes nothing."""
+    """What a reply is, the answer to publish if nothing is waited for, and a word for the log that quotes nothing.
+
+    `what` is the table's name for an error that it knows.
+    """
 
     kind: Kind
     answer: Answer
     detail: str = ""
+    what: str = ""
 
 
 def read(reply: ModelReply) -> Reading:
@@ -65,7 +69,7 @@ def invalid(problem: str, quoted: str = "") -> Answer:
 
 def _error(status: int, complaint: Complaint, answer: Answer, said: str) -> Reading:
     kind, what = diagnose(status, complaint)
-    return Reading(kind, answer, f"{said}: {what}" if what else said)
+    return Reading(kind, answer, f"{said}: {what}" if what else said, what)
 
 
 def _error_answer(reply: ModelReply, document: "_Document | None") -> Answer:
