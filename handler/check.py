@@ -1,18 +1,22 @@
 """`inference-relay check`: what is right and what is wrong, in plain words, before any traffic."""
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from handler import strictjson
+from handler import googlesettings, strictjson
+from handler.complaint import complaint_in
 from handler.config import Settings, SettingsError
 from handler.contract import Answer, encode_response
+from handler.diagnosis import Kind
 from handler.keys import KeysUnavailable, download, parse
 from handler.ledger import Ledger, State
 from handler.ledger.connect import connect
 from handler.model.service import ModelService
-from handler.outcome import ModelFailure, ModelReply
+from handler.outcome import ModelFailure
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
+from handler.reply import ModelReply, Reading, read
 
 PROBE_SECONDS = 60.0
 
@@ -32,11 +36,14 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     except SettingsError as error:
         yield from (Finding(False, f"settings: {problem}") for problem in error.problems)
         return
+    if wrong := googlesettings.problems(environment):
+        yield from (Finding(False, f"settings: {problem}") for problem in wrong)
+        return
     yield Finding(True, "settings: complete and consistent")
     service = ModelService(settings)
     yield _listing(service.probe("/v1/models", PROBE_SECONDS), settings)
     if model:
-        yield _completion(service, model)
+        yield _answers(service, model, settings.allowed_paths)
     if settings.push_auth == "verify":
         yield _keys(settings.push_certs_url)
     if settings.ledger_url is not None:
@@ -57,7 +64,11 @@ def _listing(result: ModelReply | ModelFailure, settings: Settings) -> Finding:
             f"model service: GET /v1/models gives status {result.status}. MODEL_URL should be what comes before /v1 in "
             "the service's own URLs; if this service has no list of models, see whether --model NAME answers",
         )
-    names = _model_names(result.body)
+    if (reading := read(result)).kind is not Kind.ANSWER:
+        return Finding(
+            False, f"model service: GET /v1/models gives {_said(reading)}: MODEL_URL points at something else"
+        )
+    names = _model_names(reading.answer.body)
     if names is None:
         return Finding(
             False, "model service: GET /v1/models gives no list of models: MODEL_URL points at something else"
@@ -68,25 +79,49 @@ def _listing(result: ModelReply | ModelFailure, settings: Settings) -> Finding:
 
 def _model_names(body: bytes) -> list[str] | None:
     try:
-        return [str(model["id"]) for model in strictjson.loads(body)["data"]]
+        return [str(model["id"]) for model in strictjson.loads(body, finite=False)["data"]]
     except (strictjson.JsonError, LookupError, TypeError):
         return None
 
 
-def _completion(service: ModelService, model: str) -> Finding:
-    body = strictjson.dumps({"model": model, "prompt": "1", "max_tokens": 1})
-    result = service.call("/v1/completions", body, PROBE_SECONDS)
-    if isinstance(result, ModelFailure):
-        return Finding(False, f"model {model}: {_unreached(result)}")
-    return Finding(result.status == 200, f"model {model}: /v1/completions gives status {result.status}")
+# What a model may serve, and one token's worth of asking for it.
+_ASKED: Mapping[str, Mapping[str, Any]] = {
+    "/v1/completions": {"prompt": "1", "max_tokens": 1},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
+    "/v1/embeddings": {"input": "1"},
+}
+
+
+def _answers(service: ModelService, model: str, allowed: Collection[str]) -> Finding:
+    """Ask the model on each path that requests may take, until one answers."""
+    tried: list[str] = []
+    for path, body in _ASKED.items():
+        if path not in allowed:
+            continue
+        result = service.call(path, strictjson.dumps({"model": model, **body}), PROBE_SECONDS)
+        if isinstance(result, ModelFailure):
+            return Finding(False, f"model {model}: {_unreached(result)}")
+        reading = read(result)
+        if reading.kind is Kind.ANSWER:
+            before = f" ({'; '.join(tried)})" if tried else ""
+            return Finding(True, f"model {model}: {path} gives status {result.status}{before}")
+        tried.append(f"{path}: {_said(reading)}")
+    return Finding(False, f"model {model}: no path answers. {'; '.join(tried) or 'ALLOWED_PATHS has none to ask'}")
+
+
+def _said(reading: Reading) -> str:
+    """What the model says in place of an answer, in a line."""
+    answer = strictjson.loads(reading.answer.body, finite=False)
+    complaint = complaint_in(answer, succeeded=False)
+    words = " ".join(complaint.message.split())[:200] if complaint else ""
+    return f"{reading.detail}{f' ({words})' if words else ''}"
 
 
 def _unreached(failure: ModelFailure) -> str:
     return {
         ModelFailure.UNREACHABLE: "cannot be connected to",
-        ModelFailure.BROKEN: "ends the connection, or speaks no HTTP",
         ModelFailure.TIMEOUT: f"does not answer within {PROBE_SECONDS:g} s",
-    }[failure]
+    }.get(failure, "ends the connection, or speaks no HTTP")
 
 
 def _keys(url: str) -> Finding:

@@ -18,7 +18,10 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--model", help="Also ask this model for one token: proof that it answers, not only its server.")
+@click.option(
+    "--model",
+    help="Also ask this model for one token, for a chat or an embedding: proof that it answers.",
+)
 def check(model: str | None) -> None:
     """Say whether the settings are right, the model answers and the topic takes a publish, before any traffic.
 

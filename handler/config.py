@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from handler import googlesettings
+
 DEFAULT_PATHS = (
     "/v1/completions",
     "/v1/chat/completions",
@@ -317,10 +319,14 @@ class Settings(BaseModel):
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read `environment`; a variable set to nothing or blanks counts as not set. Raises SettingsError."""
         given = {name: value for name, value in environment.items() if value.strip()}
+        problems = googlesettings.problems(environment)
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
-            raise SettingsError(*(_explain(one) for one in error.errors())) from None
+            raise SettingsError(*(_explain(one) for one in error.errors()), *problems) from None
+        if problems:
+            raise SettingsError(*problems)
+        return settings
 
     def doubts(self, environment: Mapping[str, str]) -> Sequence[str]:
         """What may be wrong although it is valid, in plain words for whoever reads the log at the start."""

@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from handler import strictjson
+from handler import batchline, mistakes, strictjson
 
 DEFAULT_PATH = "/v1/completions"
 MAX_METADATA_BYTES = 1 << 20
@@ -37,11 +38,13 @@ class Priority(StrEnum):
 
 def _deadline(value: object) -> object:
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise ValueError("must be an RFC 3339 time with its offset, e.g. 2030-01-31T12:00:00Z")
+        raise ValueError("an RFC 3339 time with its offset")
     return datetime.fromisoformat(value.upper())
 
 
-def _leading_slash(value: object) -> object:
+def _path(value: object) -> object:
+    if value is None:
+        return DEFAULT_PATH
     return f"/{value}" if isinstance(value, str) and not value.startswith("/") else value
 
 
@@ -68,12 +71,16 @@ class Options(BaseModel):
 _NO_OPTIONS = Options()
 
 
+def _options(value: object) -> object:
+    return _NO_OPTIONS if value is None else value
+
+
 class InferenceRequest(BaseModel):
     """What a requester publishes: the message's data, as JSON."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
-    path: Annotated[str, BeforeValidator(_leading_slash)] = Field(
+    path: Annotated[str, BeforeValidator(_path, json_schema_input_type=str | None)] = Field(
         DEFAULT_PATH, description="HTTP path of the model service; must be one that the service allows"
     )
     # Plain `dict`: pydantic would refuse or rewrite some of what JSON allows inside (lone surrogates, great depth).
@@ -84,7 +91,9 @@ class InferenceRequest(BaseModel):
         description="the body that the model's HTTP API takes; `stream` is set to false and `stream_options` dropped, "
         "since one message goes back"
     )
-    options: Options = Field(default_factory=lambda: _NO_OPTIONS, description="limits of the requester's own")
+    options: Annotated[Options, BeforeValidator(_options, json_schema_input_type=Options | None)] = Field(
+        default_factory=lambda: _NO_OPTIONS, description="limits of the requester's own"
+    )
 
     @property
     def model(self) -> str | None:
@@ -147,7 +156,9 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
         "the model service failed with something else than JSON; `status_code` is its own",
     ),
     ErrorCode.INVALID_MODEL_RESPONSE: _Kind(
-        502, "server_error", "the model's answer was empty, cut off, redirected or not JSON, on every attempt"
+        502,
+        "server_error",
+        "the model's answer was empty, cut off, redirected or no JSON, and so again when it was asked again",
     ),
     ErrorCode.RESPONSE_TOO_LARGE: _Kind(502, "server_error", "the response does not fit in a Pub/Sub message"),
 }
@@ -175,15 +186,19 @@ class RequestError(Exception):
         self.metadata = metadata if isinstance(metadata, dict) else {}
 
 
-def parse_request(data: bytes, allowed_paths: Collection[str]) -> InferenceRequest:
-    """Read a message's data. Raises RequestError and nothing else, whatever the bytes."""
-    document = _document(data)
-    metadata = _echoable(document.get("metadata"))
+def parse_request(
+    data: bytes, allowed_paths: Collection[str], attributes: Mapping[str, str] = MappingProxyType({})
+) -> InferenceRequest:
+    """Read a message's data; `attributes` are the message's.
+
+    Raises RequestError and nothing else, whatever the bytes.
+    """
+    document = _document(data, attributes)
+    metadata = _echoable(batchline.metadata(document))
     try:
-        request = InferenceRequest.model_validate(document)
-    except ValidationError as problems:
-        param, message = _first_problem(problems)
-        raise RequestError(ErrorCode.INVALID_REQUEST, message, param=param, metadata=metadata) from None
+        request = _validated(batchline.as_request(document))
+    except mistakes.Mistake as mistake:
+        raise RequestError(ErrorCode.INVALID_REQUEST, str(mistake), param=mistake.param, metadata=metadata) from None
     if request.path not in allowed_paths:
         raise RequestError(
             ErrorCode.PATH_NOT_ALLOWED,
@@ -194,16 +209,28 @@ def parse_request(data: bytes, allowed_paths: Collection[str]) -> InferenceReque
     return request
 
 
-def _document(data: bytes) -> dict[str, Any]:
+def _validated(document: Mapping[str, Any]) -> InferenceRequest:
+    mistakes.check_names(document, InferenceRequest.model_fields, Options.model_fields)
+    try:
+        return InferenceRequest.model_validate(document)
+    except ValidationError as problems:
+        raise mistakes.explain(problems) from None
+
+
+def _document(data: bytes, attributes: Mapping[str, str]) -> dict[str, Any]:
     try:
         document = strictjson.loads(data)
     except strictjson.JsonError as problem:
-        message = f"The message's data cannot be read as JSON: {problem}. Publish a JSON object encoded as UTF-8."
-        raise RequestError(ErrorCode.INVALID_JSON, message) from None
+        hint = mistakes.looks_like(data, attributes)
+        message = f"The message's data cannot be read as JSON: {problem}. {hint}".rstrip()
+        raise RequestError(ErrorCode.INVALID_JSON, f"{message} Publish a JSON object encoded as UTF-8.") from None
     if not isinstance(document, dict):
+        hint = mistakes.in_a_string(document, "object") or f" {mistakes.looks_like(data, attributes)}".rstrip()
+        hint = " Publish each request as a message of its own." if isinstance(document, list) else hint
         raise RequestError(
             ErrorCode.INVALID_REQUEST,
-            'The message\'s data must be a JSON object: {"metadata": {}, "body": {}}.',
+            f'The message\'s data must be a JSON object: {{"metadata": {{}}, "body": {{}}}}, not '
+            f"{mistakes.json_type(document)}.{hint}",
         )
     return document
 
@@ -218,16 +245,6 @@ def _echoable(metadata: Any) -> Any:
     return metadata
 
 
-def _first_problem(problems: ValidationError) -> tuple[str, str]:
-    problem = problems.errors(include_url=False)[0]
-    param = ".".join(str(part) for part in problem["loc"] if part != "function-before[_deadline(), datetime]")
-    if problem["type"] == "missing":
-        return param, f"`{param}` is missing: it must be a JSON object, which may be empty ({{}})."
-    if problem["type"] == "extra_forbidden":
-        return "options", f"`options` takes only {' and '.join(Options.model_fields)}: remove the others."
-    return param, f"`{param}`: {problem['msg'].removeprefix('Value error, ')}."
-
-
 def error(code: ErrorCode, message: str, *, param: str | None = None, status_code: int | None = None) -> Answer:
     """An OpenAI-shaped error of the relay's own, with the code's status unless `status_code` says otherwise."""
     kind = ERRORS[code]
@@ -235,10 +252,25 @@ def error(code: ErrorCode, message: str, *, param: str | None = None, status_cod
     return Answer(status_code or kind.status_code, strictjson.dumps(body))
 
 
+# Media types that are text though they do not begin with text/.
+_TEXT_TYPES = frozenset(
+    f"application/{name}"
+    for name in (
+        *("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-seq", "xml", "yaml", "x-yaml"),
+        *("x-subrip", "csv", "javascript", "toml", "sql", "x-www-form-urlencoded"),
+    )
+)
+
+
+def is_text_type(media_type: str) -> bool:
+    """Whether content of this type, without its parameters and in lower case, is text."""
+    return media_type.startswith("text/") or media_type in _TEXT_TYPES or media_type.endswith(("+xml", "+yaml"))
+
+
 def wrap_content(content_type: str, content: bytes) -> bytes:
     """Content that is not JSON, as JSON: text as it is where it is UTF-8 and said to be text, else base64."""
     encoding, text = "base64", base64.b64encode(content).decode()
-    if content_type.startswith("text/"):
+    if is_text_type(content_type.partition(";")[0].strip().lower()):
         with suppress(UnicodeDecodeError):
             encoding, text = "utf-8", content.decode()
     return strictjson.dumps({"content_type": content_type, "encoding": encoding, "content": text})
@@ -274,19 +306,29 @@ def priority_of(attributes: Mapping[str, str]) -> Priority:
 def response_attributes(
     requested: Mapping[str, str], *, message_id: str, status_code: int, model: str | None = None
 ) -> dict[str, str]:
-    """The response message's attributes: ours, then the request's own as far as Pub/Sub's limits allow."""
+    """The response message's attributes: ours, then the request's own as far as Pub/Sub's limits allow.
+
+    Those of the request's own that are named like ours are kept with `request_` before their name.
+    """
     own = zip(OWN_ATTRIBUTES, (message_id, str(status_code), model), strict=True)
     attributes = {key: _fitting(value) for key, value in own if value}
-    echoed = {key: value for key, value in requested.items() if _may_be_echoed(key, value)}
+    echoed = {_free_name(key, requested): value for key, value in requested.items() if _may_be_echoed(key, value)}
     for key, value in echoed.items():
         if len(attributes) < MAX_ATTRIBUTES:
             attributes[key] = value
     return attributes
 
 
+def _free_name(key: str, taken: Collection[str]) -> str:
+    name = key
+    while name in OWN_ATTRIBUTES or (name != key and name in taken):
+        name = f"request_{name}"
+    return name
+
+
 def _may_be_echoed(key: str, value: str) -> bool:
     fits = 0 < len(key.encode()) <= MAX_KEY_BYTES and len(value.encode()) <= MAX_VALUE_BYTES
-    return fits and key not in OWN_ATTRIBUTES and not key.startswith(_RESERVED_PREFIXES)
+    return fits and not key.startswith(_RESERVED_PREFIXES)
 
 
 def _fitting(value: str) -> str:

@@ -1,18 +1,22 @@
 """The decision table: what happened to a message decides what its requester and Pub/Sub get. Pure.
 
 Everything that can happen is a Reason. VERDICTS says, for each, what Pub/Sub is answered and how loudly it is logged;
-`decide` finds the Reason, and the Answer to publish, for what the model service did.
+`decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read in
+handler/reply.py; whose trouble an error is stands in handler/diagnosis.py.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
-from handler import strictjson
 from handler.budget import Limit
-from handler.contract import Answer, ErrorCode, error, excerpt, wrap_content
+from handler.contract import Answer, ErrorCode, error
+from handler.diagnosis import Kind
+from handler.reply import ModelReply, Reading, invalid, read
+
+# Deliveries after which an error that may be the request's own is its answer.
+FEW_ATTEMPTS = 3
 
 
 class Reason(StrEnum):
@@ -83,29 +87,13 @@ class Verdict:
         return VERDICTS[self.reason][1]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReply:
-    """An HTTP response of the model service.
-
-    `truncated` says that there was more of it than a message can hold; `retry_after` is in seconds;
-    `waiting` is how many requests wait inside the model service, where it says so.
-    """
-
-    status: int
-    content_type: str
-    body: bytes = field(repr=False)
-    content_encoding: str = ""
-    truncated: bool = False
-    retry_after: float | None = None
-    waiting: int | None = None
-
-
 class ModelFailure(StrEnum):
     """The model service gave no whole HTTP response."""
 
     UNREACHABLE = "unreachable"  # nothing was sent
     STALE = "stale"  # a kept connection had been closed: the request was most likely not read
-    BROKEN = "broken"  # the connection ended early, or what came was not HTTP; the model may have worked on it
+    BROKEN = "broken"  # the connection ended early; the model may have worked on it
+    GARBLED = "garbled"  # what came was not HTTP, or could not be unpacked; the model has worked on it
     TIMEOUT = "timeout"
     ABORTED = "aborted"  # by this process, which is about to end
 
@@ -115,81 +103,55 @@ class Situation:
     """What besides the model's reply the decision rests on.
 
     `attempt` is None where nobody counts; `last` says that no redelivery will be waited for; `limit` is what bounded
-    the call.
+    the call; `before` is the `detail` of the verdict on this message's last call, "" where nobody remembers one.
     """
 
     attempt: int | None
     last: bool
     limit: Limit
+    before: str = ""
 
 
-def situation(*, attempt: int | None, max_attempts: int, age: float, max_age: float, limit: Limit) -> Situation:
+def situation(
+    *, attempt: int | None, max_attempts: int, age: float, max_age: float, limit: Limit, before: str = ""
+) -> Situation:
     """Sum up a delivery. `age` and `max_age` in seconds; `age` counts from the message's publication."""
     exhausted = attempt is not None and attempt >= max_attempts
-    return Situation(attempt=attempt, last=exhausted or age >= max_age, limit=limit)
+    return Situation(attempt=attempt, last=exhausted or age >= max_age, limit=limit, before=before)
 
 
 def decide(result: ModelReply | ModelFailure, now: Situation) -> Verdict:
     """The verdict on what the model service did with a request."""
     if isinstance(result, ModelFailure):
         return _failed(result, now)
-    if 200 <= result.status < 300:
-        return _succeeded(result, now)
-    return _refused(result, now)
-
-
-def _succeeded(reply: ModelReply, now: Situation) -> Verdict:
-    if reply.truncated:
+    if 200 <= result.status < 300 and result.truncated:
         return too_large()
-    problem, body = _content(reply)
-    if body is None:
-        return _retry(Reason.MODEL_FAILED, _invalid(problem), now, problem)
-    return Verdict(Reason.ANSWERED, Answer(reply.status, body))
+    return _judged(read(result), now)
 
 
-def _content(reply: ModelReply) -> tuple[str, bytes | None]:
-    """The body to publish; or None, and what is wrong with it."""
-    media_type = _media_type(reply)
-    if _encoded(reply):
-        return "was compressed although that was not asked for", None
-    if not reply.body.strip():
-        return "was empty", None
-    if media_type == "text/event-stream":
-        return "was an event stream although one response was asked for", None
-    if media_type == "text/html":
-        return "was an HTML page: MODEL_URL may point at something else than a model service", None
-    if _json(reply) is not _NOT_JSON:
-        return "", reply.body
-    if not media_type or _is_json_type(media_type):
-        return "was not whole JSON", None
-    return "", wrap_content(reply.content_type, reply.body)
+# Why a message is given back for a reply that is not its answer.
+_GIVEN_BACK: Mapping[Kind, Reason] = {
+    Kind.OPERATOR: Reason.MODEL_MISCONFIGURED,
+    Kind.TEMPORARY: Reason.MODEL_FAILED,
+    Kind.UNCERTAIN: Reason.MODEL_FAILED,
+    Kind.NONSENSE: Reason.MODEL_FAILED,
+}
 
 
-def _refused(reply: ModelReply, now: Situation) -> Verdict:
-    answer, detail = _error_answer(reply), f"status {reply.status}"
-    if reply.status in (401, 403, 407) or 300 <= reply.status < 400:
-        return _retry(Reason.MODEL_MISCONFIGURED, answer, now, detail)
-    if reply.status == 404 and not _is_openai_error(reply):
-        return _retry(Reason.MODEL_MISCONFIGURED, answer, now, detail)
-    if _temporary(reply.status):
-        return _retry(Reason.MODEL_FAILED, answer, now, detail)
-    return Verdict(Reason.ANSWERED, answer, detail)
+def _judged(reading: Reading, now: Situation) -> Verdict:
+    if reading.kind not in _GIVEN_BACK:
+        return Verdict(Reason.ANSWERED, reading.answer, reading.detail)
+    over = now.last or _tried_enough(reading, now)
+    return _retry(_GIVEN_BACK[reading.kind], reading.answer, replace(now, last=over), reading.detail)
 
 
-def _temporary(status: int) -> bool:
-    """Whether the same request may succeed later; a status that HTTP does not have says nothing about the request."""
-    return status in (408, 409, 425, 429) or (not 200 <= status < 500 and status not in (501, 505))
-
-
-def _error_answer(reply: ModelReply) -> Answer:
-    """The model's own error; where that is no JSON, an error that quotes its start."""
-    if not 400 <= reply.status < 600:
-        return _invalid(f"had the status {reply.status}, which is no answer")
-    if _json(reply) is not _NOT_JSON:
-        return Answer(reply.status, reply.body)
-    quoted = f" It began: {excerpt(reply.body)}" if reply.body and not _encoded(reply) else ""
-    message = f"The model service answered with status {reply.status} and no JSON.{quoted}"
-    return error(ErrorCode.MODEL_ERROR, message, status_code=reply.status)
+def _tried_enough(reading: Reading, now: Situation) -> bool:
+    """Whether calling again is not worth its price: most likely the same comes once more."""
+    few = now.attempt is not None and now.attempt >= FEW_ATTEMPTS
+    again = now.before == reading.detail
+    if reading.kind is Kind.NONSENSE:
+        return again or few
+    return reading.kind is Kind.UNCERTAIN and (few or (again and now.attempt is None))
 
 
 def _failed(failure: ModelFailure, now: Situation) -> Verdict:
@@ -200,7 +162,9 @@ def _failed(failure: ModelFailure, now: Situation) -> Verdict:
     if failure is ModelFailure.UNREACHABLE:
         message = "The model service could not be reached. Send the request again later, or tell its operator."
         return _retry(Reason.MODEL_FAILED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
-    return _retry(Reason.MODEL_FAILED, _invalid("was cut off or was not HTTP"), now, failure)
+    if failure is ModelFailure.GARBLED:
+        return _judged(Reading(Kind.NONSENSE, invalid("was not HTTP, or could not be unpacked"), failure), now)
+    return _retry(Reason.MODEL_FAILED, invalid("was cut off"), now, failure)
 
 
 def _timed_out(now: Situation) -> Verdict:
@@ -239,42 +203,3 @@ def too_large() -> Verdict:
     """The verdict on a response that no Pub/Sub message can hold."""
     message = "The response is larger than the 10 MB that Pub/Sub takes. Ask for less: smaller max_tokens, n or batch."
     return Verdict(Reason.RESPONSE_TOO_LARGE, error(ErrorCode.RESPONSE_TOO_LARGE, message))
-
-
-def _invalid(problem: str) -> Answer:
-    return error(
-        ErrorCode.INVALID_MODEL_RESPONSE,
-        f"The model's answer {problem}. Send the request again later, or tell the model service's operator.",
-    )
-
-
-def _media_type(reply: ModelReply) -> str:
-    return reply.content_type.partition(";")[0].strip().lower()
-
-
-_NOT_JSON = object()
-
-
-def _json(reply: ModelReply) -> Any:
-    """The body as JSON, or _NOT_JSON. What is said to be something else must be an object or a list to count."""
-    said_so = _is_json_type(_media_type(reply))
-    if reply.truncated or _encoded(reply) or not (said_so or reply.body.lstrip()[:1] in (b"{", b"[")):
-        return _NOT_JSON
-    try:
-        return strictjson.loads(reply.body, finite=False)
-    except strictjson.JsonError:
-        return _NOT_JSON
-
-
-def _is_json_type(media_type: str) -> bool:
-    return media_type == "application/json" or media_type.endswith("+json")
-
-
-def _encoded(reply: ModelReply) -> bool:
-    return reply.content_encoding not in ("", "identity")
-
-
-def _is_openai_error(reply: ModelReply) -> bool:
-    """Whether the error is the API's own (OpenAI's shape, or vLLM's older flat one), not a proxy's."""
-    body = _json(reply)
-    return isinstance(body, dict) and ("error" in body or body.get("object") == "error")

@@ -3,7 +3,9 @@
 import random
 from collections.abc import Callable
 
-from handler.outcome import ModelFailure, ModelReply
+from handler.diagnosis import NOT_READY
+from handler.outcome import ModelFailure
+from handler.reply import ModelReply, read
 
 # Before the second, third and fourth try. Long enough that a steady 429 sees no more than four calls in eight seconds.
 PAUSES = (1.0, 2.5, 5.0)
@@ -29,4 +31,5 @@ def pause(
 def _is_brief(result: ModelReply | ModelFailure) -> bool:
     if isinstance(result, ModelFailure):
         return result is ModelFailure.UNREACHABLE
-    return result.status in (429, 503)
+    # KServe and others say 400 while a model loads, before it has done any work.
+    return result.status in (429, 503) or (result.status == 400 and read(result).what == NOT_READY)

@@ -31,9 +31,10 @@ from handler.contract import (
 )
 from handler.envelope import PubsubMessage
 from handler.ledger import Claim, Ledger, State
-from handler.outcome import ModelFailure, ModelReply, Reason, Situation, Verdict
+from handler.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.patience import pause as pause_before_next
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.reply import ModelReply
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
@@ -187,7 +188,7 @@ class Relay:
             self._ledger.answered(delivery.key, delivery.owner)
         else:
             failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED)
-            self._ledger.release(delivery.key, delivery.owner, failed=failed)
+            self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
@@ -195,7 +196,7 @@ class Relay:
             return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
         try:
             data = delivery.take_data()
-            request = in_turn(len(data), parse_request, data, self._settings.allowed_paths)
+            request = in_turn(len(data), parse_request, data, self._settings.allowed_paths, delivery.message.attributes)
             del data
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
@@ -294,6 +295,7 @@ class Relay:
             age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,
             limit=limit,
+            before=claim.before,
         )
 
     def _respond(self, delivery: Delivery, verdict: Verdict, metadata: bytes, model: str | None = None) -> Verdict:

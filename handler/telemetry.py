@@ -40,3 +40,8 @@ def record(verdict: Verdict, fields: Mapping[str, object]) -> None:
         f": {verdict.detail}" if verdict.detail else "",
         extra={"reason": verdict.reason.value, "status": verdict.status, **fields},
     )
+
+
+def note_refused(method: str, path: str) -> None:
+    """Write a line about a request that is neither push nor health check. Not its query, which may hold a token."""
+    _log.warning("refused: %s %s", method[:16], path[:100], extra={"reason": "refused"})

@@ -23,14 +23,15 @@ class Claim:
 
     With MINE, `kept` is a response that was made but not published yet, as `keep` was given it. With MINE and TAKEN,
     `failures` counts the model failures so far that all instances know of, None where they do not tell each other;
-    `failed` counts those that this process has seen, and `unpaid` the deliveries to it that ended without an answer and
-    without a failure of the model.
+    `failed` counts those that this process has seen, `before` is how the last of them went, and
+    `unpaid` the deliveries to it that ended without an answer and without a failure of the model.
     """
 
     state: State
     kept: bytes | None = field(default=None, repr=False)
     failures: int | None = None
     failed: int = 0
+    before: str = ""
     unpaid: int = 0
 
 
@@ -62,8 +63,11 @@ class Ledger(Protocol):
         """Remember that the response is published; forget the rest. Ends the claim."""
         ...
 
-    def release(self, key: str, owner: str, *, failed: bool) -> None:
-        """Give the message back; `failed` counts one failure of the model. What was kept stays. Ends the claim."""
+    def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
+        """Give the message back; `failed` counts one failure of the model. What was kept stays. Ends the claim.
+
+        `detail` says how it failed, in words that hold nothing of the request.
+        """
         ...
 
     def unpaid(self, key: str) -> None:

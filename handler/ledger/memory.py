@@ -22,6 +22,7 @@ class _Counts:
     """Deliveries of a message that ended without an answer."""
 
     failed: int = 0
+    before: str = ""
     unpaid: int = 0
 
 
@@ -60,7 +61,8 @@ class MemoryLedger:
                 return Claim(State.ANSWERED)
             self._held.add((key, owner))
             counts = self._counts.get(key) or _NONE
-            return Claim(State.MINE, kept=self._kept.get(key), failed=counts.failed, unpaid=counts.unpaid)
+            kept = self._kept.get(key)
+            return Claim(State.MINE, kept=kept, failed=counts.failed, before=counts.before, unpaid=counts.unpaid)
 
     def holds(self, key: str, owner: str) -> bool:
         """Whether the owner's claim was granted and has not ended, and the message is not answered."""
@@ -81,13 +83,13 @@ class MemoryLedger:
             self._counts.drop(key)
             self._answered.add(key)
 
-    def release(self, key: str, owner: str, *, failed: bool) -> None:
+    def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
         """End the claim."""
         with self._lock:
             self._held.discard((key, owner))
             if failed:
                 counts = self._counts.get(key) or _NONE
-                self._counts.put(key, replace(counts, failed=counts.failed + 1), size=1)
+                self._counts.put(key, replace(counts, failed=counts.failed + 1, before=detail), size=1)
 
     def unpaid(self, key: str) -> None:
         """Count a delivery that cost nothing and answered nothing."""

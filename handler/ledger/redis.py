@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -130,9 +131,9 @@ class RedisLedger:
         self._memory.answered(key, owner)
         self._end(Pair(key, owner), Call(ANSWERED, key, (owner, self._answered_ms)))
 
-    def release(self, key: str, owner: str, *, failed: bool) -> None:
+    def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
         """Give back the lease if it is the owner's, and count a failure in any case; later where Redis is bypassed."""
-        self._memory.release(key, owner, failed=failed)
+        self._memory.release(key, owner, failed=failed, detail=detail)
         self._end(Pair(key, owner), Call(RELEASE, key, (owner, int(failed), self._kept_ms)))
 
     def unpaid(self, key: str) -> None:
@@ -244,4 +245,4 @@ def _as_claim(reply: Sequence[Any], known: Claim) -> Claim:
     if state is State.ANSWERED:
         return Claim(state)
     kept = (reply[1] or known.kept) if state is State.MINE else None
-    return Claim(state, kept=kept, failures=int(reply[2]), failed=known.failed, unpaid=known.unpaid)
+    return replace(known, state=state, kept=kept, failures=int(reply[2]))

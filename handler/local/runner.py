@@ -79,7 +79,8 @@ def _bar(console: Console) -> Iterator[Progress]:
 def up(console: Console, pubsub_port: int, service_port: int) -> None:
     """Start everything, say how to use it, and leave it running until interrupted."""
     with stack.running(pubsub_port=pubsub_port, service_port=service_port) as parts:
-        console.print(_HOWTO.format(pubsub=parts.broker.address, service=parts.service_url, stack=stack), markup=False)
+        howto = _HOWTO.format(pubsub=parts.broker.address, service=parts.service_url, stack=stack)
+        console.print(howto, markup=False, soft_wrap=True)  # a command that is wrapped breaks when it is copied
         try:
             while True:
                 time.sleep(3600)

@@ -9,10 +9,11 @@ from typing import IO
 
 from google.cloud import pubsub_v1
 
+from handler.config import Settings, SettingsError
 from handler.local.model import LocalModel
 from handler.local.proxy import FaultProxy
 from handler.local.pubsub import LocalPubSub
-from handler.local.service import Service
+from handler.local.service import Service, ServiceFailed
 
 PROJECT = "local"
 REQUESTS = f"projects/{PROJECT}/topics/requests"
@@ -44,12 +45,13 @@ def running(
 
     Raises ModelMissing, ServiceFailed, or OSError for a port that is taken; `starting` hears what starts next.
     """
+    own_model = _own_model_url()
     with ExitStack() as parts:
         starting("Pub/Sub")
         broker = parts.enter_context(LocalPubSub(port=pubsub_port))
         os.environ["PUBSUB_EMULATOR_HOST"] = broker.address
         starting("the model")
-        model_url = os.environ.get("MODEL_URL") or parts.enter_context(LocalModel()).url
+        model_url = own_model or parts.enter_context(LocalModel()).url
         proxy = parts.enter_context(FaultProxy(model_url))
         _create_topics()
         starting("the service")
@@ -57,6 +59,17 @@ def running(
         service = parts.enter_context(Service(environment, service_port or _free_port(), log))
         _push_to(service.url)
         yield Stack(broker, model_url, service.url)
+
+
+def _own_model_url() -> str:
+    """The MODEL_URL of the environment, refused at once where the service would refuse it."""
+    url = os.environ.get("MODEL_URL", "").strip()
+    try:
+        if url:
+            Settings.from_environment({"MODEL_URL": url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "platform"})
+    except SettingsError as error:
+        raise ServiceFailed("\n".join(error.problems)) from None
+    return url
 
 
 def _create_topics() -> None:

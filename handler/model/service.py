@@ -4,6 +4,7 @@ requests prepares a call once for each path and sends it through its adapter. No
 proxies and passwords from the environment, follow redirects and keep cookies.
 """
 
+import http.client
 import logging
 import re
 import time
@@ -14,12 +15,13 @@ from functools import lru_cache
 from typing import Any
 
 import requests
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, InvalidHeader, NewConnectionError
 
 from handler.config import Settings
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
 from handler.model.transport import Adapter, StaleConnection
-from handler.outcome import ModelFailure, ModelReply
+from handler.outcome import ModelFailure
+from handler.reply import ModelReply
 
 # What Pub/Sub takes in one publish request; a larger body could not be passed on.
 MAX_BODY_BYTES = 10_000_000
@@ -29,8 +31,8 @@ _READS_IN_A_ROW = 100  # before others get their turn: a peer that sends fast wo
 _log = logging.getLogger(__name__)
 
 # What an exception says about the call, most specific first. Of what is under requests only what it wraps is looked at:
-# whether a connection could be had at all, and whether a kept one was closed. ReadTimeout is TCP's own: the peer's
-# host does not acknowledge any more.
+# whether a connection could be had at all, whether a kept one was closed, and whether what came was HTTP. ReadTimeout
+# is TCP's own: the peer's host does not acknowledge any more.
 FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
     (DeadlinePassed, ModelFailure.TIMEOUT),
     (DeadlineCut, ModelFailure.ABORTED),
@@ -38,6 +40,12 @@ FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
     (NewConnectionError, ModelFailure.UNREACHABLE),
     (requests.exceptions.InvalidURL, ModelFailure.UNREACHABLE),
     (StaleConnection, ModelFailure.STALE),
+    (http.client.RemoteDisconnected, ModelFailure.BROKEN),
+    (InvalidChunkLength, ModelFailure.GARBLED),
+    (http.client.IncompleteRead, ModelFailure.BROKEN),
+    (http.client.HTTPException, ModelFailure.GARBLED),
+    (InvalidHeader, ModelFailure.GARBLED),
+    (DecodeError, ModelFailure.GARBLED),
     (requests.RequestException, ModelFailure.BROKEN),
     (HTTPError, ModelFailure.BROKEN),
 )

@@ -20,7 +20,8 @@ from urllib3.exceptions import ReadTimeoutError
 from handler.config import Settings
 from handler.model import dial, transport
 from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
-from handler.outcome import ModelFailure, ModelReply
+from handler.outcome import ModelFailure
+from handler.reply import ModelReply
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 
@@ -211,25 +212,35 @@ def test_a_host_that_does_not_accept():
             filler.close()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":',
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 7\r\n\r\nhello",
-        b"HTTP/1.1 abc OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Le",
-    ],
-)
-def test_not_a_whole_http_response(data):
-    """A connection that ends early, or says what is not HTTP, is broken; the model may have worked on the request."""
+CUT = {
+    "nothing": b"",
+    "half a body": b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":',
+    "no last chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+}
+GARBLED = {
+    "a chunk of size zz": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "200 headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    "a header of 100 KB": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5, 7\r\n\r\nhello",
+    "a status of letters": b"HTTP/1.1 abc OK\r\n\r\n",
+    "gzip that is none": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("data", CUT.values(), ids=CUT)
+def test_a_response_that_is_cut_off(data):
+    """A connection that ends early is broken; the model may have worked on the request."""
     with scripted(says_and_ends(data)) as (_, model):
         assert model.call("/v1/completions", b"{}", 30) is ModelFailure.BROKEN
+
+
+@pytest.mark.parametrize("data", GARBLED.values(), ids=GARBLED)
+def test_what_is_not_http(data):
+    """It was not cut off: the same would come again."""
+    with scripted(says_and_ends(data)) as (_, model):
+        assert model.call("/v1/completions", b"{}", 30) is ModelFailure.GARBLED
 
 
 def test_a_reset():
@@ -433,7 +444,7 @@ def test_endless_framing():
             connection.sendall(b"0" * 1_000_000)
 
     with scripted(script) as (_, model):
-        assert model.call("/v1/completions", b"{}", 60) is ModelFailure.BROKEN
+        assert model.call("/v1/completions", b"{}", 60) in (ModelFailure.BROKEN, ModelFailure.GARBLED)
 
 
 def packed(coding, body):

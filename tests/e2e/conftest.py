@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -56,10 +57,23 @@ def listening(port):
     return False
 
 
+@contextmanager
+def interruptible():
+    """Children that are started here can be interrupted, though this process may ignore it (nohup, some CI)."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def spawn(command, environment=None, **options):
     """A child process."""
     command = [str(part) for part in command]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})}, text=True, **options)
+    with interruptible():
+        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})}, text=True, **options)
 
 
 def reap(child):

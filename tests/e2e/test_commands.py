@@ -3,11 +3,12 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 
 import pytest
+
+from tests.faults import redisserver
 
 from .conftest import BIN, ROOT, free_port, http, listening, process, until
 
@@ -50,6 +51,16 @@ def test_a_model_of_ones_own(model, tmp_path):
     assert code == 0, output
     assert [body["model"] for _, body in model.calls] == ["mine"]
     assert "2 of 2 requests answered: 1 by the model, 1 with an error" in output
+
+
+@pytest.mark.parametrize("command", [("run", "examples/requests.jsonl"), ("up",)])
+def test_a_model_url_that_the_service_refuses(command):
+    """It is refused before anything starts, in the service's words."""
+    code, output = relay("local", *command, MODEL_URL="http://localhost:11434/v1")
+    assert code == 1
+    assert "MODEL_URL" in output
+    assert "/v1" in output
+    assert "Pub/Sub" not in output
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,33 @@ def test_check_of_a_model_that_does_not_answer(checked, model, reply, says):
     assert (code, says in output) == (1, True), output
 
 
+NO = http(404, "application/json", b'{"error": {"message": "this model does not do that", "code": 404}}')
+
+
+@pytest.mark.parametrize(
+    ("replies", "code", "says"),
+    [
+        ([NO, http(200, "application/json", b'{"choices": []}')], 0, "/v1/chat/completions gives status 200"),
+        ([NO, NO, http(200, "application/json", b'{"data": []}')], 0, "/v1/embeddings gives status 200"),
+        ([NO], 1, "no path answers. /v1/completions: status 404 (this model does not do that)"),
+        ([http(200, "application/json", b'{"error": "Unexpected endpoint or method."}')], 1, "no such path"),
+    ],
+)
+def test_check_of_a_model_that_serves_another_path(checked, model, replies, code, says):
+    """Each path is tried; which of them answers is said, and what the others say. An error in a 200 is no answer."""
+    model.reply = lambda prompt: http(200, "application/json", TOKEN_LIST) if prompt == "GET /v1/models" else next(left)
+    left = iter(replies + replies[-1:] * 3)
+    actual, output = relay("check", "--model", "small", **checked)
+    assert (actual, says in output) == (code, True), output
+
+
+def test_check_of_a_list_that_is_an_error(checked, model):
+    """A status of 200 proves nothing."""
+    model.replies["GET /v1/models"] = [http(200, "application/json", b'{"error": "Unexpected endpoint or method."}')]
+    code, output = relay("check", **checked)
+    assert (code, "no such path at the model service (Unexpected endpoint or method.)" in output) == (1, True), output
+
+
 def test_check_of_everything_else(checked, local_topics):
     """A model that is away, a model that is unknown, a topic that is not there, settings that are wrong."""
     assert "cannot be connected to" in relay("check", **checked | {"MODEL_URL": "http://127.0.0.1:9"})[1]
@@ -137,11 +175,10 @@ def test_check_of_the_keys_and_the_ledger(checked, brokers):
     assert (code, "ledger: Redis does not work" in output) == (1, True), output
 
 
-@pytest.mark.skipif(not (shutil.which("redis-server") or os.environ.get("CI")), reason="needs redis-server")
 def test_check_of_a_ledger_that_works(checked, tmp_path):
     """Redis is written to and read from."""
     port = free_port()
-    command = ["redis-server", "--port", port, "--save", "", "--dir", tmp_path]
+    command = [redisserver.needed(), "--port", port, "--save", "", "--dir", tmp_path]
     with process(command, stdout=subprocess.DEVNULL):
         until(lambda: listening(port))
         code, output = relay("check", **checked | {"LEDGER_URL": f"redis://127.0.0.1:{port}"})
@@ -152,7 +189,7 @@ def test_up_as_it_says_itself(model, monkeypatch):
     """The commands that `up` prints publish, push by hand and read the answers, word for word."""
     pubsub, port = free_port(), free_port()
     arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", port]
-    environment = {"MODEL_URL": model.url, "COLUMNS": "200"}
+    environment = {"MODEL_URL": model.url, "COLUMNS": "80"}  # where lines that are wrapped would break
     with process(arguments, environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
         lines = []
         for line in up.stdout:

@@ -390,7 +390,7 @@ def test_peers_that_do_not_close(start):
 def test_refused_peers_that_go_on_sending(start):
     """A body that nobody wants is not waited for."""
     service = start()
-    with crowd(service, 120, head("Content-Length: 9", path="/nothing") + b"{"):
+    with crowd(service, 120, head("Content-Length: 9", method="PUT", path="/nothing") + b"{"):
         everything_answers(service)
 
 

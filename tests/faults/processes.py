@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import redisserver
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -143,7 +144,10 @@ class RedisServer:
         settings = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
         settings += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         self._child = subprocess.Popen(
-            ["redis-server", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+            [redisserver.program(), *settings],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         if not until(self._answers):
             raise RuntimeError("redis-server did not start")

@@ -1,12 +1,13 @@
 """Nothing is lost and nothing paid twice, in a few short runs; `make faults` has the long ones."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.faults import redisserver
 
 HERE = Path(__file__).parent
 
@@ -14,10 +15,7 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def redis_server():
     """A real Redis, where there is one; in CI there has to be."""
-    if shutil.which("redis-server") is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is not installed, and CI needs it")
-        pytest.skip("needs redis-server (apt-get install redis-server)")
+    return redisserver.needed()
 
 
 def run(scenarios, name):
@@ -50,7 +48,7 @@ def test_nothing_is_lost_and_nothing_paid_twice(name, redis_server):
         ("a loss", ["never sent: lost"]),
     ],
 )
-def test_the_check_finds_what_is_lost_or_paid_twice(name, faults):
+def test_the_check_finds_what_is_lost_or_paid_twice(name, faults, redis_server):
     """A run in which that happens fails, and says what happened to which request."""
     status, output = run("control", name)
     assert status == 1

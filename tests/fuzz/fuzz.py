@@ -11,6 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["handler"]):
+    from handler import batchline
     from handler.auth import AuthError, authenticator
     from handler.config import DEFAULT_PATHS, Settings
     from handler.contract import Answer, RequestError, encode_response, parse_request, response_attributes
@@ -20,6 +21,7 @@ with atheris.instrument_imports(include=["handler"]):
 WORDS = [
     *("message", "messageId", "message_id", "data", "attributes", "orderingKey", "publishTime", "subscription"),
     *("deliveryAttempt", "metadata", "body", "path", "options", "deadline", "timeout_seconds", "model", "stream"),
+    *("url", "custom_id", "method", "POST"),
     *("/v1/completions", "v1/embeddings", "2030-01-31T12:00:00Z", "0001-01-01T00:00:00+23:59", "e30=", "\ud800", ""),
     *("#1e400", "#-1e999", "#NaN", "#Infinity", "#01", "#1e-400"),  # without quotes: what `json` does not write
 ]
@@ -97,7 +99,7 @@ def contract(data):
     assert request.path in DEFAULT_PATHS
     assert not json.loads(request.model_body()).get("stream")
     response = json.loads(encode_response(Answer(200, b"{}"), request.metadata))
-    assert json.dumps(response["metadata"]) == json.dumps(json.loads(data)["metadata"])
+    assert json.dumps(response["metadata"]) == json.dumps(batchline.metadata(json.loads(data)))
 
 
 def no_keys():

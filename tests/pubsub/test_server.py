@@ -166,7 +166,7 @@ def test_a_negative_page_size_is_refused(ours: Any) -> None:
         lambda ours: ours.subscriber.seek({"subscription": "projects/p/subscriptions/s"}),
         lambda ours: ours.subscriber.create_snapshot(name="projects/p/snapshots/s", subscription="s"),
         lambda ours: ours.publisher.update_topic({"topic": {"name": "projects/p/topics/t"}}),
-        lambda ours: ours.publisher.get_iam_policy(iam_policy_pb2.GetIamPolicyRequest(resource="r")),
+        lambda ours: ours.publisher.set_iam_policy(iam_policy_pb2.SetIamPolicyRequest(resource="r")),
         lambda ours: ours.publisher.create_topic({"name": "projects/p/topics/kms", "kms_key_name": "k"}),
         lambda ours: ours.subscribe(ours.topic(), enable_exactly_once_delivery=True),
         lambda ours: ours.subscribe(ours.topic(), bigquery_config={"table": "t"}),

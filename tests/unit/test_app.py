@@ -75,6 +75,13 @@ def test_a_push_is_acknowledged(app, relay):
     assert relay.messages[0].message_id == "1"
 
 
+@pytest.mark.parametrize("path", ["/push", "/pubsub/push?token=abc", "/_ah/push-handlers/x", "/healthz", "/health/"])
+def test_a_push_to_any_path(app, relay, path):
+    """Endpoints often have a path; only the health checks' are taken."""
+    assert respond(app, path=path, data=PUSH).status_code == 204
+    assert len(relay.messages) == 1
+
+
 def test_a_query_is_ignored(app):
     """Eventarc adds one."""
     assert respond(app, path="/?__GCP_CloudEventsMode=CUSTOM_PUBSUB_topic", data=PUSH).status_code == 204
@@ -132,19 +139,19 @@ def test_a_draining_instance(app):
         ("POST", "/health/live", 405),
         ("DELETE", "/health/ready", 405),
         ("GET", "/healthz", 404),
-        ("POST", "/push", 404),
-        ("POST", "/v1/completions", 404),
         ("GET", "/health/", 404),
         ("GET", "/metrics", 404),
+        ("PUT", "/pubsub/push", 404),
     ],
 )
-def test_other_methods_and_paths(app, relay, method, path, status):
+def test_other_methods_and_paths(app, relay, caplog, method, path, status):
     """They get a JSON error that says what there is."""
     response = respond(app, method, path, PUSH)
     assert response.status_code == status
     assert response.json["error"]
     assert status != 405 or response.headers["Allow"]
     assert relay.messages == []
+    assert [record.reason for record in caplog.records] == ["refused"]
 
 
 def numbered(number):

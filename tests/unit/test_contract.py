@@ -1,6 +1,9 @@
 """The wire contract: requests in, responses out, and errors that say what to do."""
 
+import base64
+import gzip
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from handler.contract import (
     ErrorCode,
     InferenceRequest,
     InferenceResponse,
+    Options,
     RequestError,
     encode_response,
     error,
@@ -115,7 +119,13 @@ def test_the_models_body(body, sent):
         (b'{"metadata": {}, "body": ' + b"[" * 300, "invalid_json", "200 levels|Expecting"),
         ([], "invalid_request", "must be a JSON object"),
         ({"body": {}}, "invalid_request", "`metadata` is missing"),
-        ({"metadata": {}}, "invalid_request", "`body` is missing"),
+        ({"metadata": {}}, "invalid_request", "`body` is missing: it must be a JSON object, what the model's HTTP API"),
+        ({"metadata": {}, "body": None}, "invalid_request", "not null"),
+        ({"metadata": {}, "body": [{}]}, "invalid_request", "not an array"),
+        ({"metadata": {}, "body": '{"prompt": "x"}'}, "invalid_request", "JSON inside a string"),
+        ({"metadata": "x", "body": {}}, "invalid_request", "`metadata` must be a JSON object, which comes back"),
+        ({"metadata": {}, "body": {}, "options": []}, "invalid_request", "must be a JSON object, e.g. {"),
+        ({"metadata": {}, "body": {}, "path": 1}, "invalid_request", "must be a string, e.g. "),
         ({"metadata": None, "body": {}}, "invalid_request", "`metadata`"),
         ({"metadata": "x", "body": {}}, "invalid_request", "`metadata`"),
         ({"metadata": {}, "body": []}, "invalid_request", "`body`"),
@@ -125,7 +135,10 @@ def test_the_models_body(body, sent):
         ({"metadata": {}, "body": {}, "options": {"x": 1}}, "invalid_request", "deadline and timeout_seconds"),
         ({"metadata": {}, "body": {}, "options": {"timeout_seconds": 0}}, "invalid_request", "greater than 0"),
         ({"metadata": {}, "body": {}, "options": {"timeout_seconds": True}}, "invalid_request", "timeout_seconds"),
-        ({"metadata": {}, "body": {}, "options": {"timeout_seconds": "5"}}, "invalid_request", "timeout_seconds"),
+        ({"metadata": {}, "body": {}, "options": {"timeout_seconds": "5"}}, "invalid_request", "Leave the quotes"),
+        ({"metadata": {}, "body": {}, "options": {"timeout_seconds": [5]}}, "invalid_request", "must be a number"),
+        ({"metadata": {}, "body": {}, "options": {"timeout": 5}}, "invalid_request", "you mean `timeout_seconds`?"),
+        ({"metadata": {}, "body": {}, "options": {"timeoutSeconds": 5}}, "invalid_request", "mean `timeout_seconds`?"),
         ({"metadata": {}, "body": {}, "options": {"deadline": "tomorrow"}}, "invalid_request", "RFC 3339"),
         ({"metadata": {}, "body": {}, "options": {"deadline": 1900000000}}, "invalid_request", "RFC 3339"),
         ({"metadata": {}, "body": {}, "options": {"deadline": "2030-01-31T12:00:00"}}, "invalid_request", "offset"),
@@ -157,9 +170,148 @@ def test_deadline():
     assert options.timeout_seconds == 5
 
 
-def test_unknown_fields_are_ignored():
-    """A requester may keep fields of its own at the top level."""
-    assert parse_request(b'{"metadata": {}, "body": {}, "custom_id": "x"}', PATHS).metadata == {}
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("Path", "Did you mean `path`?"),
+        ("pth", "Did you mean `path`?"),
+        ("endpoint", "Did you mean `path`?"),
+        ("metaData", "Did you mean `metadata`?"),
+        ("meta", "Did you mean `metadata`?"),
+        ("id", "Did you mean `metadata`?"),
+        ("payload", "Did you mean `body`?"),
+        ("params", "Did you mean `body`?"),
+        ("option", "Did you mean `options`?"),
+        ("timeout_seconds", "Did you mean `options.timeout_seconds`?"),
+        ("timeoutSeconds", "Did you mean `options.timeout_seconds`?"),
+        ("deadline", "Did you mean `options.deadline`?"),
+        ("model", "Put it inside `body`."),
+        ("max_tokens", "Put it inside `body`."),
+        ("whatever", "A request has `path`, `metadata`, `body` and `options`."),
+        ("\ud800", "is not a field of a request"),
+        ("x" * 100_000, "is not a field of a request"),
+        ("", "is not a field of a request"),
+    ],
+)
+def test_what_looks_like_a_mistake(field, says):
+    """A field outside the contract is an error that names the one that is meant, whatever else is wrong."""
+    for others in ({"metadata": {"id": 1}, "body": {}}, {"metadata": {"id": 1}}):
+        refused = refusal({**others, field: 1})
+        error_object = json.loads(refused.answer.body)["error"]
+        assert says in error_object["message"]
+        assert error_object["param"] == (field if len(field) < 99 else field[:60] + "...")
+        assert len(error_object["message"]) < 400
+        assert refused.metadata == {"id": 1}
+
+
+def test_null_means_not_set():
+    """Serialisers of typed languages write fields that are not set."""
+    names = ("path", "options", "url", "method", "custom_id")
+    document = {"metadata": {}, "body": {}, **dict.fromkeys(names)}
+    request = parse_request(json.dumps(document).encode(), PATHS)
+    assert (request.path, request.metadata, request.options) == ("/v1/completions", {}, Options())
+    limits = {"timeout_seconds": None, "deadline": None}
+    assert parse_request(json.dumps({**document, "options": limits}).encode(), PATHS).options == Options()
+
+
+# --- lines of OpenAI's batch files
+
+LINE = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": []}}
+
+
+def test_a_batch_line():
+    """It is taken for what it says, and its id comes back in the metadata."""
+    request = parse_request(json.dumps(LINE).encode(), PATHS)
+    assert (request.path, request.metadata, request.body) == (
+        "/v1/chat/completions",
+        {"custom_id": "1"},
+        {"messages": []},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "metadata"),
+    [
+        ({"metadata": {"a": 1}}, {"custom_id": "1", "a": 1}),
+        ({"metadata": {"a": 1, "custom_id": "1"}}, {"a": 1, "custom_id": "1"}),
+        ({"metadata": None}, {"custom_id": "1"}),
+        ({"metadata": {}, "custom_id": None}, {}),
+        ({"custom_id": 7}, {"custom_id": 7}),
+        ({"method": "post", "url": "v1/chat/completions"}, {"custom_id": "1"}),
+        ({"method": None, "path": "/v1/chat/completions"}, {"custom_id": "1"}),
+        ({"options": {"timeout_seconds": 5}}, {"custom_id": "1"}),
+    ],
+)
+def test_half_a_batch_line(changes, metadata):
+    """What was converted by half means the same."""
+    request = parse_request(json.dumps(LINE | changes).encode(), PATHS)
+    assert (request.path, list(request.metadata.items())) == ("/v1/chat/completions", list(metadata.items()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "param", "code"),
+    [
+        ({"url": "/v1/models"}, "path", "path_not_allowed"),
+        ({"url": "https://api.openai.com/v1/chat/completions"}, "path", "path_not_allowed"),
+        ({"url": 1}, "url", "invalid_request"),
+        ({"path": "/v1/completions"}, "url", "invalid_request"),
+        ({"method": "GET"}, "method", "invalid_request"),
+        ({"method": 1}, "method", "invalid_request"),
+        ({"custom_id": []}, "custom_id", "invalid_request"),
+        ({"custom_id": True}, "custom_id", "invalid_request"),
+        ({"metadata": {"custom_id": "2"}}, "custom_id", "invalid_request"),
+        ({"metadata": "x"}, "metadata", "invalid_request"),
+        ({"body": None}, "body", "invalid_request"),
+        ({"params": {}}, "params", "invalid_request"),
+    ],
+)
+def test_a_batch_line_that_contradicts_itself(changes, param, code):
+    """It is refused, and never sent to another path."""
+    refused = refusal(LINE | changes)
+    error_object = json.loads(refused.answer.body)["error"]
+    assert (error_object["param"], error_object["code"]) == (param, code)
+    assert "custom_id" in refused.metadata or changes == {"metadata": "x"}
+
+
+# --- data that is no JSON object
+
+REQUEST = b'{"metadata": {}, "body": {}}'
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "says"),
+    [
+        (b" ", {}, "It is empty."),
+        (base64.b64encode(REQUEST), {}, "base64 of JSON"),
+        (base64.urlsafe_b64encode(REQUEST).rstrip(b"=") + b"\n", {}, "base64 of JSON"),
+        (json.dumps(base64.b64encode(REQUEST).decode()).encode(), {}, "base64 of JSON"),
+        (json.dumps(REQUEST.decode()).encode(), {}, "JSON inside a string"),
+        (b"\x02H\x08data", {"googclient_schemaencoding": "BINARY"}, "the schema settings the encoding JSON"),
+        (b"\x02H\x08data", {"googclient_schemaencoding": "JSON"}, "cannot be read as JSON"),
+        (b"Obj\x01\x04", {}, "Avro"),
+        (gzip.compress(REQUEST), {}, "gzip"),
+        (REQUEST.decode().encode("utf-16"), {}, "UTF-16"),
+        (REQUEST.decode().encode("utf-16-le"), {}, "UTF-16"),
+        (b"<request/>", {}, "XML"),
+        (b"{'metadata': {}}", {}, "json.dumps"),
+        (REQUEST + b"\n" + REQUEST, {}, "several requests"),
+        (b"[%b]" % REQUEST, {}, "a message of its own"),
+        (b"hello, world", {}, "cannot be read as JSON"),
+        (b"7", {}, "not a number"),
+        (b"abcdefgh", {}, "cannot be read as JSON"),
+        (b"a" * 5_000_001, {}, "cannot be read as JSON"),
+    ],
+)
+def test_data_says_what_it_looks_like(data, attributes, says):
+    """So that whoever encoded it twice, or not at all, sees why."""
+    with pytest.raises(RequestError) as caught:
+        parse_request(data, PATHS, attributes)
+    assert says in str(caught.value)
+
+
+PYTHON = re.compile(
+    r"dict|list|str\b|int\b|float|None|True|instance|valid (string|number)|Options|function-|Input should"
+)
 
 
 @given(st.binary(max_size=300))
@@ -179,6 +331,7 @@ json_values = st.recursive(
 )
 
 
+OPTIONS = st.sampled_from(["deadline", "timeout_seconds", "x", "\ud800"])
 documents = st.fixed_dictionaries(
     {},
     optional={
@@ -186,8 +339,13 @@ documents = st.fixed_dictionaries(
         "body": json_values
         | st.dictionaries(st.sampled_from(["model", "prompt", "stream", "stream_options"]), json_values),
         "path": json_values | st.sampled_from(PATHS),
+        "url": json_values | st.sampled_from(PATHS),
+        "method": json_values | st.just("POST"),
+        "custom_id": json_values,
         "options": json_values
-        | st.dictionaries(st.sampled_from(["deadline", "timeout_seconds", "x"]), json_values | st.datetimes().map(str)),
+        | st.dictionaries(
+            st.sampled_from(["deadline", "timeout_seconds", "x", "\ud800"]), json_values | st.datetimes().map(str)
+        ),
     },
 )
 
@@ -199,11 +357,16 @@ def test_no_document_raises_anything_but_request_error(document):
     try:
         request = parse_request(json.dumps(document).encode(), PATHS)
     except RequestError as refused:
-        response = json.loads(encode_response(refused.answer, refused.metadata))
-        assert response["body"]["error"]["message"]
+        message = json.loads(encode_response(refused.answer, refused.metadata))["body"]["error"]["message"]
+        assert message
+        assert not PYTHON.search(re.sub("`.*?`", "", message)), "it speaks JSON, not Python"
     else:
         assert not json.loads(request.model_body()).get("stream")
-        assert json.loads(encode_response(Answer(200, b"{}"), request.metadata))["metadata"] == document["metadata"]
+        echoed = json.loads(encode_response(Answer(200, b"{}"), request.metadata))["metadata"]
+        assert {"custom_id": document.get("custom_id"), **echoed} == {
+            "custom_id": document.get("custom_id"),
+            **(document.get("metadata") or {}),
+        }
 
 
 @given(st.dictionaries(st.text(), json_values))
@@ -240,7 +403,21 @@ def test_attributes_of_the_response():
         "request_message_id": "7",
         "status_code": "200",
         "model": "m",
+        "request_status_code": "999",
         "batch_id": "b",
+    }
+
+
+def test_attributes_that_are_named_like_ours():
+    """They are kept under another name, which is nobody's: responses may be requests of another relay."""
+    requested = {"model": "a", "request_model": "b", "request_message_id": "c"}
+    attributes = response_attributes(requested, message_id="7", status_code=200)
+    assert attributes == {
+        "request_message_id": "7",
+        "status_code": "200",
+        "request_request_model": "a",
+        "request_model": "b",
+        "request_request_message_id": "c",
     }
 
 

@@ -95,7 +95,11 @@ def test_cloud_event_whose_id_is_only_in_the_header():
         (b'{"message": "x"}', "message is not a JSON object"),
         (b'{"message": {"data": "aGk="}}', "no id"),
         (push(messageId=""), "no id"),
-        (push(messageId=7), "messageId is not a string"),
+        (push(messageId=[7]), "messageId is not a string"),
+        (push(messageId=True), "messageId is not a string"),
+        (push(messageId=1.5), "messageId is not a string"),
+        (push(messageId=-1), "messageId is not a string"),
+        (push(messageId=10**4000), "messageId is not a string"),
         (push(messageId="\ud800"), "messageId is not Unicode"),
         (push(data=7), "message.data is not a string"),
         (push(data="%%%"), "message.data is not base64"),
@@ -108,12 +112,18 @@ def test_cloud_event_whose_id_is_only_in_the_header():
         (push(orderingKey=1), "message.orderingKey is not a string"),
         (push(orderingKey="k" * 1025), "message.orderingKey is longer"),
         (push(publishTime="yesterday"), "message.publishTime is not"),
-        (push(publishTime="2021-02-26T19:13:55"), "message.publishTime has no offset"),
+        (push(publishTime={}), "message.publishTime is not an RFC 3339 time"),
+        (push(publishTime={"seconds": 1e308}), "message.publishTime is not an RFC 3339 time"),
+        (push(publishTime={"seconds": "x"}), "message.publishTime is not an RFC 3339 time"),
+        (push(publishTime={"seconds": 10**4000}), "message.publishTime is not an RFC 3339 time"),
+        (push(publishTime={"seconds": 999999999999}), "message.publishTime is not an RFC 3339 time"),
+        (push(publishTime={"seconds": 1, "nanos": -1}), "message.publishTime is not an RFC 3339 time"),
         (push(publishTime=1), "message.publishTime is not a string"),
         (push(publishTime=0), "message.publishTime is not a string"),
         (push(publishTime=""), "message.publishTime is not an RFC 3339 time"),
         (b'{"message": {"messageId": "1"}, "subscription": 1}', "subscription is not a string"),
-        (b'{"message": {"messageId": "1"}, "deliveryAttempt": "1"}', "deliveryAttempt"),
+        (b'{"message": {"messageId": "1"}, "deliveryAttempt": "one"}', "deliveryAttempt"),
+        (b'{"message": {"messageId": "1"}, "deliveryAttempt": "-1"}', "deliveryAttempt"),
         (b'{"message": {"messageId": "1"}, "deliveryAttempt": true}', "deliveryAttempt"),
         (b'{"message": {"messageId": "1"}, "deliveryAttempt": -1}', "deliveryAttempt"),
         (b'{"message": {"messageId": "1"}, "deliveryAttempt": 1.5}', "deliveryAttempt"),
@@ -123,6 +133,62 @@ def test_malformed(body, reason):
     """Every way of being malformed is a DecodeError that names the field."""
     with pytest.raises(DecodeError, match=reason):
         decode(NO_HEADERS, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"metadata": {}, "body": {}}', "write_metadata"),
+        (b'{"custom_id": "1", "url": "/v1/completions"}', "write_metadata"),
+        (b"{}", "write_metadata"),
+        (b'{"prompt": "hi"}', "write_metadata"),
+        (b"not json", "write_metadata"),
+        (b'{"data": "aGk=", "attributes": {}}', "background event"),
+        (b'{"@type": "type.googleapis.com/google.pubsub.v1.PubsubMessage", "data": "aGk="}', "background event"),
+        (b'{"context": {"eventId": "1"}, "data": {"data": "aGk="}}', "background event"),
+        (b'{"messageId": "1", "data": "aGk="}', "without its envelope"),
+        (b'{"specversion": "1.0", "id": "1", "data": {"bucket": "b"}}', "CloudEvent of another kind"),
+        (b'{"specversion": "1.0", "id": "1", "data": "aGk="}', "CloudEvent of another kind"),
+    ],
+)
+def test_what_else_it_is(body, says):
+    """A push of another shape is named, with what to switch on or to use."""
+    with pytest.raises(DecodeError, match=says) as caught:
+        decode(NO_HEADERS, body)
+    assert "aGk" not in str(caught.value)
+
+
+def test_a_structured_cloud_event():
+    """The push is its data, and its id that of the message."""
+    event = {"specversion": "1.0", "id": "9", "type": "google.cloud.pubsub.topic.v1.messagePublished", "data": None}
+    event["data"] = {"message": {"data": "aGk="}, "subscription": "projects/p/subscriptions/s"}
+    message = decode(Headers({"content-type": "application/cloudevents+json"}), json.dumps(event).encode())
+    assert (message.message_id, message.data, message.subscription) == ("9", b"hi", "projects/p/subscriptions/s")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2021-02-26T19:13:55.749Z",
+        "2021-02-26T19:13:55.749",
+        "2021-02-26 19:13:55.749",
+        "2021-02-26T20:13:55.749+01:00",
+        {"seconds": 1614366835, "nanos": 749000000},
+        {"seconds": "1614366835", "nanos": 749000000},
+    ],
+)
+@pytest.mark.parametrize("name", ["publishTime", "publish_time"])
+def test_times_of_other_emulators(name, time):
+    """A time without an offset is UTC."""
+    published = decode(NO_HEADERS, push(**{name: time})).publish_time
+    assert published == datetime(2021, 2, 26, 19, 13, 55, 749000, UTC)
+
+
+def test_fields_of_other_emulators():
+    """Names as Protocol Buffers have them, numbers as strings and the other way round."""
+    body = {"message": {"message_id": 7, "ordering_key": "k", "publish_time": None}, "delivery_attempt": "5"}
+    message = decode(NO_HEADERS, json.dumps(body).encode())
+    assert (message.message_id, message.ordering_key, message.delivery_attempt) == ("7", "k", 5)
 
 
 def test_a_whole_number_however_it_is_written():
@@ -143,7 +209,19 @@ def test_data_of_any_bytes_survives(data):
 
 
 FIELDS = st.sampled_from(
-    ["message", "messageId", "data", "attributes", "orderingKey", "publishTime", "deliveryAttempt", "subscription", "x"]
+    [
+        "message",
+        "messageId",
+        "specversion",
+        "seconds",
+        "data",
+        "attributes",
+        "orderingKey",
+        "publishTime",
+        "deliveryAttempt",
+        "subscription",
+        "x",
+    ]
 )
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

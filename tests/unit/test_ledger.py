@@ -1,7 +1,5 @@
 """The ledger: what both kinds promise, and that of Redis under faults, against a real redis-server."""
 
-import os
-import shutil
 import signal
 import socket
 import socketserver
@@ -28,6 +26,7 @@ from handler.ledger import redis as ledger_redis
 from handler.ledger.connect import connect
 from handler.ledger.memory import MemoryLedger
 from handler.ledger.redis import RedisLedger
+from tests.faults import redisserver
 
 PASSWORD = "hunter2"
 DAY = 86_400
@@ -43,7 +42,7 @@ class Server:
             self.port = one.getsockname()[1]
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
         self.admin = redis.Redis(port=self.port, password=PASSWORD, retry=Retry(NoBackoff(), 0))
-        self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._command = [redisserver.needed(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._command += ["--appendonly", "no", "--requirepass", PASSWORD, "--dir", str(directory), *options]
 
     def start(self):
@@ -95,8 +94,6 @@ def until(condition: Callable[[], object], seconds: float = 20.0):
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Server]]:
     """Starts servers; they end with the test."""
-    if not shutil.which("redis-server"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs redis-server: apt-get install redis-server")
     servers = []
 
     def one(*options: str) -> Server:
@@ -780,6 +777,7 @@ def test_a_host_that_cannot_be(instance, caplog):
 
 def test_encrypted(start, instance, tmp_path, caplog):
     """rediss:// trusts the public authorities, or those of the file that the URL names."""
+    redisserver.needed(tls=True)
     authority, files = trustme.CA(), {name: str(tmp_path / name) for name in ("ca", "certificate", "key")}
     authority.cert_pem.write_to_path(files["ca"])
     issued = authority.issue_cert("127.0.0.1")

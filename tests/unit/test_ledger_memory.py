@@ -100,12 +100,12 @@ def test_what_came_to_nothing_is_counted(clock):
     ledger = MemoryLedger(60, clock=clock)
     for _ in range(2):
         ledger.claim("a", "owner")
-        ledger.release("a", "owner", failed=True)
+        ledger.release("a", "owner", failed=True, detail="status 503")
     ledger.claim("a", "owner")
     ledger.release("a", "owner", failed=False)
     for _ in range(3):
         ledger.unpaid("a")
-    assert ledger.claim("a", "owner") == Claim(State.MINE, failed=2, unpaid=3)
+    assert ledger.claim("a", "owner") == Claim(State.MINE, failed=2, before="status 503", unpaid=3)
     assert ledger.claim("b", "owner") == Claim(State.MINE)
     ledger.answered("a", "owner")
     clock.now = 1000

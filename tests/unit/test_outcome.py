@@ -71,7 +71,7 @@ def test_other_whole_content_is_wrapped(content_type, body, encoding, content):
     assert json.loads(answer.body) == {"content_type": content_type, "encoding": encoding, "content": content}
 
 
-@pytest.mark.parametrize("status", [400, 402, 404, 405, 413, 415, 422, 499, 501, 505])
+@pytest.mark.parametrize("status", [400, 404, 405, 413, 415, 422, 499, 501, 505])
 def test_a_refusal_by_the_model_is_an_answer(status):
     """An error that no retry can mend goes back at once, as the model wrote it."""
     verdict = decide(ModelReply(status, JSON, OPENAI_ERROR), FIRST)
@@ -108,7 +108,7 @@ def test_a_bad_minute(status):
     assert (gave_up.reason, gave_up.answer) == (Reason.GAVE_UP, Answer(status, OPENAI_ERROR))
 
 
-@pytest.mark.parametrize("status", [401, 403, 407])
+@pytest.mark.parametrize("status", [401, 402, 403, 407])
 def test_an_operators_fault(status):
     """A rotated key is retried, loudly, and in the end the model's own words go back."""
     reply = ModelReply(status, JSON, OPENAI_ERROR)
@@ -144,7 +144,7 @@ def test_a_redirect_is_never_followed(status):
         (ModelReply(200, "audio/mpeg", b""), "empty"),
         (ModelReply(200, JSON, b'{"choices": ['), "not whole JSON"),
         (ModelReply(200, "", b"hello"), "not whole JSON"),
-        (ModelReply(200, JSON, b'{"a": NaN}'), "not whole JSON"),
+        (ModelReply(200, JSON, b'{"choices": null}'), "no choices"),
         (ModelReply(200, JSON, b"[" * 100_000), "not whole JSON"),
         (ModelReply(200, "text/event-stream", b"data: {}\n\n"), "event stream"),
         (ModelReply(200, "text/html; charset=utf-8", HTML), "HTML"),
@@ -171,6 +171,87 @@ def test_no_http_response(failure, error_code):
     assert decide(failure, FIRST) == Verdict(Reason.MODEL_FAILED, detail=failure.value)
     gave_up = decide(failure, LAST)
     assert (gave_up.reason, gave_up.answer.status_code, code(gave_up)) == (Reason.GAVE_UP, 502, error_code)
+
+
+# --- how often a call is paid for that brings no answer
+
+NONSENSE = ModelReply(200, JSON, b'{"choices": [')
+BEFORE = "was not whole JSON"
+
+
+def at(attempt, before=""):
+    """A delivery of this number, whose last call came to this."""
+    return Situation(attempt=attempt, last=False, limit=Limit.MODEL_TIMEOUT, before=before)
+
+
+@pytest.mark.parametrize(
+    ("now", "answered"),
+    [
+        (at(1), False),
+        (at(2, before="status 503"), False),
+        (at(2, before="was empty"), False),
+        (at(2, before=BEFORE), True),
+        (at(1, before=BEFORE), True),
+        (at(None), False),
+        (at(None, before=BEFORE), True),
+        (at(3), True),
+    ],
+)
+def test_the_same_nonsense_twice_is_answered(now, answered):
+    """It is paid for, and comes again: the second answer ends it, or the third where nobody remembers the first."""
+    verdict = decide(NONSENSE, now)
+    assert (verdict.reason is Reason.GAVE_UP) is answered
+    assert decide(NONSENSE, at(1)).detail == BEFORE
+
+
+@pytest.mark.parametrize(
+    "result", [NONSENSE, ModelReply(200, "text/event-stream", b"data: start"), ModelFailure.GARBLED]
+)
+def test_nonsense_is_quoted(result):
+    """Whoever gets the error sees how the answer began, where it has come that far."""
+    verdict = decide(result, at(3))
+    assert (verdict.answer.status_code, code(verdict)) == (502, "invalid_model_response")
+    start = "" if result is ModelFailure.GARBLED else f"It began: {result.body.decode()}"
+    assert start in json.loads(verdict.answer.body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("now", "answered"),
+    [
+        (at(1), False),
+        (at(2), False),
+        (at(2, before="status 500"), False),
+        (at(3), True),
+        (at(None), False),
+        (at(None, before="status 500"), True),
+    ],
+)
+def test_few_attempts_where_nobody_can_tell(now, answered):
+    """A 500 that no row knows may be the request's own: three attempts, and then the model's own words."""
+    reply = ModelReply(500, JSON, OPENAI_ERROR)
+    verdict = decide(reply, now)
+    assert (verdict.reason is Reason.GAVE_UP) is answered
+    assert verdict.answer == (Answer(500, OPENAI_ERROR) if answered else None)
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 502, 503, 504])
+def test_other_trouble_is_waited_for_to_the_end(status):
+    """What cannot be the request's own never ends it early."""
+    reply = ModelReply(status, "text/html", HTML)
+    assert decide(reply, at(9, before=f"status {status}")).answer is None
+
+
+def test_an_error_in_a_success():
+    """It is treated like the status that it names, and never an answer of the model's."""
+    reply = ModelReply(200, JSON, b'{"choices": null, "error": {"message": "no", "code": 503}}')
+    assert decide(reply, FIRST) == Verdict(Reason.MODEL_FAILED, detail="status 200 with an error in it")
+    assert decide(reply, LAST).answer == Answer(503, reply.body)
+
+
+def test_the_log_says_what_the_table_knows():
+    """And never the model's words."""
+    verdict = decide(ModelReply(400, JSON, b'{"error": "Model m is not ready yet."}'), FIRST)
+    assert (verdict.reason, verdict.detail) == (Reason.MODEL_FAILED, "status 400: not ready yet")
 
 
 def test_a_compressed_error_is_not_quoted():

@@ -36,6 +36,9 @@ def busy(status=429, retry_after=None):
         (ModelReply(500, "", b""), 1, PATIENCE, None),
         (ModelReply(502, "", b""), 1, PATIENCE, None),
         (ModelReply(401, "", b""), 1, PATIENCE, None),
+        (ModelReply(400, "", b'{"error": "Model m is not ready yet."}'), 1, PATIENCE, 1.0),
+        (ModelReply(400, "", b'{"error": "The model has crashed."}'), 1, PATIENCE, None),
+        (ModelReply(400, "", b"{}"), 1, PATIENCE, None),
     ],
 )
 def test_how_long(result, tries, patience, expected):

@@ -16,9 +16,10 @@ from handler.config import Settings
 from handler.contract import Priority
 from handler.envelope import PubsubMessage
 from handler.ledger import Claim, State
-from handler.outcome import ModelFailure, ModelReply, Reason
+from handler.outcome import ModelFailure, Reason
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.relay import WAITERS_PER_SLOT, Relay
+from handler.reply import ModelReply
 
 SETTINGS = Settings.from_environment(
     {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}
@@ -56,7 +57,7 @@ class Notes:
     def answered(self, key, owner):
         self.notes.append("answered")
 
-    def release(self, key, owner, *, failed):
+    def release(self, key, owner, *, failed, detail=""):
         self.notes.append("failed" if failed else "released")
 
 

@@ -1,10 +1,15 @@
-"""The gRPC API: google.pubsub.v1's Publisher and Subscriber, as generic handlers over raw protobuf classes."""
+"""The API: google.pubsub.v1's Publisher and Subscriber over raw protobuf classes, and its gRPC handlers.
+
+Besides them, as far as it only reads, what user interfaces ask when they start: snapshots, schemas, permissions.
+"""
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
+from google.iam.v1 import iam_policy_pb2, policy_pb2
 
 from handler.local.pubsub import limits, pb
 from handler.local.pubsub.faults import Faults
@@ -16,18 +21,32 @@ from handler.local.pubsub.subscription import Subscription
 
 _REQUESTS = {"CreateTopic": "Topic", "CreateSubscription": "Subscription"}  # others: the name and "Request"
 
+Calls = Mapping[str, Mapping[str, tuple[type[Message], Callable[[Any], Any]]]]
+"""By the name of a service and of a call: the class of its request, and what it does."""
+
 
 class Api:
-    """What each RPC does. A RefusedError becomes the call's status."""
+    """What each call does. A RefusedError becomes its status."""
 
     def __init__(self, store: Store, faults: Faults) -> None:
         self._store = store
         self._faults = faults
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """Make what a gRPC server needs; the last handler refuses what is left out."""
+    def calls(self) -> Calls:
+        """Every call, for gRPC and for REST."""
+        services = {
+            "google.pubsub.v1.Publisher": self._publisher(),
+            "google.pubsub.v1.Subscriber": self._subscriber(),
+            "google.pubsub.v1.SchemaService": {
+                "ListSchemas": lambda call: _page(call, pb.ListSchemasResponse, schemas=[])
+            },
+        }
+        calls = {name: {rpc: (_request(rpc), call) for rpc, call in known.items()} for name, known in services.items()}
+        return {**calls, "google.iam.v1.IAMPolicy": self._permissions()}
+
+    def _publisher(self) -> dict[str, Callable[[Any], Any]]:
         store = self._store
-        publisher = {
+        return {
             "CreateTopic": store.create_topic,
             "GetTopic": lambda call: store.topic(call.topic),
             "DeleteTopic": lambda call: store.delete_topic(call.topic),
@@ -35,9 +54,13 @@ class Api:
             "ListTopicSubscriptions": lambda call: _page(
                 call, pb.ListTopicSubscriptionsResponse, subscriptions=store.list_names(call.topic)
             ),
+            "ListTopicSnapshots": lambda call: _page(call, pb.ListTopicSnapshotsResponse, snapshots=[]),
             "Publish": self._publish,
         }
-        subscriber: dict[str, Callable[[Any], Any]] = {
+
+    def _subscriber(self) -> dict[str, Callable[[Any], Any]]:
+        store = self._store
+        return {
             "CreateSubscription": store.create_subscription,
             "GetSubscription": lambda call: store.subscription(call.subscription).config,
             "UpdateSubscription": lambda call: store.update_subscription(call.subscription, call.update_mask),
@@ -45,13 +68,23 @@ class Api:
             "ListSubscriptions": lambda call: _page(
                 call, pb.ListSubscriptionsResponse, subscriptions=store.list_subscriptions(call.project)
             ),
+            "ListSnapshots": lambda call: _page(call, pb.ListSnapshotsResponse, snapshots=[]),
             "ModifyPushConfig": lambda call: store.modify_push(call.subscription, call.push_config),
             "Pull": self._pull,
             "Acknowledge": lambda call: store.subscription(call.subscription).ack(call.ack_ids),
             "ModifyAckDeadline": self._modify_ack_deadline,
             "StreamingPull": self._streaming_pull,
         }
-        return _service("Publisher", publisher), _service("Subscriber", subscriber), _LeftOut()
+
+    def _permissions(self) -> dict[str, tuple[type[Message], Callable[[Any], Any]]]:
+        """Nobody is authenticated, so everybody may do everything."""
+        return {
+            "GetIamPolicy": (iam_policy_pb2.GetIamPolicyRequest, lambda _: policy_pb2.Policy(version=1)),
+            "TestIamPermissions": (
+                iam_policy_pb2.TestIamPermissionsRequest,
+                lambda call: iam_policy_pb2.TestIamPermissionsResponse(permissions=call.permissions),
+            ),
+        }
 
     async def _publish(self, call: Message) -> Message:
         limits.check_publish(call)
@@ -97,15 +130,24 @@ class _LeftOut(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         return grpc.unary_unary_rpc_method_handler(_unary(lambda _: limits.refuse_left_out(rpc)))
 
 
-def _service(name: str, calls: dict[str, Callable[[Any], Any]]) -> grpc.GenericRpcHandler:
-    handlers = {}
-    for rpc, call in calls.items():
-        load = getattr(pb, _REQUESTS.get(rpc, f"{rpc}Request")).FromString
+def handlers(calls: Calls) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Make what a gRPC server needs; the last handler refuses what is left out."""
+    return *(_service(name, known) for name, known in calls.items()), _LeftOut()
+
+
+def _request(rpc: str) -> type[Message]:
+    request: type[Message] = getattr(pb, _REQUESTS.get(rpc, f"{rpc}Request"))
+    return request
+
+
+def _service(name: str, calls: Mapping[str, tuple[type[Message], Callable[[Any], Any]]]) -> grpc.GenericRpcHandler:
+    made = {}
+    for rpc, (request, call) in calls.items():
         if inspect.isasyncgenfunction(call):
-            handlers[rpc] = grpc.stream_stream_rpc_method_handler(_stream(call), load, _dump)
+            made[rpc] = grpc.stream_stream_rpc_method_handler(_stream(call), request.FromString, _dump)
         else:
-            handlers[rpc] = grpc.unary_unary_rpc_method_handler(_unary(call), load, _dump)
-    return grpc.method_handlers_generic_handler(f"google.pubsub.v1.{name}", handlers)
+            made[rpc] = grpc.unary_unary_rpc_method_handler(_unary(call), request.FromString, _dump)
+    return grpc.method_handlers_generic_handler(name, made)
 
 
 def _unary(call: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -135,9 +177,13 @@ def _dump(message: Message | None) -> bytes:
 
 
 def _page(call: Message, answer: Message, **field: list[Any]) -> Message:
-    [(name, things)] = field.items()
+    project = getattr(call, "project", getattr(call, "parent", "projects/-"))
+    require(re.fullmatch(r"projects/[^/\s]+", project), f"{project!r} is not projects/PROJECT")
     require(call.page_token.isdecimal() or not call.page_token, "page_token is none of this list's")
     require(call.page_size >= 0, "page_size is at least 0")
-    start = int(call.page_token or 0)
-    end = start + (call.page_size or len(things))
-    return answer(**{name: things[start:end]}, next_page_token=str(end) if end < len(things) else "")
+    start, end = int(call.page_token or 0), None
+    for name, things in field.items():
+        end = start + (call.page_size or len(things))
+        field[name] = things[start:end]
+        end = end if end < len(things) else None
+    return answer(**field, next_page_token="" if end is None else str(end))

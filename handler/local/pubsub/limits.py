@@ -38,11 +38,16 @@ def refuse_left_out(what: str) -> None:
     require(False, f"{what} {why}.", StatusCode.UNIMPLEMENTED)
 
 
+def check_name(name: str, kind: str) -> None:
+    """Check that it is a full name of a `kind` (topics or subscriptions)."""
+    form = "3 to 255 letters, digits and -_.~+%, the first a letter, not starting with goog"
+    match = _NAME.fullmatch(name)
+    require(match and match[1] == kind, f"{name!r} is not projects/PROJECT/{kind}/ID, ID being {form}")
+
+
 def check_config(config: Message, kind: str) -> None:
     """Check the name, one of `kind` (topics or subscriptions), and that nothing is asked that is left out."""
-    form = "3 to 255 letters, digits and -_.~+%, the first a letter, not starting with goog"
-    match = _NAME.fullmatch(config.name)
-    require(match and match[1] == kind, f"{config.name!r} is not projects/PROJECT/{kind}/ID, ID being {form}")
+    check_name(config.name, kind)
     for option, _ in config.ListFields():
         if option.name in _LEFT_OUT:
             refuse_left_out(f"{config.DESCRIPTOR.name}.{option.name}")

@@ -1,16 +1,18 @@
-"""The broker as a whole: the gRPC server, a push loop for each push subscription, the certificates over HTTP."""
+"""The broker as a whole: gRPC, REST and the tokens' certificates on one port, and a push loop for each subscription."""
 
 import asyncio
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc.aio
 from aiohttp import web
 
-from handler.local.pubsub.api import Api
+from handler.local.pubsub import rest
+from handler.local.pubsub.api import Api, Calls, handlers
 from handler.local.pubsub.faults import Faults
+from handler.local.pubsub.port import Port
 from handler.local.pubsub.push import Pusher
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.sender import Sender
@@ -18,7 +20,7 @@ from handler.local.pubsub.store import Store
 from handler.local.pubsub.subscription import Subscription
 from handler.local.pubsub.tokens import Tokens
 
-_OPTIONS = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": -1, "grpc.so_reuseport": 0}
+_OPTIONS = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": -1}
 _OPTIONS["grpc.http2.max_ping_strikes"] = 0  # clients ping their long streams more often than gRPC's default allows
 _CERTS = "/oauth2/v1/certs"
 
@@ -50,7 +52,7 @@ class Broker:
         self._rules = rules or Rules()
         self._store = Store(self._rules)
         self._store.follow = self._follow
-        self._host, self._port, self._certs_port = host, port, 0
+        self._host, self._port = host, port
         self._tokens = Tokens()
         self.issuer = self._tokens.issuer
         self._pushers: dict[str, asyncio.Task[None]] = {}
@@ -63,7 +65,7 @@ class Broker:
     @property
     def certs_url(self) -> str:
         """Where the certificates of the tokens' keys are served."""
-        return f"http://{self._host}:{self._certs_port}{_CERTS}"
+        return f"http://{self.address}{_CERTS}"
 
     def stats(self) -> Stats:
         """Take the counts so far."""
@@ -71,28 +73,41 @@ class Broker:
 
     async def open(self) -> None:
         """Listen, and push what is to be pushed. OSError when the port is taken."""
+        calls = Api(self._store, self.faults).calls()
+        self._web = web.AppRunner(self._application(calls), access_log=None, shutdown_timeout=0.1)
+        await self._web.setup()
+        self._listener = Port(lambda: cast("web.Server", self._web.server)())
         self._server = grpc.aio.server(options=list(_OPTIONS.items()))
-        self._server.add_generic_rpc_handlers(Api(self._store, self.faults).handlers())
-        try:
-            self._port = self._server.add_insecure_port(self.address)
-        except RuntimeError:
-            raise OSError(f"cannot listen on {self.address}") from None
-        await self._serve_certs()
-        self._sender = Sender(self._tokens)
+        self._server.add_generic_rpc_handlers(handlers(calls))
+        self._server.add_insecure_port(f"unix:{self._listener.grpc_path}")
         await self._server.start()
+        await self._listen()
+        self._sender = Sender(self._tokens)
         for subscription in self._store.subscriptions.values():
             self._follow(subscription)
 
+    async def _listen(self) -> None:
+        try:
+            self._port = await self._listener.listen(self._host, self._port)
+        except OSError:
+            await self._stop()
+            raise OSError(f"cannot listen on {self.address}") from None
+
+    async def _stop(self) -> None:
+        await self._server.stop(None)
+        await self._web.cleanup()
+        self._listener.forget()
+
     async def close(self) -> None:
         """Cut every call and every push."""
-        await self._server.stop(None)
+        self._listener.close()
+        await self._stop()
         pushers = list(self._pushers.values())
         self._pushers.clear()
         for pusher in pushers:
             pusher.cancel()
         await asyncio.gather(*pushers, return_exceptions=True)
         await self._sender.close()
-        await self._certs.cleanup()
 
     async def reopen(self) -> None:
         """Restart on the same ports; what was not acked is delivered again."""
@@ -112,18 +127,15 @@ class Broker:
             self._pushers.pop(name).cancel()
             subscription.release()
 
-    async def _serve_certs(self) -> None:
+    def _application(self, calls: Calls) -> web.Application:
         certificates = self._tokens.certificates()
 
         async def answer(_: web.BaseRequest) -> web.Response:
             return web.json_response(certificates, headers={"Cache-Control": "public, max-age=3600"})
 
-        app = web.Application()
+        app = rest.application(calls)
         app.router.add_get(_CERTS, answer)
-        self._certs = web.AppRunner(app, access_log=None)
-        await self._certs.setup()
-        await web.TCPSite(self._certs, self._host, self._certs_port).start()
-        self._certs_port = self._certs.addresses[0][1]
+        return app
 
 
 class LocalPubSub(Broker):

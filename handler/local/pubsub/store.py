@@ -38,11 +38,13 @@ class Store:
 
     def topic(self, name: str) -> Message:
         """Find a topic's configuration."""
+        limits.check_name(name, "topics")
         require(name in self.topics, f"{name!r} does not exist; create it first", StatusCode.NOT_FOUND)
         return self.topics[name]
 
     def subscription(self, name: str) -> Subscription:
         """Find a subscription."""
+        limits.check_name(name, "subscriptions")
         require(name in self.subscriptions, f"{name!r} does not exist; create it first", StatusCode.NOT_FOUND)
         return self.subscriptions[name]
 
@@ -92,6 +94,9 @@ class Store:
         subscription = self.subscription(config.name)
         fixed = _FIXED.intersection(path.split(".")[0] for path in mask.paths)
         require(mask.paths and not fixed, f"update_mask names one field at least, and none of {sorted(_FIXED)}")
+        for path in mask.paths:
+            known = FieldMask(paths=[path]).IsValidForDescriptor(config.DESCRIPTOR)
+            require(known, f"update_mask: {path!r} is not a known field; they are spelled like push_config")
         updated = pb.Subscription()
         updated.CopyFrom(subscription.config)
         mask.MergeMessage(config, updated, True, True)

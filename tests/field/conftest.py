@@ -1,0 +1,153 @@
+"""What others' bug reports are about, tried on the service as production starts it. Nothing imports the program."""
+
+import itertools
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.e2e.conftest import SERVERS, Model, Service, Topics, brokers, free_port, push_of, reap, spawn, until
+
+__all__ = ["brokers"]
+
+MAX_ATTEMPTS = 10
+_ids = itertools.count(1)
+
+
+def rows(*table):
+    """The parameters of a test, a row each, by name."""
+    return [pytest.param(*values, id=name) for name, *values in table]
+
+
+@dataclass
+class Outcome:
+    """What became of a message: the statuses of its pushes, the log line of each, and its response, if there is one."""
+
+    statuses: list[int]
+    lines: list[dict]
+    calls: int
+    response: dict | None = None
+    attributes: dict = field(default_factory=dict)
+
+    @property
+    def deliveries(self):
+        """How many times it had to be pushed."""
+        return len(self.statuses)
+
+    @property
+    def reasons(self):
+        """The reason of each push, in the log."""
+        return [line["reason"] for line in self.lines]
+
+    @property
+    def error(self):
+        """The words of an error of the relay's own."""
+        return self.response["body"]["error"]["message"]
+
+
+class World:
+    """A service under gunicorn, a model that answers with any bytes, and a requester's view of the responses."""
+
+    def __init__(self, service, topics, model):
+        self.service, self.topics, self.model = service, topics, model
+        self._responses = {}
+
+    def deliver(self, request, *replies, most=MAX_ATTEMPTS, **message):
+        """Push a message as Pub/Sub does, until it is acknowledged; the model answers each call for it by a reply."""
+        name = f"field-{next(_ids)}"
+        if isinstance(request, dict) and isinstance(request.get("body"), dict):
+            request = {**request, "body": {"prompt": name, **request["body"]}}
+        self.model.replies[name] = list(replies)
+        calls, statuses = len(self.model.calls), []
+        while len(statuses) < most and statuses[-1:] != [204]:
+            statuses.append(self.service.push(push_of(request, name, len(statuses) + 1, **message)))
+        lines = self._lines(name, len(statuses))
+        outcome = Outcome(statuses, lines, len(self.model.calls) - calls)
+        if statuses[-1] == 204:
+            outcome.response, outcome.attributes = self._response(name)
+        return outcome
+
+    def ask(self, *replies, **options):
+        """A request as it should be, whose answers are these."""
+        return self.deliver({"metadata": {"id": 1}, "body": {}}, *replies, **options)
+
+    def _lines(self, message_id, count):
+        def found():
+            return [line for line in self.service.log() if line.get("message_id") == message_id]
+
+        until(lambda: len(found()) >= count)
+        return found()
+
+    def _response(self, message_id):
+        while message_id not in self._responses:
+            response, attributes, _ = self.topics.response()
+            self._responses[attributes["request_message_id"]] = response, attributes
+        return self._responses.pop(message_id)
+
+
+@contextmanager
+def running(topics, model_url, folder, **environment):
+    """A service as production starts it, whose responses go to these topics."""
+    port = free_port()
+    log = folder / f"service-{port}.log"
+    settings = {
+        "MODEL_URL": model_url,
+        "RESPONSE_TOPIC": topics.topic("responses"),
+        "PUSH_AUTH": "none",
+        "PATIENCE_SECONDS": "0",
+        "MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+        "PORT": str(port),
+        **environment,
+    }
+    with log.open("w") as file:
+        child = spawn(SERVERS["gunicorn"], settings, stdout=file, stderr=file)
+    service = Service(f"http://127.0.0.1:{port}", child, log)
+    try:
+        until(lambda: child.poll() is not None or service.is_ready())
+        assert child.poll() is None, service.output()
+        yield service
+    finally:
+        child.terminate()
+        reap(child)
+
+
+@pytest.fixture(scope="session")
+def topics(brokers):
+    """Topics in the project's own Pub/Sub."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PUBSUB_EMULATOR_HOST", brokers("local"))
+        with Topics(brokers("local")) as made:
+            yield made
+
+
+@pytest.fixture(scope="session")
+def model():
+    """A model that does as it is told."""
+    server = Model()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.release.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def world(topics, model, tmp_path_factory):
+    """Everything, started once: each message is another one."""
+    with running(topics, model.url, tmp_path_factory.mktemp("field")) as service:
+        yield World(service, topics, model)
+
+
+GOOD = {"id": "c", "choices": [{"index": 0, "text": "blue", "finish_reason": "stop"}]}
+
+
+def said(status, body, content_type="application/json", *headers):
+    """The bytes of a reply: JSON unless it is bytes or text."""
+    if not isinstance(body, bytes):
+        body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    head = (f"HTTP/1.1 {status} X", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers)
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
