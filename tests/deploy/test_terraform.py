@@ -14,6 +14,7 @@ import pytest
 
 from handler.config import DEFAULT_PATHS, Settings
 from handler.contract import parse_request
+from tests.deploy.settings import setting_names
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "terraform"
 RELAY = Path("modules/relay")
@@ -126,13 +127,20 @@ def test_the_root_has_the_relays_variables_and_passes_each():
     assert [(name, name) for name, _body in root] == passed
 
 
+def name_of(at: Path) -> str:
+    return at.name or "root"
+
+
 @pytest.mark.parametrize("at", [Path(), RELAY], ids=["root", "relay"])
 def test_the_provider_is_pinned_to_what_is_checked(at):
     schemas = json.loads(Path(__file__).with_name("terraform_google.json").read_text())
 
-    version = re.search(r'^      version = "~> ([0-9.]+)"$', (TERRAFORM / at / "versions.tf").read_text(), re.M)
+    kind, version = re.search(
+        r'^      version = "(\S+) ([0-9.]+)"', (TERRAFORM / at / "versions.tf").read_text(), re.M
+    ).groups()
 
-    assert schemas["version"].startswith(f"{version[1]}.")
+    # The root says how far; a module that did would keep whoever uses it from another.
+    assert (kind, schemas["version"].rpartition(".")[0]) == ({"root": "~>", "relay": ">="}[name_of(at)], version)
 
 
 def test_the_root_has_the_relays_outputs():
@@ -158,12 +166,13 @@ def test_the_service_takes_the_settings_that_it_is_given(terraform):
     service = next(one for one in resources if one["type"] == "google_cloud_run_v2_service")
     container = service["values"]["template"][0]["containers"][0]
 
-    cloud_run = Settings.from_environment({one["name"]: one["value"] for one in container["env"]})
-    knative = Settings.from_environment(on_knative["outputs"]["knative_settings"]["value"])
+    given = {one["name"]: one["value"] for one in container["env"]}, on_knative["outputs"]["knative_settings"]["value"]
+    cloud_run, knative = map(Settings.from_environment, given)
 
     assert (cloud_run.push_auth, knative.push_auth) == ("platform", "verify")
     assert (cloud_run.grace_seconds, knative.grace_seconds) == (8, 570)
-    assert 32 == cloud_run.concurrency == knative.concurrency
+    assert [(one["MODEL_SLOTS"], one["MAX_WAITING"]) for one in given] == [("22", "978"), ("32", "3000")]
+    assert {name for one in given for name in one} <= setting_names()
 
 
 def test_the_first_request_is_one(terraform):
@@ -189,7 +198,8 @@ def depends_on(graph: str, resource: str) -> set[str]:
 
 # Without the left one the right one would fail, or lose messages.
 ORDER = (
-    ("google_pubsub_topic.requests", "google_service_account_iam_member.pubsub_signs_as_push"),
+    ("google_pubsub_topic_iam_member.relay_publishes", "google_cloud_run_v2_job.check"),
+    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
     ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
     ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
     ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
@@ -199,7 +209,7 @@ ORDER = (
     ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.push"),
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
-    ("google_secret_manager_secret_version.ledger_url", "google_cloud_run_v2_service.relay"),
+    ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
 )
 
 
@@ -217,9 +227,12 @@ def graph(terraform) -> str:
 
 # One mistake for each file: what is there, what somebody makes of it, and the test file that finds it.
 MISTAKES = {
+    "capacity.tf": ("ceil(var.model_slots / local.instances)", "var.model_slots", "capacity"),
+    "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
     "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
-    "iam.tf": ("member  = google_service_account.relay.member", "member = google_service_account.push.member", "iam"),
+    "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
     "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
+    "monitoring.tf": ("var.max_age_seconds / 2", "var.max_age_seconds", "pubsub"),
     "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
     "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
     "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
@@ -232,7 +245,7 @@ INVALID = {
     "cloudrun.tf": ("startup_cpu_boost = true", "startup_cpu_boots = true"),
     "topics.tf": ('name            = "${var.name}-requests"', ""),
     "subscriptions.tf": ("ack_deadline_seconds         = var.ack_deadline_seconds", 'ack_deadline_seconds = "long"'),
-    "ledger.tf": ("google_secret_manager_secret.ledger_url[0].id", "google_secret_manager_secret.url[0].id"),
+    "ledger.tf": ("google_secret_manager_secret.ledger\n", "google_secret_manager_secret.url\n"),
     "versions.tf": ('"hashicorp/google"', '"hashicorp/goggle"'),
 }
 
@@ -262,3 +275,71 @@ def test_what_is_invalid_is_found(broken, file):
     make(INVALID[file], broken.root / RELAY / file)
 
     assert broken("validate", "-no-color", at=RELAY).returncode == 1
+
+
+# --- what a plan shows only where something is there already
+
+
+REPLACED = {
+    "google_pubsub_subscription.push": {"google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters"},
+    'google_pubsub_subscription.responses["a"]': {
+        'google_pubsub_subscription_iam_member.response_readers["a user:ann@example.com"]',
+        'google_pubsub_subscription_iam_member.response_readers["a user:bob@example.com"]',
+    },
+    "google_pubsub_subscription.dead_letters": {
+        'google_pubsub_subscription_iam_member.dead_letter_readers["user:ann@example.com"]'
+    },
+    "google_pubsub_topic.requests[0]": {'google_pubsub_topic_iam_member.requesters["user:ann@example.com"]'},
+    "google_pubsub_topic.responses[0]": {"google_pubsub_topic_iam_member.relay_publishes"},
+    "google_pubsub_topic.dead_letters": {"google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"},
+}
+APPLIED = """
+mock_provider "google" {{}}
+variables {{
+  project                = "my-project"
+  region                 = "europe-west4"
+  image                  = "{image}"
+  model_url              = "https://model.example.com"
+  model_slots            = 80
+  requesters             = ["user:ann@example.com"]
+  dead_letter_readers    = ["user:ann@example.com"]
+  response_subscriptions = {{
+    a = {{ members = ["user:ann@example.com", "user:bob@example.com"] }}
+    b = {{ members = ["user:bob@example.com"] }}
+  }}
+}}
+run "made" {{}}
+run "planned" {{
+  command = plan
+{then}
+}}
+"""
+IMAGE = "registry.example/relay@sha256:" + "0" * 64
+
+
+def planned(terraform: Terraform, then: str) -> dict[str, list[str]]:
+    """What the second plan does with each resource that the first one made."""
+    (terraform.root / RELAY / "tests/then.tftest.hcl").write_text(APPLIED.format(image=IMAGE, then=then))
+    lines = terraform.test("-json", "-verbose", "-filter=tests/then.tftest.hcl", at=RELAY).splitlines()
+    (plan,) = [one["test_plan"] for one in map(json.loads, lines) if "test_plan" in one]
+    return {one["address"]: one["change"]["actions"] for one in plan["resource_changes"]}
+
+
+@pytest.mark.parametrize("resource", REPLACED)
+def test_a_right_is_made_anew_with_what_it_is_on(broken, resource):
+    """A new filter makes a new subscription, on which nobody has a right; the others keep theirs."""
+    changes = planned(broken, f"plan_options {{\n    replace = [{resource}]\n  }}")
+
+    anew = {address for address, actions in changes.items() if set(actions) == {"create", "delete"}}
+    assert {address for address in anew if "_iam_" in address} == REPLACED[resource]
+
+
+@pytest.mark.parametrize(("owned", "actions"), [(True, ["no-op"]), (False, ["update"])])
+def test_an_image_can_be_somebody_elses(broken, owned, actions):
+    """With the override an apply leaves the image as it is; without, it sets its own."""
+    if owned:
+        shutil.copy(broken.root / RELAY / "image_override.tf.example", broken.root / RELAY / "image_override.tf")
+
+    changes = planned(broken, f'variables {{\n    image = "{IMAGE[:-1]}1"\n  }}')
+
+    assert changes["google_cloud_run_v2_service.relay[0]"] == changes["google_cloud_run_v2_job.check[0]"] == actions

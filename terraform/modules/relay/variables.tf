@@ -46,6 +46,87 @@ variable "deletion_protection" {
   nullable    = false
 }
 
+variable "topics" {
+  description = "Topics that are there already, as projects/PROJECT/topics/TOPIC: where requests are read, and where responses are published. What is left out is made. Whoever applies has to be able to give rights on them."
+  type = object({
+    requests  = optional(string)
+    responses = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for one in values(var.topics) : one == null || can(regex("^projects/[^/]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", one))])
+    error_message = "topics has full names: projects/PROJECT/topics/TOPIC."
+  }
+}
+
+variable "accounts" {
+  description = "Service accounts that are there already, by email: the one that pushes come from, and the one that the service runs as. What is left out is made."
+  type = object({
+    push  = optional(string)
+    relay = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for one in values(var.accounts) : one == null || can(regex("^[a-z0-9-]+@[a-z0-9-]+\\.iam\\.gserviceaccount\\.com$", one))])
+    error_message = "accounts has emails of service accounts: NAME@PROJECT.iam.gserviceaccount.com."
+  }
+}
+
+variable "storage_regions" {
+  description = "Regions that messages may be stored in. Left out: region alone. An empty list leaves it to Google and to the organisation's policy."
+  type        = set(string)
+  default     = null
+
+  validation {
+    condition     = var.storage_regions == null || alltrue([for one in coalesce(var.storage_regions, []) : can(regex("^[a-z]+-[a-z]+[0-9]+$", one))])
+    error_message = "storage_regions has regions such as europe-west4."
+  }
+}
+
+variable "secret_regions" {
+  description = "Regions that the ledger's secrets are kept in. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.secret_regions : can(regex("^[a-z]+-[a-z]+[0-9]+$", one))])
+    error_message = "secret_regions has regions such as europe-west4."
+  }
+}
+
+variable "kms_key" {
+  description = "Cloud KMS key of the region that topics, service, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "kms_key is a key's full name: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY."
+  }
+
+  validation {
+    condition     = var.kms_key == null || var.ledger == null || length(var.secret_regions) > 0
+    error_message = "kms_key with a ledger wants secret_regions, those of the key: a key of one region cannot encrypt a secret that is kept everywhere."
+  }
+}
+
+variable "notification_channels" {
+  description = "Monitoring channels that are told when requests wait for too long, or when there is a dead letter: projects/PROJECT/notificationChannels/ID. None: nobody is told."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", one))])
+    error_message = "notification_channels has full names: projects/PROJECT/notificationChannels/ID."
+  }
+}
+
 variable "platform" {
   description = "Where the service runs. cloud-run: this module runs it. knative: it runs in a cluster, and this module makes the Pub/Sub side and its accounts."
   type        = string
@@ -61,54 +142,56 @@ variable "platform" {
 # How much at once
 
 variable "model_slots" {
-  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). Nothing on a push subscription limits how much is pushed: max_instances x concurrency does."
+  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). All else follows: the number of instances, and each one's slots (MODEL_SLOTS) and line (MAX_WAITING)."
   type        = number
 
   validation {
-    condition     = floor(var.model_slots) == var.model_slots
-    error_message = "model_slots is a whole number."
-  }
-
-  validation {
-    # A tenth more keeps a slot from waiting for an answer to be published: docs/performance.md.
-    condition     = var.max_instances * var.concurrency <= ceil(1.1 * var.model_slots)
-    error_message = "max_instances x concurrency = ${var.max_instances * var.concurrency} is more than model_slots = ${var.model_slots} and a tenth: the model service would refuse or queue what is beyond. Lower the first two, or give the model more slots."
+    condition     = var.model_slots >= 1 && floor(var.model_slots) == var.model_slots
+    error_message = "model_slots is a whole number, 1 or more."
   }
 }
 
 variable "max_instances" {
-  description = "Most instances of the service at once."
+  description = "Instances of the service, which share model_slots between them. Left out: on Cloud Run as many as hold what Pub/Sub sends at once (3 of 1,000) and 500 slots each at most, on Knative two; fewer where model_slots cannot be shared out between them."
   type        = number
-  default     = 1
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = var.max_instances >= 1 && floor(var.max_instances) == var.max_instances
-    error_message = "max_instances is a whole number, 1 or more."
+    condition     = var.max_instances == null || try(var.max_instances >= 1 && floor(var.max_instances) == var.max_instances && var.max_instances <= var.model_slots, false)
+    error_message = "max_instances is a whole number from 1 to model_slots: an instance without a slot answers nothing."
+  }
+
+  validation {
+    # A tenth more keeps a slot from waiting for an answer to be published: docs/performance.md.
+    condition     = var.max_instances == null || try(ceil(var.model_slots / var.max_instances) * var.max_instances <= ceil(1.1 * var.model_slots), true)
+    error_message = "max_instances = ${coalesce(var.max_instances, 1)} does not share out model_slots = ${var.model_slots}: with ${ceil(var.model_slots / max(coalesce(var.max_instances, 1), 1))} slots in each, more than a tenth too many would be asked of the model. Give a number that divides it."
+  }
+
+  validation {
+    condition     = var.platform != "cloud-run" || try(ceil(var.model_slots / var.max_instances) <= 900, true)
+    error_message = "max_instances leaves more than 900 slots to each: Cloud Run gives an instance no more than 1,000 pushes at once, of which some have to wait in its line. Give more instances."
   }
 }
 
 variable "min_instances" {
-  description = "Instances that are kept while nothing is to do: 0 costs nothing and the first message waits for a start of some seconds."
+  description = "Instances that are kept while nothing is to do. Left out: all of them, so that every slot can be used from the first message on. 0 costs nothing while idle; the first messages then wait for a start, and another instance is started only when 60 % of what one takes (max_waiting) has come."
   type        = number
-  default     = 0
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = var.min_instances >= 0 && floor(var.min_instances) == var.min_instances && var.min_instances <= var.max_instances
+    condition     = var.min_instances == null || try(var.min_instances >= 0 && floor(var.min_instances) == var.min_instances && (var.max_instances == null || var.min_instances <= var.max_instances), false)
     error_message = "min_instances is a whole number from 0 to max_instances."
   }
 }
 
-variable "concurrency" {
-  description = "Messages that one instance works on at once (CONCURRENCY, and the platform's own limit for an instance)."
+variable "max_waiting" {
+  description = "Pushes that one instance holds while they wait for a slot (MAX_WAITING). Left out: on Cloud Run what its limit of 1,000 at once leaves, on Knative 3,000, which is what Pub/Sub sends at once. The bytes that they may have (MAX_WAITING_MB) follow from memory."
   type        = number
-  default     = 80
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = var.concurrency >= 1 && var.concurrency <= 1000 && floor(var.concurrency) == var.concurrency
-    error_message = "concurrency is a whole number from 1 to 1000."
+    condition     = var.max_waiting == null || try(var.max_waiting >= 0 && floor(var.max_waiting) == var.max_waiting, false)
+    error_message = "max_waiting is a whole number, 0 or more."
   }
 }
 
@@ -125,6 +208,33 @@ variable "image" {
   }
 }
 
+variable "traffic" {
+  description = "Which revisions get how much, such as [{ revision = \"inference-relay-00007-abc\", percent = 90 }, { percent = 10 }] for a canary, or [{ revision = \"inference-relay-00007-abc\", percent = 100 }] to go back and stay there. One without a revision is the latest."
+  type = list(object({
+    revision = optional(string)
+    percent  = number
+    tag      = optional(string)
+  }))
+  default  = [{ percent = 100 }]
+  nullable = false
+
+  validation {
+    condition     = sum(concat([0], var.traffic[*].percent)) == 100 && alltrue([for one in var.traffic : one.percent >= 0 && floor(one.percent) == one.percent])
+    error_message = "traffic has whole percentages that come to 100."
+  }
+
+  validation {
+    condition     = length([for one in var.traffic : one if one.revision == null]) <= 1 && alltrue([for one in var.traffic : startswith(coalesce(one.revision, "${var.name}-"), "${var.name}-")])
+    error_message = "traffic names revisions of this service (gcloud run revisions list), and the latest once at most."
+  }
+}
+
+variable "check_model" {
+  description = "Model that the job NAME-check asks for one token. Left out: it only lists the models."
+  type        = string
+  default     = null
+}
+
 variable "cpu" {
   description = "CPUs of an instance: 1, 2, 4, 6 or 8. A message mostly waits for the model: begin with one."
   type        = number
@@ -138,7 +248,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of an instance. An idle one takes about 110 MB; each message that is worked on adds several copies of its request and response, which may be 10 MB each."
+  description = "Memory of an instance. An idle one takes about 110 MB; each call adds several copies of its request and response, which may be 10 MB each. Half of what is above 256 MiB is for requests that wait (MAX_WAITING_MB)."
   type        = string
   default     = "1Gi"
   nullable    = false
@@ -151,6 +261,11 @@ variable "memory" {
   validation {
     condition     = try(tonumber(trimsuffix(var.memory, "Gi")), tonumber(trimsuffix(var.memory, "Mi")) / 1024, 0) <= min(4 * var.cpu, 32)
     error_message = "memory is at most 4Gi for each CPU: raise cpu too."
+  }
+
+  validation {
+    condition     = try(tonumber(trimsuffix(var.memory, "Gi")), tonumber(trimsuffix(var.memory, "Mi")) / 1024, 32) >= (var.cpu >= 6 ? 4 : var.cpu >= 4 ? 2 : 0)
+    error_message = "memory is at least 2Gi with 4 CPUs, and 4Gi with 6 or 8."
   }
 }
 
@@ -185,8 +300,8 @@ variable "model_url" {
   }
 
   validation {
-    condition     = var.platform != "cloud-run" || var.model_url != null
-    error_message = "model_url is required with platform = \"cloud-run\"."
+    condition     = var.platform != "cloud-run" || (var.model_url == null) == (var.model_container != null)
+    error_message = "model_url is required with platform = \"cloud-run\", unless the model runs beside the service (model_container)."
   }
 
   validation {
@@ -214,13 +329,70 @@ variable "model_api_key_secret" {
   }
 }
 
+variable "model_ca_secret" {
+  description = "Secret Manager secret with the PEM file of the authorities that an https model_url is checked with, instead of the public ones (MODEL_CA_FILE), and its version."
+  type = object({
+    secret  = string
+    version = optional(string, "latest")
+  })
+  default = null
+
+  validation {
+    condition     = var.model_ca_secret == null || can(regex("^(projects/[^/]+/secrets/)?[A-Za-z0-9_-]{1,255}$", var.model_ca_secret.secret)) && can(regex("^(latest|[1-9][0-9]*)$", var.model_ca_secret.version))
+    error_message = "model_ca_secret has a secret, NAME or projects/PROJECT/secrets/NAME, and a version, latest or a number."
+  }
+
+  validation {
+    condition     = var.platform == "cloud-run" || var.model_ca_secret == null
+    error_message = "model_ca_secret is for platform = \"cloud-run\": in a cluster it is a Kubernetes secret."
+  }
+}
+
+variable "model_container" {
+  description = "Runs the model beside the service, in each of its instances and on a GPU of theirs: its image by digest, port, the path that answers when it is ready, command, args and settings, what it needs, and how long it loads before it is looked at. model_slots is what all instances take, max_instances how many GPUs there are."
+  type = object({
+    image        = string
+    port         = optional(number, 8000)
+    health       = optional(string, "/health")
+    command      = optional(list(string))
+    args         = optional(list(string), [])
+    environment  = optional(map(string), {})
+    gpu          = optional(string, "nvidia-l4")
+    cpu          = optional(number, 8)
+    memory       = optional(string, "28Gi")
+    load_seconds = optional(number, 0)
+  })
+  default = null
+
+  validation {
+    condition     = var.model_container == null || can(regex("^[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}$", var.model_container.image))
+    error_message = "model_container has an image that names a digest: ...@sha256: and 64 hexadecimal digits, not a tag."
+  }
+
+  validation {
+    condition     = var.model_container == null || try(var.model_container.port > 0 && var.model_container.port < 65536 && var.model_container.port != 8080 && startswith(var.model_container.health, "/"), false)
+    error_message = "model_container has a port other than 8080, which is the service's, and a health path that begins with a slash."
+  }
+
+  validation {
+    condition     = var.model_container == null || try(var.model_container.load_seconds >= 0 && var.model_container.load_seconds <= 240, false)
+    error_message = "model_container has load_seconds of 0 to 240; Cloud Run then waits for 240 s more."
+  }
+
+  validation {
+    condition     = var.model_container == null || var.platform == "cloud-run" && var.max_instances != null
+    error_message = "model_container is for platform = \"cloud-run\", and wants max_instances: each instance has, and is paid for, a GPU."
+  }
+}
+
 variable "ledger" {
-  description = "Makes a Memorystore for Redis that all instances share (LEDGER_URL), so that no two of them call the model for one message. Its password is in the Terraform state. connect_mode PRIVATE_SERVICE_ACCESS is for a shared VPC."
+  description = "Makes a Memorystore for Redis that all instances share (LEDGER_URL), so that no two of them call the model for one message. It is reached by TLS and a password, which is in the Terraform state. snapshots (ONE_HOUR, SIX_HOURS, TWELVE_HOURS or TWENTY_FOUR_HOURS) keeps them for a restart. connect_mode PRIVATE_SERVICE_ACCESS is for a shared VPC."
   type = object({
     tier           = optional(string, "BASIC")
     memory_size_gb = optional(number, 1)
     redis_version  = optional(string, "REDIS_7_2")
     connect_mode   = optional(string, "DIRECT_PEERING")
+    snapshots      = optional(string)
   })
   default = null
 
@@ -232,6 +404,11 @@ variable "ledger" {
   validation {
     condition     = var.ledger == null || try(var.ledger.memory_size_gb >= 1 && var.ledger.memory_size_gb <= 300 && floor(var.ledger.memory_size_gb) == var.ledger.memory_size_gb, false)
     error_message = "ledger has a memory_size_gb of 1 to 300, whole."
+  }
+
+  validation {
+    condition     = contains(["", "ONE_HOUR", "SIX_HOURS", "TWELVE_HOURS", "TWENTY_FOUR_HOURS"], try(coalesce(var.ledger.snapshots), ""))
+    error_message = "ledger has snapshots ONE_HOUR, SIX_HOURS, TWELVE_HOURS or TWENTY_FOUR_HOURS apart, or none."
   }
 
   validation {
@@ -277,11 +454,12 @@ variable "environment" {
 
   validation {
     condition = length(setintersection(keys(var.environment), [
-      "ACK_DEADLINE_SECONDS", "CONCURRENCY", "GRACE_SECONDS", "LEDGER_URL", "MAX_AGE_SECONDS", "MAX_ATTEMPTS",
-      "MODEL_API_KEY", "MODEL_TIMEOUT_SECONDS", "MODEL_URL", "PORT", "PUBLISH_TIMEOUT_SECONDS", "PUBSUB_EMULATOR_HOST",
-      "PUSH_AUDIENCE", "PUSH_AUTH", "PUSH_SERVICE_ACCOUNT", "RESPONSE_TOPIC",
+      "ACK_DEADLINE_SECONDS", "CONCURRENCY", "GRACE_SECONDS", "LEDGER_URL", "MARGIN_SECONDS", "MAX_AGE_SECONDS",
+      "MAX_ATTEMPTS", "MAX_WAITING", "MAX_WAITING_MB", "MODEL_API_KEY", "MODEL_CA_FILE", "MODEL_SLOTS",
+      "MODEL_TIMEOUT_SECONDS", "MODEL_URL", "PORT", "PUBLISH_TIMEOUT_SECONDS", "PUBSUB_EMULATOR_HOST", "PUSH_AUDIENCE",
+      "PUSH_AUTH", "PUSH_SERVICE_ACCOUNT", "RESPONSE_TOPIC",
     ])) == 0
-    error_message = "environment has a setting that this module sets, that is a secret, or that is for tests: use the variable of its name in small letters, or model_api_key_secret, or ledger_url_secret."
+    error_message = "environment has a setting that this module sets, that is a secret, or that is for tests: use the variable of its name in small letters, or model_slots for how much at once, or model_api_key_secret, model_ca_secret or ledger_url_secret."
   }
 }
 
@@ -347,8 +525,8 @@ variable "model_timeout_seconds" {
   }
 
   validation {
-    condition     = var.model_timeout_seconds + var.publish_timeout_seconds + 10 <= var.ack_deadline_seconds
-    error_message = "model_timeout_seconds + publish_timeout_seconds + a margin of 10 come to ${var.model_timeout_seconds + var.publish_timeout_seconds + 10}, more than ack_deadline_seconds = ${var.ack_deadline_seconds}: Pub/Sub would deliver again while the model still works. Shorten the first two."
+    condition     = var.model_timeout_seconds + var.publish_timeout_seconds + var.margin_seconds <= var.ack_deadline_seconds
+    error_message = "model_timeout_seconds + publish_timeout_seconds + margin_seconds come to ${var.model_timeout_seconds + var.publish_timeout_seconds + var.margin_seconds}, more than ack_deadline_seconds = ${var.ack_deadline_seconds}: Pub/Sub would deliver again while the model still works. Shorten the first two."
   }
 }
 
@@ -361,6 +539,18 @@ variable "publish_timeout_seconds" {
   validation {
     condition     = var.publish_timeout_seconds > 0
     error_message = "publish_timeout_seconds is more than 0."
+  }
+}
+
+variable "margin_seconds" {
+  description = "How long a push may have been under way before the service gets it (MARGIN_SECONDS), which counts against the ack deadline. Cloud Run lets one wait for an instance for 10 s or 3.5 times what a start takes: with min_instances = 0 and a network give 3.5 times that."
+  type        = number
+  default     = 10
+  nullable    = false
+
+  validation {
+    condition     = var.margin_seconds >= 1
+    error_message = "margin_seconds is 1 or more."
   }
 }
 
@@ -465,7 +655,7 @@ variable "response_subscriptions" {
   nullable = false
 
   validation {
-    condition     = length(var.response_subscriptions) > 0
+    condition     = length(var.response_subscriptions) > 0 || var.topics.responses != null
     error_message = "response_subscriptions has none: what is published to a topic without a subscription is lost."
   }
 
