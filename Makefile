@@ -57,9 +57,10 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md
+docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, the Terraform module's README
 	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
+	@$(BIN)/python tests/deploy/terraform_readme.py
 
 bench: $(VENV)/.dev ## Measure the relay beside a plain handler, into docs/benchmarks/ (bench/README.md)
 	@$(BIN)/python -m bench --write $(BENCH_ARGS)

@@ -194,8 +194,8 @@ variable "model_container" {
     args         = optional(list(string), [])
     environment  = optional(map(string), {})
     gpu          = optional(string, "nvidia-l4")
-    cpu          = optional(number, 8)
-    memory       = optional(string, "28Gi")
+    cpu          = optional(number, 6)
+    memory       = optional(string, "24Gi")
     load_seconds = optional(number, 0)
   })
   default = null

@@ -10,6 +10,7 @@ from importlib.resources import files
 import pytest
 import yaml
 
+from tests.deploy import gcloud
 from tests.e2e.conftest import BIN, ROOT
 
 FILE = ROOT / "cloudbuild.yaml"
@@ -198,3 +199,13 @@ def test_the_tests_are_those_of_the_makefile():
 def test_what_is_tested_is_what_ships():
     """The test step installs the very files that the image is made of."""
     assert "export LOCKED=1\nmake lint\nmake test\n" in STEPS["test"]["script"]
+
+
+def test_gcloud_knows_what_the_steps_ask_of_it():
+    """Its commands and their flags."""
+    root = gcloud.table()
+    if root is None:
+        pytest.skip("the gcloud commands are not checked: needs the Google Cloud SDK")
+    found = [words for step in STEPS.values() for words in gcloud.commands(step["script"])]
+    assert [wrong for words in found if (wrong := gcloud.problem(root, words))] == []
+    assert len(found) == 3

@@ -343,16 +343,32 @@ BACKEND_POLICY = resource(
 )
 
 
+ISSUER = resource(
+    "cert-manager.io/v1",
+    "ClusterIssuer",
+    spec=thing(
+        1,
+        acme=thing(
+            4,
+            server=TEXT,
+            email=TEXT,
+            privateKeySecretRef=thing(1, name=TEXT),
+            solvers=many(thing(1, http01=thing(1, ingress=thing(1, **{"class": TEXT})))),
+        ),
+    ),
+)
+
+
 def manifest(name, schema):
-    """One of knative/model, which its closed schema takes."""
-    document = yaml.safe_load((ROOT / "knative/model" / name).read_text())
+    """One of those beside the overlays, which its closed schema takes."""
+    document = yaml.safe_load((ROOT / "knative" / name).read_text())
     jsonschema.Draft202012Validator(schema).validate(document)
     return document
 
 
 def test_the_model_is_reached_through_the_vpc():
     """A passthrough load balancer with an internal address, from every region."""
-    service = manifest("internal-load-balancer.yaml", LOAD_BALANCER)
+    service = manifest("model/internal-load-balancer.yaml", LOAD_BALANCER)
     assert service["metadata"]["annotations"] == {
         "networking.gke.io/load-balancer-type": "Internal",
         "networking.gke.io/internal-load-balancer-allow-global-access": "true",
@@ -361,4 +377,12 @@ def test_the_model_is_reached_through_the_vpc():
 
 def test_a_gateway_waits_for_the_model():
     """No shorter than any ack deadline."""
-    assert manifest("gateway-timeout.yaml", BACKEND_POLICY)["spec"]["default"]["timeoutSec"] == 600
+    assert manifest("model/gateway-timeout.yaml", BACKEND_POLICY)["spec"]["default"]["timeoutSec"] == 600
+
+
+def test_the_certificate_is_a_public_authoritys():
+    """And the issuer's name is the one that the page gives to Knative."""
+    issuer = manifest("tls/issuer.yaml", ISSUER)
+    assert issuer["spec"]["acme"]["server"].startswith("https://acme-v02.")
+    page = (ROOT / "docs/deploy-knative.md").read_text()
+    assert f"kind: ClusterIssuer\\nname: {issuer['metadata']['name']}" in page

@@ -14,6 +14,7 @@ import pytest
 
 from handler.config import DEFAULT_PATHS, Settings
 from handler.contract import parse_request
+from tests.deploy import terraform_readme
 from tests.deploy.settings import setting_names
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "terraform"
@@ -21,6 +22,7 @@ RELAY = Path("modules/relay")
 TESTS = sorted(path.name for path in (TERRAFORM / RELAY / "tests").glob("*.tftest.hcl"))
 VARIABLE = re.compile(r'^variable "(\w+)" \{\n(.*?)^\}\n', re.M | re.S)
 VALIDATION = re.compile(r"\n  validation \{\n.*?\n  \}\n", re.S)
+EXAMPLES = sorted(path.parent.name for path in (TERRAFORM / "examples").glob("*/main.tf"))
 OUTPUT = re.compile(r'^output "(\w+)" \{\n  description = (".*")\n  value       = (.*)\n\}\n', re.M)
 
 
@@ -50,7 +52,7 @@ class Terraform:
         )
 
     def init(self) -> None:
-        for at in (Path(), RELAY):
+        for at in (Path(), RELAY, *(Path("examples") / name for name in EXAMPLES)):
             initialised = self("init", "-backend=false", "-input=false", "-no-color", at=at)
             assert initialised.returncode == 0, initialised.stdout
 
@@ -97,6 +99,45 @@ def test_the_configuration_is_valid(terraform, at):
     validated = terraform("validate", "-no-color", at=at)
 
     assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
+
+
+PLANNED = """
+mock_provider "google" {}
+run "example" {
+  command = plan
+}
+"""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_valid_and_can_be_planned(terraform, name):
+    """Validations of values are the plan's."""
+    at = Path("examples") / name
+    validated = terraform("validate", "-no-color", at=at)
+    assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
+    (terraform.root / at / "tests").mkdir()
+    (terraform.root / at / "tests/plan.tftest.hcl").write_text(PLANNED)
+
+    assert "Success! 1 passed, 0 failed." in terraform.test(at=at)
+
+
+def test_the_example_of_a_backend_is_one(broken):
+    """Terraform looks at a backend's arguments when it is initialised, and then asks for credentials."""
+    for name in ("main", "variables", "outputs"):
+        (broken.root / f"{name}.tf").unlink()
+    shutil.copy(broken.root / "backend.tf.example", broken.root / "backend.tf")
+
+    assert "Success! The configuration is valid." in broken("validate", "-no-color").stdout
+
+
+def test_the_modules_readme_is_the_modules():
+    """Its tables are made from the module: make docs."""
+    head, made = terraform_readme.README.read_text().split(terraform_readme.MARK)
+
+    assert made == "\n" + terraform_readme.tables()
+    assert set(re.findall(r"`(\w+[.]tf(?:[.]example)?)`", head)) <= {
+        one.name for one in (TERRAFORM / RELAY).iterdir()
+    } | {"image_override.tf"}
 
 
 @pytest.mark.parametrize("file", TESTS)

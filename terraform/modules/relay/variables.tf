@@ -358,8 +358,8 @@ variable "model_container" {
     args         = optional(list(string), [])
     environment  = optional(map(string), {})
     gpu          = optional(string, "nvidia-l4")
-    cpu          = optional(number, 8)
-    memory       = optional(string, "28Gi")
+    cpu          = optional(number, 6)
+    memory       = optional(string, "24Gi")
     load_seconds = optional(number, 0)
   })
   default = null
@@ -377,6 +377,11 @@ variable "model_container" {
   validation {
     condition     = var.model_container == null || try(var.model_container.load_seconds >= 0 && var.model_container.load_seconds <= 240, false)
     error_message = "model_container has load_seconds of 0 to 240; Cloud Run then waits for 240 s more."
+  }
+
+  validation {
+    condition     = var.model_container == null || try(var.model_container.cpu + var.cpu <= 8 && can(regex("^[0-9]+Gi$", var.model_container.memory)) && tonumber(trimsuffix(var.model_container.memory, "Gi")) + try(tonumber(trimsuffix(var.memory, "Gi")), tonumber(trimsuffix(var.memory, "Mi")) / 1024) <= 32, false)
+    error_message = "model_container has CPUs and a memory in Gi that come with cpu and memory, the service's own, to 8 and 32Gi at most: an instance of Cloud Run has no more."
   }
 
   validation {

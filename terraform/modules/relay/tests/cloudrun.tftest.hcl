@@ -263,7 +263,7 @@ run "model_beside" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service.relay[0].template[0].node_selector[0].accelerator == "nvidia-l4" && google_cloud_run_v2_service.relay[0].template[0].gpu_zonal_redundancy_disabled && google_cloud_run_v2_service.relay[0].template[0].containers[1].resources[0].limits == tomap({ cpu = "8", memory = "28Gi", "nvidia.com/gpu" = "1" })
+    condition     = google_cloud_run_v2_service.relay[0].template[0].node_selector[0].accelerator == "nvidia-l4" && google_cloud_run_v2_service.relay[0].template[0].gpu_zonal_redundancy_disabled && google_cloud_run_v2_service.relay[0].template[0].containers[1].resources[0].limits == tomap({ cpu = "6", memory = "24Gi", "nvidia.com/gpu" = "1" })
     error_message = "Each instance has a GPU."
   }
 

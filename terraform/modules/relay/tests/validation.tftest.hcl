@@ -910,6 +910,16 @@ run "model_container_instances" {
   expect_failures = [var.model_container]
 }
 
+run "model_container_cpu" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", cpu = 8 }
+  }
+  expect_failures = [var.model_container]
+}
+
 run "model_ca_itself" {
   command = plan
   variables {
