@@ -151,11 +151,12 @@ variable "memory" {
 }
 
 variable "network" {
-  description = "The VPC network that the model service is reached through (Direct VPC egress): names or ids of the network and of a subnetwork in the region, and network tags for its firewall rules. Left out where the model service has a public https:// URL."
+  description = "The VPC network that the model service is reached through (Direct VPC egress): names or ids of the network and of a subnetwork in the region, network tags for its firewall rules, and what goes through it: PRIVATE_RANGES_ONLY, or ALL_TRAFFIC where an organisation wants that. Left out where the model service has a public https:// URL."
   type = object({
     network    = string
     subnetwork = string
     tags       = optional(list(string), [])
+    egress     = optional(string, "PRIVATE_RANGES_ONLY")
   })
   default = null
 }
@@ -185,7 +186,7 @@ variable "model_ca_secret" {
 }
 
 variable "model_container" {
-  description = "Runs the model beside the service, in each of its instances and on a GPU of theirs: its image by digest, port, the path that answers when it is ready, command, args and settings, what it needs, and how long it loads before it is looked at. model_slots is what all instances take, max_instances how many GPUs there are."
+  description = "Runs the model beside the service, in each of its instances and on a GPU of theirs: its image by digest, port, the path that answers when it is ready, command, args and settings, what it needs, and how long it loads before it is looked at. model_slots is what all instances take, max_instances how many GPUs there are at most, and min_instances how many are paid day and night."
   type = object({
     image        = string
     port         = optional(number, 8000)

@@ -1,4 +1,4 @@
-# vLLM beside the relay, in each of two instances, on a GPU of theirs. Its image has the model's weights in it.
+# vLLM beside the relay, in each of up to two instances, on a GPU of theirs. Its image has the model's weights in it.
 
 terraform {
   required_version = ">= 1.9"
@@ -24,6 +24,7 @@ module "relay" {
   image         = "registry.example/my-project/inference-relay/inference-relay@sha256:0000000000000000000000000000000000000000000000000000000000000000"
   model_slots   = 128 # 2 x --max-num-seqs
   max_instances = 2
+  min_instances = 1 # a GPU that is paid day and night; the second one comes when 600 pushes wait at the first
 
   model_container = {
     image        = "registry.example/my-project/models/vllm-gemma@sha256:0000000000000000000000000000000000000000000000000000000000000000"

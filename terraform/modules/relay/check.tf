@@ -68,7 +68,7 @@ resource "google_cloud_run_v2_job" "check" {
       dynamic "vpc_access" {
         for_each = var.network == null ? [] : [var.network]
         content {
-          egress = "PRIVATE_RANGES_ONLY"
+          egress = vpc_access.value.egress
           network_interfaces {
             network    = vpc_access.value.network
             subnetwork = vpc_access.value.subnetwork

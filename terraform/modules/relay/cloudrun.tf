@@ -161,7 +161,7 @@ resource "google_cloud_run_v2_service" "relay" {
     dynamic "vpc_access" {
       for_each = var.network == null ? [] : [var.network]
       content {
-        egress = "PRIVATE_RANGES_ONLY" # the model and the ledger; Google's APIs are reached directly
+        egress = vpc_access.value.egress # by default the model and the ledger; Google's APIs are reached directly
         network_interfaces {
           network    = vpc_access.value.network
           subnetwork = vpc_access.value.subnetwork

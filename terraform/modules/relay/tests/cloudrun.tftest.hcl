@@ -207,7 +207,7 @@ run "files" {
 run "check" {
   variables {
     check_model          = "my-model"
-    network              = { network = "cluster", subnetwork = "cluster-run", tags = ["relay"] }
+    network              = { network = "cluster", subnetwork = "cluster-run", tags = ["relay"], egress = "ALL_TRAFFIC" }
     model_api_key_secret = { secret = "model-api-key", version = "3" }
     model_ca_secret      = { secret = "authorities" }
     labels               = { team = "search" }
@@ -234,6 +234,11 @@ run "check" {
   }
 
   assert {
+    condition     = google_cloud_run_v2_service.relay[0].template[0].vpc_access[0].egress == "ALL_TRAFFIC"
+    error_message = "All traffic can go through the network."
+  }
+
+  assert {
     condition     = output.check == "gcloud run jobs execute inference-relay-check --project=my-project --region=europe-west4 --wait"
     error_message = "An output is the command that runs it."
   }
@@ -244,6 +249,7 @@ run "model_beside" {
     model_url     = null
     model_slots   = 128
     max_instances = 2
+    min_instances = 1
     model_container = {
       image        = "registry.example/my-project/models/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
       args         = ["--model", "/model", "--max-num-seqs", "64"]

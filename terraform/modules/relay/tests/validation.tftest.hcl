@@ -866,6 +866,7 @@ run "model_url_twice" {
   command = plan
   variables {
     max_instances   = 1
+    min_instances   = 0
     model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
   }
   expect_failures = [var.model_url]
@@ -876,6 +877,7 @@ run "model_container_tag" {
   variables {
     model_url       = null
     max_instances   = 1
+    min_instances   = 0
     model_container = { image = "registry.example/vllm:latest" }
   }
   expect_failures = [var.model_container]
@@ -886,6 +888,7 @@ run "model_container_port" {
   variables {
     model_url       = null
     max_instances   = 1
+    min_instances   = 0
     model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", port = 8080 }
   }
   expect_failures = [var.model_container]
@@ -896,6 +899,7 @@ run "model_container_load" {
   variables {
     model_url       = null
     max_instances   = 1
+    min_instances   = 0
     model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", load_seconds = 241 }
   }
   expect_failures = [var.model_container]
@@ -915,9 +919,28 @@ run "model_container_cpu" {
   variables {
     model_url       = null
     max_instances   = 1
+    min_instances   = 0
     model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", cpu = 8 }
   }
   expect_failures = [var.model_container]
+}
+
+run "model_container_kept" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "network_egress" {
+  command = plan
+  variables {
+    network = { network = "n", subnetwork = "s", egress = "NONE" }
+  }
+  expect_failures = [var.network]
 }
 
 run "model_ca_itself" {
