@@ -22,6 +22,19 @@ module "relay" {
   max_instances             = var.max_instances
   min_instances             = var.min_instances
   max_waiting               = var.max_waiting
+  ack_deadline_seconds      = var.ack_deadline_seconds
+  model_timeout_seconds     = var.model_timeout_seconds
+  publish_timeout_seconds   = var.publish_timeout_seconds
+  margin_seconds            = var.margin_seconds
+  max_attempts              = var.max_attempts
+  max_delivery_attempts     = var.max_delivery_attempts
+  max_age_seconds           = var.max_age_seconds
+  message_retention_seconds = var.message_retention_seconds
+  message_ordering          = var.message_ordering
+  filter                    = var.filter
+  requesters                = var.requesters
+  response_subscriptions    = var.response_subscriptions
+  dead_letter_readers       = var.dead_letter_readers
   image                     = var.image
   traffic                   = var.traffic
   check_model               = var.check_model
@@ -36,17 +49,4 @@ module "relay" {
   ledger_url_secret         = var.ledger_url_secret
   environment               = var.environment
   knative                   = var.knative
-  ack_deadline_seconds      = var.ack_deadline_seconds
-  model_timeout_seconds     = var.model_timeout_seconds
-  publish_timeout_seconds   = var.publish_timeout_seconds
-  margin_seconds            = var.margin_seconds
-  max_attempts              = var.max_attempts
-  max_delivery_attempts     = var.max_delivery_attempts
-  max_age_seconds           = var.max_age_seconds
-  message_retention_seconds = var.message_retention_seconds
-  message_ordering          = var.message_ordering
-  filter                    = var.filter
-  requesters                = var.requesters
-  response_subscriptions    = var.response_subscriptions
-  dead_letter_readers       = var.dead_letter_readers
 }

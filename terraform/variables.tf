@@ -111,6 +111,104 @@ variable "max_waiting" {
   default     = null
 }
 
+# Time and attempts
+
+variable "ack_deadline_seconds" {
+  description = "How long one push may take, 10 to 600 (ACK_DEADLINE_SECONDS, and the push subscription's ack deadline)."
+  type        = number
+  default     = 600
+  nullable    = false
+}
+
+variable "model_timeout_seconds" {
+  description = "The longest that one call of the model may take (MODEL_TIMEOUT_SECONDS)."
+  type        = number
+  default     = 540
+  nullable    = false
+}
+
+variable "publish_timeout_seconds" {
+  description = "The longest that publishing one response may take (PUBLISH_TIMEOUT_SECONDS)."
+  type        = number
+  default     = 30
+  nullable    = false
+}
+
+variable "margin_seconds" {
+  description = "How long a push may have been under way before the service gets it (MARGIN_SECONDS), which counts against the ack deadline. Cloud Run lets one wait for an instance for 10 s or 3.5 times what a start takes: with min_instances = 0 and a network give 3.5 times that."
+  type        = number
+  default     = 10
+  nullable    = false
+}
+
+variable "max_attempts" {
+  description = "Deliveries after which a failing request is answered with its error (MAX_ATTEMPTS)."
+  type        = number
+  default     = 10
+  nullable    = false
+}
+
+variable "max_delivery_attempts" {
+  description = "Deliveries after which a message goes to the dead letters, 5 to 100. Refusals for want of room count too: keep it at 100, or a busy hour dead-letters good messages."
+  type        = number
+  default     = 100
+  nullable    = false
+}
+
+variable "max_age_seconds" {
+  description = "Age after which a failing request is answered with its error (MAX_AGE_SECONDS)."
+  type        = number
+  default     = 86400
+  nullable    = false
+}
+
+variable "message_retention_seconds" {
+  description = "How long requests, and responses that nobody has read, are kept: 10 minutes to 31 days, by default 7 days. What waits for longer than a day may cost storage."
+  type        = number
+  default     = 604800
+  nullable    = false
+}
+
+# Messages and who handles them
+
+variable "message_ordering" {
+  description = "Whether requests with the same ordering key are answered one after the other. A failing one then holds up those behind it. To change it makes the subscriptions anew, which loses their backlog."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "filter" {
+  description = "Which messages of the request topic are requests, such as attributes.kind = \"inference\"; the others are dropped. Empty takes all. To change it makes the subscription anew, which loses its backlog."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "requesters" {
+  description = "Who may publish requests, such as serviceAccount:batch@my-project.iam.gserviceaccount.com or group:team@example.com."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
+variable "response_subscriptions" {
+  description = "A subscription for each reader of responses: which responses (a filter on the request's attributes, such as attributes.batch_id = \"42\"; left out, all) and who may read. Readers of one subscription share its responses between them: give each program its own."
+  type = map(object({
+    filter  = optional(string, "")
+    members = optional(set(string), [])
+  }))
+  default  = { answers = {} }
+  nullable = false
+}
+
+variable "dead_letter_readers" {
+  description = "Who may read dead letters, to see what went wrong and publish them again."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
 # The service on Cloud Run
 
 variable "image" {
@@ -244,102 +342,4 @@ variable "knative" {
     }))
   })
   default = null
-}
-
-# Time and attempts
-
-variable "ack_deadline_seconds" {
-  description = "How long one push may take, 10 to 600 (ACK_DEADLINE_SECONDS, and the push subscription's ack deadline)."
-  type        = number
-  default     = 600
-  nullable    = false
-}
-
-variable "model_timeout_seconds" {
-  description = "The longest that one call of the model may take (MODEL_TIMEOUT_SECONDS)."
-  type        = number
-  default     = 540
-  nullable    = false
-}
-
-variable "publish_timeout_seconds" {
-  description = "The longest that publishing one response may take (PUBLISH_TIMEOUT_SECONDS)."
-  type        = number
-  default     = 30
-  nullable    = false
-}
-
-variable "margin_seconds" {
-  description = "How long a push may have been under way before the service gets it (MARGIN_SECONDS), which counts against the ack deadline. Cloud Run lets one wait for an instance for 10 s or 3.5 times what a start takes: with min_instances = 0 and a network give 3.5 times that."
-  type        = number
-  default     = 10
-  nullable    = false
-}
-
-variable "max_attempts" {
-  description = "Deliveries after which a failing request is answered with its error (MAX_ATTEMPTS)."
-  type        = number
-  default     = 10
-  nullable    = false
-}
-
-variable "max_delivery_attempts" {
-  description = "Deliveries after which a message goes to the dead letters, 5 to 100. Refusals for want of room count too: keep it at 100, or a busy hour dead-letters good messages."
-  type        = number
-  default     = 100
-  nullable    = false
-}
-
-variable "max_age_seconds" {
-  description = "Age after which a failing request is answered with its error (MAX_AGE_SECONDS)."
-  type        = number
-  default     = 86400
-  nullable    = false
-}
-
-variable "message_retention_seconds" {
-  description = "How long requests, and responses that nobody has read, are kept: 10 minutes to 31 days, by default 7 days. What waits for longer than a day may cost storage."
-  type        = number
-  default     = 604800
-  nullable    = false
-}
-
-# Messages and who handles them
-
-variable "message_ordering" {
-  description = "Whether requests with the same ordering key are answered one after the other. A failing one then holds up those behind it. To change it makes the subscriptions anew, which loses their backlog."
-  type        = bool
-  default     = false
-  nullable    = false
-}
-
-variable "filter" {
-  description = "Which messages of the request topic are requests, such as attributes.kind = \"inference\"; the others are dropped. Empty takes all. To change it makes the subscription anew, which loses its backlog."
-  type        = string
-  default     = ""
-  nullable    = false
-}
-
-variable "requesters" {
-  description = "Who may publish requests, such as serviceAccount:batch@my-project.iam.gserviceaccount.com or group:team@example.com."
-  type        = set(string)
-  default     = []
-  nullable    = false
-}
-
-variable "response_subscriptions" {
-  description = "A subscription for each reader of responses: which responses (a filter on the request's attributes, such as attributes.batch_id = \"42\"; left out, all) and who may read. Readers of one subscription share its responses between them: give each program its own."
-  type = map(object({
-    filter  = optional(string, "")
-    members = optional(set(string), [])
-  }))
-  default  = { answers = {} }
-  nullable = false
-}
-
-variable "dead_letter_readers" {
-  description = "Who may read dead letters, to see what went wrong and publish them again."
-  type        = set(string)
-  default     = []
-  nullable    = false
 }

@@ -12,10 +12,9 @@ README = MODULE / "README.md"
 MARK = "<!-- made by `make docs` -->\n"
 
 
-def blocks(file: str, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    """The blocks of a kind in one of the module's files: name and contents."""
-    with (MODULE / file).open() as opened:
-        found = hcl2.load(opened)[kind]
+def blocks(files: str, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """The blocks of a kind in some of the module's files: name and contents."""
+    found = [one for path in sorted(MODULE.glob(files)) for one in hcl2.loads(path.read_text())[kind]]
     return [(name.strip('"'), body) for one in found for name, body in one.items()]
 
 
@@ -47,7 +46,7 @@ def tables() -> str:
     """Inputs and outputs, each a row."""
     inputs = [
         f"| `{name}` | {kind(body['type'])} | {default(body)} | {text(body)} |"
-        for name, body in blocks("variables.tf", "variable")
+        for name, body in blocks("variables*.tf", "variable")
     ]
     outputs = [f"| `{name}` | {text(body)} |" for name, body in blocks("outputs.tf", "output")]
     return "\n".join(

@@ -18,6 +18,7 @@ import yaml
 from cloudcoil.models.knative_serving.serving.v1 import Service
 
 from handler.config import Settings
+from tests.deploy.kubernetes import PEER, PORTS, SELECTOR, TEXTS, closed, many, resource, thing
 from tests.deploy.settings import setting_names
 from tests.e2e.conftest import ROOT
 
@@ -38,48 +39,6 @@ ANNOTATIONS = {
         *("target-burst-capacity", "target-utilization-percentage", "window"),
     )
 }
-
-# --- closed schemas
-
-
-def closed(schema):
-    """The same JSON Schema, in which an object has no other properties than those it names."""
-    if isinstance(schema, list):
-        return [closed(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: closed(value) for key, value in schema.items()}
-    return made | {"additionalProperties": False} if isinstance(made.get("properties"), dict) else made
-
-
-def thing(required, **properties):
-    """The closed schema of an object: of its properties, the first so many are required."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties)[:required],
-        "additionalProperties": False,
-    }
-
-
-def many(schema):
-    """The schema of a list that is not empty."""
-    return {"type": "array", "items": schema, "minItems": 1}
-
-
-TEXT = {"type": "string", "minLength": 1}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-METADATA = thing(1, name=TEXT, namespace=TEXT, labels=TEXTS, annotations=TEXTS)
-EXPRESSION = thing(2, key=TEXT, operator={"enum": ["In", "NotIn", "Exists", "DoesNotExist"]}, values=many(TEXT))
-SELECTOR = thing(0, matchLabels=TEXTS, matchExpressions=many(EXPRESSION))
-PEER = thing(0, namespaceSelector=SELECTOR, podSelector=SELECTOR, ipBlock=thing(1, cidr=TEXT, **{"except": many(TEXT)}))
-PORTS = many(thing(2, port={"type": "integer"}, protocol={"enum": ["TCP", "UDP"]}))
-
-
-def resource(version, kind, **rest):
-    """The closed schema of a Kubernetes resource."""
-    return thing(3, apiVersion={"const": version}, kind={"const": kind}, metadata=METADATA, **rest)
-
 
 SCHEMAS = {
     "Service": closed(Service.model_json_schema(by_alias=True)) | {"required": ["apiVersion", "kind", "spec"]},
@@ -315,74 +274,3 @@ def test_the_base_agrees_with_itself():
     annotations = template["metadata"]["annotations"]
     assert annotations["autoscaling.knative.dev/min-scale"] == annotations["autoscaling.knative.dev/max-scale"] == "1"
     assert container["ports"] == [{"name": "http1", "containerPort": Settings.model_fields["port"].default}]
-
-
-# --- in front of the model
-
-
-LOAD_BALANCER = resource(
-    "v1",
-    "Service",
-    spec=thing(
-        3,
-        type={"const": "LoadBalancer"},
-        selector=TEXTS,
-        ports=many(
-            thing(4, name=TEXT, port={"type": "integer"}, targetPort={"type": "integer"}, protocol={"const": "TCP"})
-        ),
-    ),
-)
-BACKEND_POLICY = resource(
-    "networking.gke.io/v1",
-    "GCPBackendPolicy",
-    spec=thing(
-        2,
-        default=thing(1, timeoutSec={"type": "integer"}),
-        targetRef=thing(3, group={"const": ""}, kind={"const": "Service"}, name=TEXT),
-    ),
-)
-
-
-ISSUER = resource(
-    "cert-manager.io/v1",
-    "ClusterIssuer",
-    spec=thing(
-        1,
-        acme=thing(
-            4,
-            server=TEXT,
-            email=TEXT,
-            privateKeySecretRef=thing(1, name=TEXT),
-            solvers=many(thing(1, http01=thing(1, ingress=thing(1, **{"class": TEXT})))),
-        ),
-    ),
-)
-
-
-def manifest(name, schema):
-    """One of those beside the overlays, which its closed schema takes."""
-    document = yaml.safe_load((ROOT / "knative" / name).read_text())
-    jsonschema.Draft202012Validator(schema).validate(document)
-    return document
-
-
-def test_the_model_is_reached_through_the_vpc():
-    """A passthrough load balancer with an internal address, from every region."""
-    service = manifest("model/internal-load-balancer.yaml", LOAD_BALANCER)
-    assert service["metadata"]["annotations"] == {
-        "networking.gke.io/load-balancer-type": "Internal",
-        "networking.gke.io/internal-load-balancer-allow-global-access": "true",
-    }
-
-
-def test_a_gateway_waits_for_the_model():
-    """No shorter than any ack deadline."""
-    assert manifest("model/gateway-timeout.yaml", BACKEND_POLICY)["spec"]["default"]["timeoutSec"] == 600
-
-
-def test_the_certificate_is_a_public_authoritys():
-    """And the issuer's name is the one that the page gives to Knative."""
-    issuer = manifest("tls/issuer.yaml", ISSUER)
-    assert issuer["spec"]["acme"]["server"].startswith("https://acme-v02.")
-    page = (ROOT / "docs/deploy-knative.md").read_text()
-    assert f"kind: ClusterIssuer\\nname: {issuer['metadata']['name']}" in page

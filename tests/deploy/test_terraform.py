@@ -1,13 +1,9 @@
-"""terraform/ is in one style, valid, and plans what it promises; and a mistake in any of its files is found."""
+"""terraform/ is in one style, valid, and plans what it promises."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,76 +12,18 @@ from handler.config import DEFAULT_PATHS, Settings
 from handler.contract import parse_request
 from tests.deploy import terraform_readme
 from tests.deploy.settings import setting_names
+from tests.deploy.terraform_run import EXAMPLES, RELAY, TERRAFORM
 
-TERRAFORM = Path(__file__).resolve().parents[2] / "terraform"
-RELAY = Path("modules/relay")
 TESTS = sorted(path.name for path in (TERRAFORM / RELAY / "tests").glob("*.tftest.hcl"))
 VARIABLE = re.compile(r'^variable "(\w+)" \{\n(.*?)^\}\n', re.M | re.S)
 VALIDATION = re.compile(r"\n  validation \{\n.*?\n  \}\n", re.S)
-EXAMPLES = sorted(path.parent.name for path in (TERRAFORM / "examples").glob("*/main.tf"))
 OUTPUT = re.compile(r'^output "(\w+)" \{\n  description = (".*")\n  value       = (.*)\n\}\n', re.M)
 
 
-class Terraform:
-    """The binary, with the stand-in provider, on a copy of terraform/ that has no values of the developer's own."""
-
-    def __init__(self, provider: str, scratch: Path) -> None:
-        self.root = scratch / "terraform"
-        shutil.copytree(TERRAFORM, self.root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-        self.environment = kept | {
-            "CHECKPOINT_DISABLE": "1",
-            "TF_CLI_CONFIG_FILE": os.devnull,
-            "TF_IN_AUTOMATION": "1",
-            "TF_REATTACH_PROVIDERS": provider,
-        }
-
-    def __call__(self, command: str, *arguments: str, at: Path = Path()) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["terraform", f"-chdir={self.root / at}", command, *arguments],
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=100,
-            check=False,
-        )
-
-    def init(self) -> None:
-        for at in (Path(), RELAY, *(Path("examples") / name for name in EXAMPLES)):
-            initialised = self("init", "-backend=false", "-input=false", "-no-color", at=at)
-            assert initialised.returncode == 0, initialised.stdout
-
-    def test(self, *arguments: str, at: Path = Path()) -> str:
-        tested = self("test", "-no-color", *arguments, at=at)
-        assert tested.returncode == 0, tested.stdout
-        return tested.stdout
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[str]:
-    """What attaches Terraform to the stand-in provider."""
-    if shutil.which("terraform") is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("there is no terraform on the PATH")
-    command = [sys.executable, str(Path(__file__).with_name("terraform_google.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline()
-        process.stdin.close()  # which ends it
-        assert process.wait(10) == 0
-
-
-@pytest.fixture(scope="module")
-def terraform(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    made = Terraform(provider, tmp_path_factory.mktemp("terraform"))
-    made.init()
-    return made
-
-
-@pytest.fixture
-def broken(provider: str, tmp_path: Path) -> Terraform:
-    """One to make mistakes in. It has no modules, so that it needs no init."""
-    return Terraform(provider, tmp_path)
+def variables(at: Path) -> list[tuple[str, str]]:
+    """Name and contents of each variable, in order."""
+    files = sorted((TERRAFORM / at).glob("variables*.tf"))
+    return [one for path in files for one in VARIABLE.findall(path.read_text())]
 
 
 def test_the_files_are_in_terraforms_own_style(terraform):
@@ -152,16 +90,14 @@ def test_the_example_is_planned_as_promised(terraform):
 def test_every_validation_has_a_failing_case():
     """By number; what a case really fails at is tried by the mistakes below, and was for each validation."""
     cases = (TERRAFORM / RELAY / "tests/validation.tftest.hcl").read_text()
-    variables = VARIABLE.findall((TERRAFORM / RELAY / "variables.tf").read_text())
 
-    for name, body in variables:
+    for name, body in variables(RELAY):
         assert len(VALIDATION.findall(body)) <= cases.count(f"expect_failures = [var.{name}]"), name
 
 
 def test_the_root_has_the_relays_variables_and_passes_each():
     """The root module and the relay say the same of each variable; only the relay validates."""
-    relay = VARIABLE.findall((TERRAFORM / RELAY / "variables.tf").read_text())
-    root = VARIABLE.findall((TERRAFORM / "variables.tf").read_text())
+    relay, root = variables(RELAY), variables(Path())
 
     assert [(name, VALIDATION.sub("", body)) for name, body in relay] == root
     passed = re.findall(r"^  (\w+) += var\.(\w+)$", (TERRAFORM / "main.tf").read_text().split("source")[1], re.M)
@@ -193,8 +129,7 @@ def test_the_root_has_the_relays_outputs():
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_the_variables_defaults_are_the_services(name):
-    variables = dict(VARIABLE.findall((TERRAFORM / RELAY / "variables.tf").read_text()))
-    default = re.search(r"^  default += (.+)$", variables.get(name, ""), re.M)
+    default = re.search(r"^  default += (.+)$", dict(variables(RELAY)).get(name, ""), re.M)
 
     if default and default[1] != "null":
         assert Settings.model_fields[name].default == json.loads(default[1])
@@ -294,123 +229,3 @@ def graph(terraform) -> str:
     drawn = terraform("graph", at=RELAY)
     assert drawn.returncode == 0, drawn.stdout
     return drawn.stdout
-
-
-# One mistake for each file: what is there, what somebody makes of it, and the test file that finds it.
-MISTAKES = {
-    "capacity.tf": ("ceil(var.model_slots / local.instances)", "var.model_slots", "capacity"),
-    "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
-    "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
-    "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
-    "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
-    "monitoring.tf": ("var.max_age_seconds / 2", "var.max_age_seconds", "pubsub"),
-    "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
-    "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
-    "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
-    "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
-    "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
-    "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
-}
-# Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
-INVALID = {
-    "cloudrun.tf": ("startup_cpu_boost = true", "startup_cpu_boots = true"),
-    "topics.tf": ('name            = "${var.name}-requests"', ""),
-    "subscriptions.tf": ("ack_deadline_seconds         = var.ack_deadline_seconds", 'ack_deadline_seconds = "long"'),
-    "ledger.tf": ("google_secret_manager_secret.ledger\n", "google_secret_manager_secret.url\n"),
-    "versions.tf": ('"hashicorp/google"', '"hashicorp/goggle"'),
-}
-
-
-def make(mistake: Sequence[str], file: Path) -> None:
-    right = file.read_text()
-    assert mistake[0] in right
-    file.write_text(right.replace(mistake[0], mistake[1], 1))
-
-
-def test_each_file_has_a_mistake():
-    assert {path.name for path in (TERRAFORM / RELAY).glob("*.tf")} == MISTAKES.keys() | INVALID.keys()
-
-
-@pytest.mark.parametrize("file", MISTAKES)
-def test_a_mistake_is_found(broken, file):
-    make(MISTAKES[file], broken.root / RELAY / file)
-
-    tested = broken("test", "-no-color", f"-filter=tests/{MISTAKES[file][2]}.tftest.hcl", at=RELAY)
-
-    assert tested.returncode == 1
-    assert "... fail" in tested.stdout
-
-
-@pytest.mark.parametrize("file", INVALID)
-def test_what_is_invalid_is_found(broken, file):
-    make(INVALID[file], broken.root / RELAY / file)
-
-    assert broken("validate", "-no-color", at=RELAY).returncode == 1
-
-
-# --- what a plan shows only where something is there already
-
-
-REPLACED = {
-    "google_pubsub_subscription.push": {"google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters"},
-    'google_pubsub_subscription.responses["a"]': {
-        'google_pubsub_subscription_iam_member.response_readers["a user:ann@example.com"]',
-        'google_pubsub_subscription_iam_member.response_readers["a user:bob@example.com"]',
-    },
-    "google_pubsub_subscription.dead_letters": {
-        'google_pubsub_subscription_iam_member.dead_letter_readers["user:ann@example.com"]'
-    },
-    "google_pubsub_topic.requests[0]": {'google_pubsub_topic_iam_member.requesters["user:ann@example.com"]'},
-    "google_pubsub_topic.responses[0]": {"google_pubsub_topic_iam_member.relay_publishes"},
-    "google_pubsub_topic.dead_letters": {"google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"},
-}
-APPLIED = """
-mock_provider "google" {{}}
-variables {{
-  project                = "my-project"
-  region                 = "europe-west4"
-  image                  = "{image}"
-  model_url              = "https://model.example.com"
-  model_slots            = 80
-  requesters             = ["user:ann@example.com"]
-  dead_letter_readers    = ["user:ann@example.com"]
-  response_subscriptions = {{
-    a = {{ members = ["user:ann@example.com", "user:bob@example.com"] }}
-    b = {{ members = ["user:bob@example.com"] }}
-  }}
-}}
-run "made" {{}}
-run "planned" {{
-  command = plan
-{then}
-}}
-"""
-IMAGE = "registry.example/relay@sha256:" + "0" * 64
-
-
-def planned(terraform: Terraform, then: str) -> dict[str, list[str]]:
-    """What the second plan does with each resource that the first one made."""
-    (terraform.root / RELAY / "tests/then.tftest.hcl").write_text(APPLIED.format(image=IMAGE, then=then))
-    lines = terraform.test("-json", "-verbose", "-filter=tests/then.tftest.hcl", at=RELAY).splitlines()
-    (plan,) = [one["test_plan"] for one in map(json.loads, lines) if "test_plan" in one]
-    return {one["address"]: one["change"]["actions"] for one in plan["resource_changes"]}
-
-
-@pytest.mark.parametrize("resource", REPLACED)
-def test_a_right_is_made_anew_with_what_it_is_on(broken, resource):
-    """A new filter makes a new subscription, on which nobody has a right; the others keep theirs."""
-    changes = planned(broken, f"plan_options {{\n    replace = [{resource}]\n  }}")
-
-    anew = {address for address, actions in changes.items() if set(actions) == {"create", "delete"}}
-    assert {address for address in anew if "_iam_" in address} == REPLACED[resource]
-
-
-@pytest.mark.parametrize(("owned", "actions"), [(True, ["no-op"]), (False, ["update"])])
-def test_an_image_can_be_somebody_elses(broken, owned, actions):
-    """With the override an apply leaves the image as it is; without, it sets its own."""
-    if owned:
-        shutil.copy(broken.root / RELAY / "image_override.tf.example", broken.root / RELAY / "image_override.tf")
-
-    changes = planned(broken, f'variables {{\n    image = "{IMAGE[:-1]}1"\n  }}')
-
-    assert changes["google_cloud_run_v2_service.relay[0]"] == changes["google_cloud_run_v2_job.check[0]"] == actions
