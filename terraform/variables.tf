@@ -135,7 +135,7 @@ variable "publish_timeout_seconds" {
 }
 
 variable "margin_seconds" {
-  description = "How long a push may have been under way before the service gets it (MARGIN_SECONDS), which counts against the ack deadline. Cloud Run lets one wait for an instance for 10 s or 3.5 times what a start takes: with min_instances = 0 and a network give 3.5 times that."
+  description = "How long a push may have been under way before the service gets it (MARGIN_SECONDS), which counts against the ack deadline. Cloud Run lets one wait for an instance for 10 s or 3.5 times what a start takes: with min_instances = 0 and a network that may be minutes: rather keep an instance."
   type        = number
   default     = 10
   nullable    = false

@@ -25,3 +25,11 @@ locals {
   memory_mb  = try(1024 * tonumber(trimsuffix(var.memory, "Gi")), tonumber(trimsuffix(var.memory, "Mi")), 1024)
   waiting_mb = floor((local.memory_mb - 256) / 2)
 }
+
+# What works, but not as well as it could: a warning of the plan.
+check "cold_starts" {
+  assert {
+    condition     = !local.on_cloud_run || var.network == null || local.kept > 0 || var.margin_seconds >= 60
+    error_message = "No instance is kept, and a new one may need more than a minute before its way into the network is open. Pushes wait for it in front of the service, where their deadline runs: keep one (min_instances = 1), or give margin_seconds of 60 or more."
+  }
+}

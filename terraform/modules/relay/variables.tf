@@ -179,8 +179,8 @@ variable "min_instances" {
   default     = null
 
   validation {
-    condition     = var.min_instances == null || try(var.min_instances >= 0 && floor(var.min_instances) == var.min_instances && (var.max_instances == null || var.min_instances <= var.max_instances), false)
-    error_message = "min_instances is a whole number from 0 to max_instances."
+    condition     = var.min_instances == null || try(var.min_instances >= 0 && floor(var.min_instances) == var.min_instances && var.min_instances <= local.instances, false)
+    error_message = "min_instances is a whole number from 0 to max_instances, here ${local.instances}."
   }
 }
 

@@ -344,3 +344,33 @@ run "one_slot_on_knative" {
     error_message = "No instance is without a slot."
   }
 }
+
+run "cold_starts" {
+  command = plan
+  variables {
+    model_slots   = 64
+    min_instances = 0
+    network       = { network = "n", subnetwork = "s" }
+  }
+  expect_failures = [check.cold_starts]
+}
+
+run "cold_starts_with_a_margin" {
+  command = plan
+  variables {
+    model_slots           = 64
+    min_instances         = 0
+    margin_seconds        = 60
+    model_timeout_seconds = 500
+    network               = { network = "n", subnetwork = "s" }
+  }
+}
+
+run "one_kept" {
+  command = plan
+  variables {
+    model_slots   = 64
+    min_instances = 1
+    network       = { network = "n", subnetwork = "s" }
+  }
+}

@@ -770,6 +770,14 @@ run "max_instances_too_full" {
   expect_failures = [var.max_instances]
 }
 
+run "min_instances_above_what_follows" {
+  command = plan
+  variables {
+    min_instances = 4
+  }
+  expect_failures = [var.min_instances]
+}
+
 run "min_instances_above_max" {
   command = plan
   variables {
