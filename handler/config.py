@@ -137,9 +137,12 @@ def _ledger_url(value: SecretStr) -> SecretStr:
 
 
 def _ledger_options(url: SplitResult) -> None:
-    option = re.fullmatch(r"(?:ssl_ca_certs=([^&;+%]+))?", url.query)
+    option = re.fullmatch(r"(?:ssl_ca_certs=([^&;+%]+)(?:&ssl_check_hostname=(?:true|false))?)?", url.query)
     if not option:
-        raise ValueError("has another option than ssl_ca_certs=FILE, in plain characters: leave the others out")
+        raise ValueError(
+            "has another option than ssl_ca_certs=FILE, in plain characters, with ssl_check_hostname=true or false "
+            "behind it: leave the others out"
+        )
     if option[1] and url.scheme != "rediss":
         raise ValueError("has ssl_ca_certs, which is only for rediss://")
     if option[1]:

@@ -39,7 +39,7 @@ output "relay_service_account" {
 }
 
 output "slots" {
-  description = "How many requests the model service gets at once at most, and how many it takes."
+  description = "How many requests the model service gets at once at most, and how many it takes; and how many pushes are held while they wait for it."
   value       = module.relay.slots
 }
 
@@ -61,6 +61,11 @@ output "read" {
 output "read_dead_letters" {
   description = "Command that shows dead letters, and leaves them where they are."
   value       = module.relay.read_dead_letters
+}
+
+output "check" {
+  description = "Command that tries the settings, the model, the topic and the ledger from where the service runs, with platform = \"cloud-run\" and a model of its own."
+  value       = module.relay.check
 }
 
 output "logs" {

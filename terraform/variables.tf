@@ -33,6 +33,52 @@ variable "deletion_protection" {
   nullable    = false
 }
 
+variable "topics" {
+  description = "Topics that are there already, as projects/PROJECT/topics/TOPIC: where requests are read, and where responses are published. What is left out is made. Whoever applies has to be able to give rights on them."
+  type = object({
+    requests  = optional(string)
+    responses = optional(string)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "accounts" {
+  description = "Service accounts that are there already, by email: the one that pushes come from, and the one that the service runs as. What is left out is made."
+  type = object({
+    push  = optional(string)
+    relay = optional(string)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "storage_regions" {
+  description = "Regions that messages may be stored in. Left out: region alone. An empty list leaves it to Google and to the organisation's policy."
+  type        = set(string)
+  default     = null
+}
+
+variable "secret_regions" {
+  description = "Regions that the ledger's secrets are kept in. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
+variable "kms_key" {
+  description = "Cloud KMS key of the region that topics, service, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
+  type        = string
+  default     = null
+}
+
+variable "notification_channels" {
+  description = "Monitoring channels that are told when requests wait for too long, or when there is a dead letter: projects/PROJECT/notificationChannels/ID. None: nobody is told."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
 variable "platform" {
   description = "Where the service runs. cloud-run: this module runs it. knative: it runs in a cluster, and this module makes the Pub/Sub side and its accounts."
   type        = string
@@ -43,119 +89,26 @@ variable "platform" {
 # How much at once
 
 variable "model_slots" {
-  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). Nothing on a push subscription limits how much is pushed: max_instances x concurrency does."
+  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). All else follows: the number of instances, and each one's slots (MODEL_SLOTS) and line (MAX_WAITING)."
   type        = number
 }
 
 variable "max_instances" {
-  description = "Most instances of the service at once."
+  description = "Instances of the service, which share model_slots between them. Left out: on Cloud Run as many as hold what Pub/Sub sends at once (3 of 1,000) and 500 slots each at most, on Knative two; fewer where model_slots cannot be shared out between them."
   type        = number
-  default     = 1
-  nullable    = false
+  default     = null
 }
 
 variable "min_instances" {
-  description = "Instances that are kept while nothing is to do: 0 costs nothing and the first message waits for a start of some seconds."
+  description = "Instances that are kept while nothing is to do. Left out: all of them, so that every slot can be used from the first message on. 0 costs nothing while idle; the first messages then wait for a start, and another instance is started only when 60 % of what one takes (max_waiting) has come."
   type        = number
-  default     = 0
-  nullable    = false
-}
-
-variable "concurrency" {
-  description = "Messages that one instance works on at once (CONCURRENCY, and the platform's own limit for an instance)."
-  type        = number
-  default     = 80
-  nullable    = false
-}
-
-# The service on Cloud Run
-
-variable "image" {
-  description = "The service's image by digest (HOST/PROJECT/REPOSITORY/inference-relay@sha256:...), so that what was tested is what runs. Required on cloud-run, and only for it."
-  type        = string
   default     = null
 }
 
-variable "cpu" {
-  description = "CPUs of an instance: 1, 2, 4, 6 or 8. A message mostly waits for the model: begin with one."
+variable "max_waiting" {
+  description = "Pushes that one instance holds while they wait for a slot (MAX_WAITING). Left out: on Cloud Run what its limit of 1,000 at once leaves, on Knative 3,000, which is what Pub/Sub sends at once. The bytes that they may have (MAX_WAITING_MB) follow from memory."
   type        = number
-  default     = 1
-  nullable    = false
-}
-
-variable "memory" {
-  description = "Memory of an instance. An idle one takes about 110 MB; each message that is worked on adds several copies of its request and response, which may be 10 MB each."
-  type        = string
-  default     = "1Gi"
-  nullable    = false
-}
-
-variable "network" {
-  description = "The VPC network that the model service is reached through (Direct VPC egress): names or ids of the network and of a subnetwork in the region, and network tags for its firewall rules. Left out where the model service has a public https:// URL."
-  type = object({
-    network    = string
-    subnetwork = string
-    tags       = optional(list(string), [])
-  })
-  default = null
-}
-
-variable "model_url" {
-  description = "Base URL of the model service, without the /v1 (MODEL_URL), such as http://10.0.0.5/openai. Required on cloud-run."
-  type        = string
   default     = null
-}
-
-variable "model_api_key_secret" {
-  description = "Secret Manager secret with the model service's bearer token (MODEL_API_KEY), by name, or projects/PROJECT/secrets/NAME; and its version. With the version latest, a new token counts for instances that start after it."
-  type = object({
-    secret  = string
-    version = optional(string, "latest")
-  })
-  default = null
-}
-
-variable "ledger" {
-  description = "Makes a Memorystore for Redis that all instances share (LEDGER_URL), so that no two of them call the model for one message. Its password is in the Terraform state. connect_mode PRIVATE_SERVICE_ACCESS is for a shared VPC."
-  type = object({
-    tier           = optional(string, "BASIC")
-    memory_size_gb = optional(number, 1)
-    redis_version  = optional(string, "REDIS_7_2")
-    connect_mode   = optional(string, "DIRECT_PEERING")
-  })
-  default = null
-}
-
-variable "ledger_url_secret" {
-  description = "Secret Manager secret with the redis:// or rediss:// URL of a Redis of your own (LEDGER_URL), and its version."
-  type = object({
-    secret  = string
-    version = optional(string, "latest")
-  })
-  default = null
-}
-
-variable "environment" {
-  description = "Further settings of the service (docs/settings.md), such as { ALLOWED_PATHS = \"/v1/embeddings\", LOG_LEVEL = \"WARNING\" }."
-  type        = map(string)
-  default     = {}
-  nullable    = false
-}
-
-# The service on Knative
-
-variable "knative" {
-  description = "Where Pub/Sub reaches the service: its public https:// URL, the audience that its PUSH_AUDIENCE names (the URL, where left out), and the Kubernetes service account that it runs as, to use the relay's Google account by Workload Identity."
-  type = object({
-    endpoint = string
-    audience = optional(string)
-    workload_identity = optional(object({
-      namespace       = string
-      service_account = string
-      pool            = optional(string)
-    }))
-  })
-  default = null
 }
 
 # Time and attempts
@@ -178,6 +131,13 @@ variable "publish_timeout_seconds" {
   description = "The longest that publishing one response may take (PUBLISH_TIMEOUT_SECONDS)."
   type        = number
   default     = 30
+  nullable    = false
+}
+
+variable "margin_seconds" {
+  description = "How long a push may have been under way before the service gets it (MARGIN_SECONDS), which counts against the ack deadline. Cloud Run lets one wait for an instance for 10 s or 3.5 times what a start takes: with min_instances = 0 and a network that may be minutes: rather keep an instance."
+  type        = number
+  default     = 10
   nullable    = false
 }
 
@@ -247,4 +207,139 @@ variable "dead_letter_readers" {
   type        = set(string)
   default     = []
   nullable    = false
+}
+
+# The service on Cloud Run
+
+variable "image" {
+  description = "The service's image by digest (HOST/PROJECT/REPOSITORY/inference-relay@sha256:...), so that what was tested is what runs. Required on cloud-run, and only for it."
+  type        = string
+  default     = null
+}
+
+variable "traffic" {
+  description = "Which revisions get how much, such as [{ revision = \"inference-relay-00007-abc\", percent = 90 }, { percent = 10 }] for a canary, or [{ revision = \"inference-relay-00007-abc\", percent = 100 }] to go back and stay there. One without a revision is the latest."
+  type = list(object({
+    revision = optional(string)
+    percent  = number
+    tag      = optional(string)
+  }))
+  default  = [{ percent = 100 }]
+  nullable = false
+}
+
+variable "check_model" {
+  description = "Model that the job NAME-check asks for one token. Left out: it only lists the models."
+  type        = string
+  default     = null
+}
+
+variable "cpu" {
+  description = "CPUs of an instance: 1, 2, 4, 6 or 8. A message mostly waits for the model: begin with one."
+  type        = number
+  default     = 1
+  nullable    = false
+}
+
+variable "memory" {
+  description = "Memory of an instance. An idle one takes about 110 MB; each call adds several copies of its request and response, which may be 10 MB each. Half of what is above 256 MiB is for requests that wait (MAX_WAITING_MB)."
+  type        = string
+  default     = "1Gi"
+  nullable    = false
+}
+
+variable "network" {
+  description = "The VPC network that the model service is reached through (Direct VPC egress): names or ids of the network and of a subnetwork in the region, network tags for its firewall rules, and what goes through it: PRIVATE_RANGES_ONLY, or ALL_TRAFFIC where an organisation wants that. Left out where the model service has a public https:// URL."
+  type = object({
+    network    = string
+    subnetwork = string
+    tags       = optional(list(string), [])
+    egress     = optional(string, "PRIVATE_RANGES_ONLY")
+  })
+  default = null
+}
+
+variable "model_url" {
+  description = "Base URL of the model service, without the /v1 (MODEL_URL), such as http://10.0.0.5/openai. Required on cloud-run."
+  type        = string
+  default     = null
+}
+
+variable "model_api_key_secret" {
+  description = "Secret Manager secret with the model service's bearer token (MODEL_API_KEY), by name, or projects/PROJECT/secrets/NAME; and its version. With the version latest, a new token counts for instances that start after it."
+  type = object({
+    secret  = string
+    version = optional(string, "latest")
+  })
+  default = null
+}
+
+variable "model_ca_secret" {
+  description = "Secret Manager secret with the PEM file of the authorities that an https model_url is checked with, instead of the public ones (MODEL_CA_FILE), and its version."
+  type = object({
+    secret  = string
+    version = optional(string, "latest")
+  })
+  default = null
+}
+
+variable "model_container" {
+  description = "Runs the model beside the service, in each of its instances and on a GPU of theirs: its image by digest, port, the path that answers when it is ready, command, args and settings, what it needs, and how long it loads before it is looked at. model_slots is what all instances take, max_instances how many GPUs there are at most, and min_instances how many are paid day and night."
+  type = object({
+    image        = string
+    port         = optional(number, 8000)
+    health       = optional(string, "/health")
+    command      = optional(list(string))
+    args         = optional(list(string), [])
+    environment  = optional(map(string), {})
+    gpu          = optional(string, "nvidia-l4")
+    cpu          = optional(number, 6)
+    memory       = optional(string, "24Gi")
+    load_seconds = optional(number, 0)
+  })
+  default = null
+}
+
+variable "ledger" {
+  description = "Makes a Memorystore for Redis that all instances share (LEDGER_URL), so that no two of them call the model for one message. It is reached by TLS and a password, which is in the Terraform state. snapshots (ONE_HOUR, SIX_HOURS, TWELVE_HOURS or TWENTY_FOUR_HOURS) keeps them for a restart. connect_mode PRIVATE_SERVICE_ACCESS is for a shared VPC."
+  type = object({
+    tier           = optional(string, "BASIC")
+    memory_size_gb = optional(number, 1)
+    redis_version  = optional(string, "REDIS_7_2")
+    connect_mode   = optional(string, "DIRECT_PEERING")
+    snapshots      = optional(string)
+  })
+  default = null
+}
+
+variable "ledger_url_secret" {
+  description = "Secret Manager secret with the redis:// or rediss:// URL of a Redis of your own (LEDGER_URL), and its version."
+  type = object({
+    secret  = string
+    version = optional(string, "latest")
+  })
+  default = null
+}
+
+variable "environment" {
+  description = "Further settings of the service (docs/settings.md), such as { ALLOWED_PATHS = \"/v1/embeddings\", LOG_LEVEL = \"WARNING\" }."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+# The service on Knative
+
+variable "knative" {
+  description = "Where Pub/Sub reaches the service: its public https:// URL, the audience that its PUSH_AUDIENCE names (the URL, where left out), and the Kubernetes service account that it runs as, to use the relay's Google account by Workload Identity."
+  type = object({
+    endpoint = string
+    audience = optional(string)
+    workload_identity = optional(object({
+      namespace       = string
+      service_account = string
+      pool            = optional(string)
+    }))
+  })
+  default = null
 }

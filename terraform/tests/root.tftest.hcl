@@ -11,12 +11,12 @@ mock_provider "google" {
 
 run "example" {
   assert {
-    condition     = output.slots.used == 64 && output.slots.of == 64
-    error_message = "The example uses what the model has."
+    condition     = output.slots == { used = 66, of = 64, instances = 3, an_instance = 22, held = 3000 }
+    error_message = "The example uses what the model has, and holds what Pub/Sub sends at once."
   }
 
   assert {
-    condition     = output.endpoint == "https://relay.example.app" && output.knative_settings == null
+    condition     = output.endpoint == "https://relay.example.app" && output.knative_settings == null && output.check != null
     error_message = "The example runs on Cloud Run."
   }
 

@@ -1,5 +1,41 @@
-"""What the tests of the deployment share: Pub/Sub, model and helpers are those of the black-box tests."""
+"""What the tests of the deployment share: Terraform; and Pub/Sub, model and helpers, which are the black-box tests'."""
 
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.terraform_run import Terraform
 from tests.e2e.conftest import brokers, local_topics, model
 
 __all__ = ["brokers", "local_topics", "model"]
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """What attaches Terraform to the stand-in provider."""
+    if shutil.which("terraform") is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("there is no terraform on the PATH")
+    command = [sys.executable, str(Path(__file__).with_name("terraform_google.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline()
+        process.stdin.close()  # which ends it
+        assert process.wait(10) == 0
+
+
+@pytest.fixture(scope="session")
+def terraform(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    made = Terraform(provider, tmp_path_factory.mktemp("terraform"))
+    made.init()
+    return made
+
+
+@pytest.fixture
+def broken(provider: str, tmp_path: Path) -> Terraform:
+    """One to make mistakes in. It has no modules, so that it needs no init."""
+    return Terraform(provider, tmp_path)

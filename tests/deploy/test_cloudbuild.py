@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import textwrap
 from importlib.resources import files
@@ -9,6 +10,7 @@ from importlib.resources import files
 import pytest
 import yaml
 
+from tests.deploy import gcloud
 from tests.e2e.conftest import BIN, ROOT
 
 FILE = ROOT / "cloudbuild.yaml"
@@ -44,7 +46,8 @@ def test_nothing_is_pushed_untested():
     """The push waits for the tests and the try, the deployment for the push."""
     assert STEPS["try"]["waitFor"] == ["build"]
     assert set(STEPS["push"]["waitFor"]) == {"test", "try"}
-    assert STEPS["deploy"]["waitFor"] == ["push"]
+    assert STEPS["describe"]["waitFor"] == STEPS["attest"]["waitFor"] == ["push"]
+    assert STEPS["deploy"]["waitFor"] == ["describe", "attest"]
 
 
 def test_the_tools_are_pinned():
@@ -62,6 +65,7 @@ def workspace(tmp_path):
         echo "docker $*" >> "{tmp_path}/calls"
         case "$*" in
           *Health*) cat "{tmp_path}/health" ;;
+          cp*) echo "{{}}" > "${{3}}" ;;
           *RepoDigests*) echo "somewhere/inference-relay@{DIGEST}" ;;
           run*) echo container ;;
         esac
@@ -94,14 +98,35 @@ def run(step, workspace, **substitutions):
 
 
 @pytest.mark.parametrize(
-    ("given", "tag"),
-    [({"COMMIT_SHA": "abc"}, "abc"), ({"COMMIT_SHA": "", "_TAG": "def"}, "def"), ({}, "build-7")],
+    ("given", "commit"), [({"COMMIT_SHA": "abc"}, "abc"), ({"COMMIT_SHA": "", "_TAG": "def"}, "def"), ({}, None)]
 )
-def test_the_tag_is_the_commit(workspace, given, tag):
-    """A trigger's, or what one is told; and never `latest`."""
-    run("build", workspace, _REGION="europe-west1", _REPOSITORY="r", **given)
-    tagged = f"europe-west1-docker.pkg.dev/p/r/inference-relay:{tag}"
-    assert (workspace / "calls").read_text() == f"docker build --pull --tag {tagged} .\n"
+def test_the_tags_are_the_build_and_the_commit(workspace, given, commit):
+    """A trigger's commit, or the one that one is told; and never `latest`."""
+    where = {"_REGION": "europe-west1", "_REPOSITORY": "r", **given}
+    run("build", workspace, **where)
+    run("push", workspace, **where)
+    image = "europe-west1-docker.pkg.dev/p/r/inference-relay"
+    calls = (workspace / "calls").read_text().splitlines()
+    assert calls[0] == f"docker build --pull --tag {image}:build-7 ."
+    pushed = [call.removeprefix(f"docker push {image}:") for call in calls if call.startswith("docker push ")]
+    assert pushed == ["build-7"] + [commit] * bool(commit)
+
+
+def test_provenance_is_made_of_the_image(workspace):
+    """`images` names what the steps tag, pushed by Cloud Build itself; without provenance the build fails."""
+    run("build", workspace)
+    (named,) = BUILD["images"]
+    values = {**BUILD["substitutions"], "PROJECT_ID": "p", "BUILD_ID": "7"}
+    assert re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], named) == (workspace / "tagged").read_text().strip()
+    assert BUILD["options"]["requestedVerifyOption"] == "VERIFIED"
+
+
+def test_it_builds_as_an_account_of_its_own():
+    """The project's default account has no role in new organisations; one's own needs its log in Cloud Logging."""
+    account = BUILD["serviceAccount"]
+    assert account == "projects/${PROJECT_ID}/serviceAccounts/${_BUILD_ACCOUNT}@${PROJECT_ID}.iam.gserviceaccount.com"
+    assert BUILD["substitutions"]["_BUILD_ACCOUNT"]
+    assert BUILD["options"]["logging"] == "CLOUD_LOGGING_ONLY"
 
 
 def test_the_image_is_tried(workspace):
@@ -130,6 +155,31 @@ def test_the_digest_is_what_is_deployed(workspace):
     )
 
 
+def test_the_bill_of_materials_is_uploaded(workspace):
+    """That of the image that was tried, where there is a bucket for it."""
+    for step in ("build", "try", "push"):
+        run(step, workspace)
+    assert "stays in the image" in run("describe", workspace)
+    run("describe", workspace, _SBOM_BUCKET="sboms")
+    assert (workspace / "calls").read_text().splitlines()[-1] == (
+        f"gcloud artifacts sbom load --project p --source {workspace}/sbom.cdx.json "
+        f"--uri somewhere/inference-relay@{DIGEST} --destination gs://sboms"
+    )
+    assert json.loads((workspace / "sbom.cdx.json").read_text()) == {}
+
+
+def test_the_image_is_attested(workspace):
+    """By its digest, where there is an attestor."""
+    for step in ("build", "push"):
+        run(step, workspace)
+    assert "not attested" in run("attest", workspace)
+    run("attest", workspace, _ATTESTOR="projects/p/attestors/built", _KEY_VERSION="projects/p/key/1")
+    assert (workspace / "calls").read_text().splitlines()[-1] == (
+        f"gcloud beta container binauthz attestations sign-and-create --project p --artifact-url "
+        f"somewhere/inference-relay@{DIGEST} --attestor projects/p/attestors/built --keyversion projects/p/key/1"
+    )
+
+
 def test_nothing_is_deployed_unless_a_service_is_named(workspace):
     """The digest is printed for whoever deploys in another way."""
     run("build", workspace)
@@ -144,3 +194,18 @@ def test_the_tests_are_those_of_the_makefile():
     for command in ("lint", "test"):
         assert f"make {command}\n" in STEPS["test"]["script"]
         assert any(line.startswith(f"{command}: ") for line in targets)
+
+
+def test_what_is_tested_is_what_ships():
+    """The test step installs the very files that the image is made of."""
+    assert "export LOCKED=1\nmake lint\nmake test\n" in STEPS["test"]["script"]
+
+
+def test_gcloud_knows_what_the_steps_ask_of_it():
+    """Its commands and their flags."""
+    root = gcloud.table()
+    if root is None:
+        pytest.skip("the gcloud commands are not checked: needs the Google Cloud SDK")
+    found = [words for step in STEPS.values() for words in gcloud.commands(step["script"])]
+    assert [wrong for words in found if (wrong := gcloud.problem(root, words))] == []
+    assert len(found) == 3

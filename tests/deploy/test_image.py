@@ -15,6 +15,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.e2e.conftest import BIN, ROOT, Service, free_port, push_of, reap, until
 
@@ -47,7 +48,8 @@ def test_what_the_builder_may_see_is_named_file_by_file():
     first, *rest = (line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#"))
     allowed = {line[1:] for line in rest if line.startswith("!")}
     assert first == "*"
-    assert allowed == {"LICENSE", "README.md", "gunicorn.conf.py", "handler", "main.py", "pyproject.toml"}
+    locked = {"requirements/build.txt", "requirements/service.txt"}
+    assert allowed == {"LICENSE", "README.md", "gunicorn.conf.py", "handler", "main.py", "pyproject.toml"} | locked
     assert all((ROOT / name).exists() for name in allowed)
     assert [line for line in rest if not line.startswith("!")] == ["handler/local", "**/__pycache__"]
 
@@ -221,6 +223,18 @@ def test_what_is_in_it(image):
     assert names == {"gunicorn.conf.py", "main.py", "sbom.cdx.json"}
     ours = [*(image.root / "app").rglob("*"), *(image.root / "opt").rglob("*")]
     assert not [path for path in ours if not path.is_symlink() and (path.stat().st_uid or path.stat().st_mode & 0o022)]
+
+
+@pytest.mark.timeout(600)
+def test_it_is_what_was_tested(image):
+    """Each distribution in it has the version that requirements/ names, and nothing else is there."""
+    found = image.distributions()
+    assert found.pop("inference-relay")
+    lines = (ROOT / "requirements/service.txt").read_text().splitlines()
+    locked = [Requirement(line.rstrip(" \\")) for line in lines if line[0].isalnum()]
+    environment = {"python_full_version": BASE.split(":")[1].partition("-")[0] + ".0", "extra": ""}
+    wanted = [one for one in locked if not one.marker or one.marker.evaluate(environment)]
+    assert found == {normal(one.name): str(one.specifier).removeprefix("==") for one in wanted}
 
 
 @pytest.mark.timeout(600)

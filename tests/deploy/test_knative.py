@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 import jsonschema
@@ -17,6 +18,8 @@ import yaml
 from cloudcoil.models.knative_serving.serving.v1 import Service
 
 from handler.config import Settings
+from tests.deploy.kubernetes import PEER, PORTS, SELECTOR, TEXTS, closed, many, resource, thing
+from tests.deploy.settings import setting_names
 from tests.e2e.conftest import ROOT
 
 OVERLAYS = sorted(path.name for path in (ROOT / "knative/overlays").iterdir())
@@ -36,48 +39,6 @@ ANNOTATIONS = {
         *("target-burst-capacity", "target-utilization-percentage", "window"),
     )
 }
-
-# --- closed schemas
-
-
-def closed(schema):
-    """The same JSON Schema, in which an object has no other properties than those it names."""
-    if isinstance(schema, list):
-        return [closed(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: closed(value) for key, value in schema.items()}
-    return made | {"additionalProperties": False} if isinstance(made.get("properties"), dict) else made
-
-
-def thing(required, **properties):
-    """The closed schema of an object: of its properties, the first so many are required."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties)[:required],
-        "additionalProperties": False,
-    }
-
-
-def many(schema):
-    """The schema of a list that is not empty."""
-    return {"type": "array", "items": schema, "minItems": 1}
-
-
-TEXT = {"type": "string", "minLength": 1}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-METADATA = thing(2, name=TEXT, namespace=TEXT, labels=TEXTS, annotations=TEXTS)
-EXPRESSION = thing(2, key=TEXT, operator={"enum": ["In", "NotIn", "Exists", "DoesNotExist"]}, values=many(TEXT))
-SELECTOR = thing(0, matchLabels=TEXTS, matchExpressions=many(EXPRESSION))
-PEER = thing(0, namespaceSelector=SELECTOR, podSelector=SELECTOR, ipBlock=thing(1, cidr=TEXT, **{"except": many(TEXT)}))
-PORTS = many(thing(2, port={"type": "integer"}, protocol={"enum": ["TCP", "UDP"]}))
-
-
-def resource(version, kind, **rest):
-    """The closed schema of a Kubernetes resource."""
-    return thing(3, apiVersion={"const": version}, kind={"const": kind}, metadata=METADATA, **rest)
-
 
 SCHEMAS = {
     "Service": closed(Service.model_json_schema(by_alias=True)) | {"required": ["apiVersion", "kind", "spec"]},
@@ -184,7 +145,7 @@ def follow(value, path):
 
 def test_every_variable_is_a_setting(installation):
     """And comes from one place."""
-    names = {name.upper() for name in Settings.model_fields}
+    names = setting_names()
     given = [*installation.fixed, *installation.secret, *installation.config["data"]]
     assert set(given) <= names
     assert len(given) == len(set(given))
@@ -203,13 +164,23 @@ def test_pushes_are_verified(installation):
     assert installation.settings.pubsub_emulator_host is None
 
 
-def test_the_room_is_the_same_for_knative_and_the_service(installation):
-    """containerConcurrency is CONCURRENCY; the autoscaler counts the same thing, and is capped."""
-    assert installation.spec["containerConcurrency"] == installation.settings.concurrency
+def test_what_waits_waits_in_the_services_line(installation):
+    """Knative neither holds pushes back nor starts instances for them: their number is fixed, and with it the slots."""
+    assert installation.spec["containerConcurrency"] == 0
     annotations = installation.template["metadata"]["annotations"]
     assert annotations.keys() <= ANNOTATIONS
-    assert annotations["autoscaling.knative.dev/metric"] == "concurrency"
-    assert int(annotations["autoscaling.knative.dev/max-scale"]) >= 1
+    assert annotations["autoscaling.knative.dev/target-burst-capacity"] == "0"
+    least, most = (int(annotations[f"autoscaling.knative.dev/{end}-scale"]) for end in ("min", "max"))
+    assert 1 <= least == most
+    assert int(installation.fixed["MODEL_SLOTS"]) >= 1
+    assert int(installation.fixed["MAX_WAITING"]) >= 3000
+    assert "CONCURRENCY" not in installation.fixed.keys() | installation.config["data"].keys()
+
+
+def test_what_waits_fits_into_memory(installation):
+    """The line may have half of what the limit leaves; the calls in the slots need the other half."""
+    limit = installation.container["resources"]["limits"]["memory"]
+    assert int(installation.fixed["MAX_WAITING_MB"]) == (int(limit.removesuffix("Gi")) * 1024 - 256) / 2
 
 
 def test_the_times_fit(installation):
@@ -264,16 +235,42 @@ def test_the_network_policies_are_about_the_pods_and_the_model(installation):
     assert host.split(".")[1] in reached
 
 
+def reaches(policy, address, port, protocol):
+    """Whether an egress rule lets pods reach an address outside of the cluster."""
+    return any(
+        ip_address(address) in ip_network(peer["ipBlock"]["cidr"])
+        and not any(ip_address(address) in ip_network(one) for one in peer["ipBlock"].get("except", []))
+        for rule in policy["spec"].get("egress", [])
+        if {"port": port, "protocol": protocol} in rule.get("ports", [])
+        for peer in rule["to"]
+        if "ipBlock" in peer
+    )
+
+
+@pytest.mark.parametrize("protocol", ["UDP", "TCP"])
+@pytest.mark.parametrize("server", ["169.254.20.10", "169.254.169.254"], ids=["NodeLocal DNSCache", "Cloud DNS"])
+def test_names_can_be_looked_up(installation, server, protocol):
+    """Where the cluster's names are served by the node, or by Cloud DNS at the metadata server's address."""
+    assert any(reaches(policy, server, 53, protocol) for policy in installation.of("NetworkPolicy"))
+    assert not any(reaches(policy, "10.0.0.10", 53, protocol) for policy in installation.of("NetworkPolicy"))
+
+
+def test_the_metadata_server_can_be_asked(installation):
+    """For Workload Identity: at its address before GKE's dataplane changed it, and after."""
+    for address, port in (("169.254.169.254", 80), ("169.254.169.252", 988)):
+        assert any(reaches(policy, address, port, "TCP") for policy in installation.of("NetworkPolicy"))
+
+
 def test_the_image_is_named_by_its_digest(installation):
     """What was tested is what runs."""
     assert re.search(r"/inference-relay@sha256:[0-9a-f]{64}$", installation.container["image"])
 
 
 def test_the_base_agrees_with_itself():
-    """Without an overlay's numbers too: the room is one number, the port one that Knative hands on."""
+    """Without an overlay's numbers too: the port is one that Knative hands on, and there is one instance."""
     service = yaml.safe_load((ROOT / "knative/base/service.yaml").read_text())
-    spec = service["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
-    values = {one["name"]: one.get("value") for one in container["env"]}
-    assert str(spec["containerConcurrency"]) == values["CONCURRENCY"]
+    template = service["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    annotations = template["metadata"]["annotations"]
+    assert annotations["autoscaling.knative.dev/min-scale"] == annotations["autoscaling.knative.dev/max-scale"] == "1"
     assert container["ports"] == [{"name": "http1", "containerPort": Settings.model_fields["port"].default}]

@@ -1,88 +1,29 @@
-"""terraform/ is in one style, valid, and plans what it promises; and a mistake in any of its files is found."""
+"""terraform/ is in one style, valid, and plans what it promises."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from handler.config import DEFAULT_PATHS, Settings
 from handler.contract import parse_request
+from tests.deploy import terraform_readme
+from tests.deploy.settings import setting_names
+from tests.deploy.terraform_run import EXAMPLES, RELAY, TERRAFORM
 
-TERRAFORM = Path(__file__).resolve().parents[2] / "terraform"
-RELAY = Path("modules/relay")
 TESTS = sorted(path.name for path in (TERRAFORM / RELAY / "tests").glob("*.tftest.hcl"))
 VARIABLE = re.compile(r'^variable "(\w+)" \{\n(.*?)^\}\n', re.M | re.S)
 VALIDATION = re.compile(r"\n  validation \{\n.*?\n  \}\n", re.S)
 OUTPUT = re.compile(r'^output "(\w+)" \{\n  description = (".*")\n  value       = (.*)\n\}\n', re.M)
 
 
-class Terraform:
-    """The binary, with the stand-in provider, on a copy of terraform/ that has no values of the developer's own."""
-
-    def __init__(self, provider: str, scratch: Path) -> None:
-        self.root = scratch / "terraform"
-        shutil.copytree(TERRAFORM, self.root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-        self.environment = kept | {
-            "CHECKPOINT_DISABLE": "1",
-            "TF_CLI_CONFIG_FILE": os.devnull,
-            "TF_IN_AUTOMATION": "1",
-            "TF_REATTACH_PROVIDERS": provider,
-        }
-
-    def __call__(self, command: str, *arguments: str, at: Path = Path()) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["terraform", f"-chdir={self.root / at}", command, *arguments],
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=100,
-            check=False,
-        )
-
-    def init(self) -> None:
-        for at in (Path(), RELAY):
-            initialised = self("init", "-backend=false", "-input=false", "-no-color", at=at)
-            assert initialised.returncode == 0, initialised.stdout
-
-    def test(self, *arguments: str, at: Path = Path()) -> str:
-        tested = self("test", "-no-color", *arguments, at=at)
-        assert tested.returncode == 0, tested.stdout
-        return tested.stdout
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[str]:
-    """What attaches Terraform to the stand-in provider."""
-    if shutil.which("terraform") is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("there is no terraform on the PATH")
-    command = [sys.executable, str(Path(__file__).with_name("terraform_google.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline()
-        process.stdin.close()  # which ends it
-        assert process.wait(10) == 0
-
-
-@pytest.fixture(scope="module")
-def terraform(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    made = Terraform(provider, tmp_path_factory.mktemp("terraform"))
-    made.init()
-    return made
-
-
-@pytest.fixture
-def broken(provider: str, tmp_path: Path) -> Terraform:
-    """One to make mistakes in. It has no modules, so that it needs no init."""
-    return Terraform(provider, tmp_path)
+def variables(at: Path) -> list[tuple[str, str]]:
+    """Name and contents of each variable, in order."""
+    files = sorted((TERRAFORM / at).glob("variables*.tf"))
+    return [one for path in files for one in VARIABLE.findall(path.read_text())]
 
 
 def test_the_files_are_in_terraforms_own_style(terraform):
@@ -98,6 +39,45 @@ def test_the_configuration_is_valid(terraform, at):
     assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
 
 
+PLANNED = """
+mock_provider "google" {}
+run "example" {
+  command = plan
+}
+"""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_valid_and_can_be_planned(terraform, name):
+    """Validations of values are the plan's."""
+    at = Path("examples") / name
+    validated = terraform("validate", "-no-color", at=at)
+    assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
+    (terraform.root / at / "tests").mkdir()
+    (terraform.root / at / "tests/plan.tftest.hcl").write_text(PLANNED)
+
+    assert "Success! 1 passed, 0 failed." in terraform.test(at=at)
+
+
+def test_the_example_of_a_backend_is_one(broken):
+    """Terraform looks at a backend's arguments when it is initialised, and then asks for credentials."""
+    for name in ("main", "variables", "outputs"):
+        (broken.root / f"{name}.tf").unlink()
+    shutil.copy(broken.root / "backend.tf.example", broken.root / "backend.tf")
+
+    assert "Success! The configuration is valid." in broken("validate", "-no-color").stdout
+
+
+def test_the_modules_readme_is_the_modules():
+    """Its tables are made from the module: make docs."""
+    head, made = terraform_readme.README.read_text().split(terraform_readme.MARK)
+
+    assert made == "\n" + terraform_readme.tables()
+    assert set(re.findall(r"`(\w+[.]tf(?:[.]example)?)`", head)) <= {
+        one.name for one in (TERRAFORM / RELAY).iterdir()
+    } | {"image_override.tf"}
+
+
 @pytest.mark.parametrize("file", TESTS)
 def test_the_relay_is_planned_as_promised(terraform, file):
     assert ", 0 failed." in terraform.test(f"-filter=tests/{file}", at=RELAY)
@@ -110,29 +90,34 @@ def test_the_example_is_planned_as_promised(terraform):
 def test_every_validation_has_a_failing_case():
     """By number; what a case really fails at is tried by the mistakes below, and was for each validation."""
     cases = (TERRAFORM / RELAY / "tests/validation.tftest.hcl").read_text()
-    variables = VARIABLE.findall((TERRAFORM / RELAY / "variables.tf").read_text())
 
-    for name, body in variables:
+    for name, body in variables(RELAY):
         assert len(VALIDATION.findall(body)) <= cases.count(f"expect_failures = [var.{name}]"), name
 
 
 def test_the_root_has_the_relays_variables_and_passes_each():
     """The root module and the relay say the same of each variable; only the relay validates."""
-    relay = VARIABLE.findall((TERRAFORM / RELAY / "variables.tf").read_text())
-    root = VARIABLE.findall((TERRAFORM / "variables.tf").read_text())
+    relay, root = variables(RELAY), variables(Path())
 
     assert [(name, VALIDATION.sub("", body)) for name, body in relay] == root
     passed = re.findall(r"^  (\w+) += var\.(\w+)$", (TERRAFORM / "main.tf").read_text().split("source")[1], re.M)
     assert [(name, name) for name, _body in root] == passed
 
 
+def name_of(at: Path) -> str:
+    return at.name or "root"
+
+
 @pytest.mark.parametrize("at", [Path(), RELAY], ids=["root", "relay"])
 def test_the_provider_is_pinned_to_what_is_checked(at):
     schemas = json.loads(Path(__file__).with_name("terraform_google.json").read_text())
 
-    version = re.search(r'^      version = "~> ([0-9.]+)"$', (TERRAFORM / at / "versions.tf").read_text(), re.M)
+    kind, version = re.search(
+        r'^      version = "(\S+) ([0-9.]+)"', (TERRAFORM / at / "versions.tf").read_text(), re.M
+    ).groups()
 
-    assert schemas["version"].startswith(f"{version[1]}.")
+    # The root says how far; a module that did would keep whoever uses it from another.
+    assert (kind, schemas["version"].rpartition(".")[0]) == ({"root": "~>", "relay": ">="}[name_of(at)], version)
 
 
 def test_the_root_has_the_relays_outputs():
@@ -144,8 +129,7 @@ def test_the_root_has_the_relays_outputs():
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_the_variables_defaults_are_the_services(name):
-    variables = dict(VARIABLE.findall((TERRAFORM / RELAY / "variables.tf").read_text()))
-    default = re.search(r"^  default += (.+)$", variables.get(name, ""), re.M)
+    default = re.search(r"^  default += (.+)$", dict(variables(RELAY)).get(name, ""), re.M)
 
     if default and default[1] != "null":
         assert Settings.model_fields[name].default == json.loads(default[1])
@@ -158,12 +142,41 @@ def test_the_service_takes_the_settings_that_it_is_given(terraform):
     service = next(one for one in resources if one["type"] == "google_cloud_run_v2_service")
     container = service["values"]["template"][0]["containers"][0]
 
-    cloud_run = Settings.from_environment({one["name"]: one["value"] for one in container["env"]})
-    knative = Settings.from_environment(on_knative["outputs"]["knative_settings"]["value"])
+    given = {one["name"]: one["value"] for one in container["env"]}, on_knative["outputs"]["knative_settings"]["value"]
+    cloud_run, knative = map(Settings.from_environment, given)
 
     assert (cloud_run.push_auth, knative.push_auth) == ("platform", "verify")
     assert (cloud_run.grace_seconds, knative.grace_seconds) == (8, 570)
-    assert 32 == cloud_run.concurrency == knative.concurrency
+    assert [(one["MODEL_SLOTS"], one["MAX_WAITING"]) for one in given] == [("22", "978"), ("32", "3000")]
+    assert {name for one in given for name in one} <= setting_names()
+
+
+def test_the_probes_ask_what_the_service_answers():
+    """Those of the relay's own container."""
+    container = (TERRAFORM / RELAY / "cloudrun.tf").read_text()
+    paths = set(re.findall(r'path = "(/health/\w+)"', container))
+    app = (TERRAFORM.parent / "handler/app.py").read_text()
+
+    assert paths == {"/health/startup", "/health/live"}
+    assert all(f'"{path}"' in app for path in paths)
+
+
+def test_the_service_takes_the_ledgers_url(tmp_path):
+    """As ledger.tf writes it, with a file for the one that is mounted."""
+    (tmp_path / "ca.pem").touch()
+    written = re.search(r'url = "(rediss:.*)"$', (TERRAFORM / RELAY / "ledger.tf").read_text(), re.M)[1]
+    url = written.replace("${local.secret_root}/ledger-ca", str(tmp_path))
+    for value in ("pass%2Fword", "10.1.2.3", "6378"):
+        url = re.sub(r"\$\{.*?\)\}(?=[@:/])", value, url, count=1)
+    given = {
+        "MODEL_URL": "http://model",
+        "RESPONSE_TOPIC": "projects/my-project/topics/responses",
+        "PUSH_AUTH": "platform",
+    }
+
+    assert Settings.from_environment(given | {"LEDGER_URL": url}).ledger_url.get_secret_value() == (
+        f"rediss://:pass%2Fword@10.1.2.3:6378/0?ssl_ca_certs={tmp_path}/ca.pem&ssl_check_hostname=false"
+    )
 
 
 def test_the_first_request_is_one(terraform):
@@ -189,7 +202,8 @@ def depends_on(graph: str, resource: str) -> set[str]:
 
 # Without the left one the right one would fail, or lose messages.
 ORDER = (
-    ("google_pubsub_topic.requests", "google_service_account_iam_member.pubsub_signs_as_push"),
+    ("google_pubsub_topic_iam_member.relay_publishes", "google_cloud_run_v2_job.check"),
+    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
     ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
     ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
     ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
@@ -199,7 +213,7 @@ ORDER = (
     ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.push"),
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
-    ("google_secret_manager_secret_version.ledger_url", "google_cloud_run_v2_service.relay"),
+    ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
 )
 
 
@@ -213,52 +227,3 @@ def graph(terraform) -> str:
     drawn = terraform("graph", at=RELAY)
     assert drawn.returncode == 0, drawn.stdout
     return drawn.stdout
-
-
-# One mistake for each file: what is there, what somebody makes of it, and the test file that finds it.
-MISTAKES = {
-    "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
-    "iam.tf": ("member  = google_service_account.relay.member", "member = google_service_account.push.member", "iam"),
-    "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
-    "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
-    "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
-    "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
-    "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
-    "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
-    "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
-}
-# Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
-INVALID = {
-    "cloudrun.tf": ("startup_cpu_boost = true", "startup_cpu_boots = true"),
-    "topics.tf": ('name            = "${var.name}-requests"', ""),
-    "subscriptions.tf": ("ack_deadline_seconds         = var.ack_deadline_seconds", 'ack_deadline_seconds = "long"'),
-    "ledger.tf": ("google_secret_manager_secret.ledger_url[0].id", "google_secret_manager_secret.url[0].id"),
-    "versions.tf": ('"hashicorp/google"', '"hashicorp/goggle"'),
-}
-
-
-def make(mistake: Sequence[str], file: Path) -> None:
-    right = file.read_text()
-    assert mistake[0] in right
-    file.write_text(right.replace(mistake[0], mistake[1], 1))
-
-
-def test_each_file_has_a_mistake():
-    assert {path.name for path in (TERRAFORM / RELAY).glob("*.tf")} == MISTAKES.keys() | INVALID.keys()
-
-
-@pytest.mark.parametrize("file", MISTAKES)
-def test_a_mistake_is_found(broken, file):
-    make(MISTAKES[file], broken.root / RELAY / file)
-
-    tested = broken("test", "-no-color", f"-filter=tests/{MISTAKES[file][2]}.tftest.hcl", at=RELAY)
-
-    assert tested.returncode == 1
-    assert "... fail" in tested.stdout
-
-
-@pytest.mark.parametrize("file", INVALID)
-def test_what_is_invalid_is_found(broken, file):
-    make(INVALID[file], broken.root / RELAY / file)
-
-    assert broken("validate", "-no-color", at=RELAY).returncode == 1

@@ -1,6 +1,7 @@
 """Asks whether what the service needs has known vulnerabilities, with pip-audit: python tests/supply/audit.py
 
-It fails on any that is known. Where the database cannot be reached nothing is known, and it says so.
+It asks of what is installed here, the newest that fits, and of what requirements/ names, which is what ships. It fails
+on any that is known. Where the database cannot be reached nothing is known, and it says so.
 """
 
 import json
@@ -11,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from licences import PROJECT, closure
+from locked import pins
 
 UNREACHABLE = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|HTTPError|timed out")
 
@@ -33,6 +35,12 @@ def ask(pinned, folder):
     sys.exit(asked.stderr)
 
 
+def asked(pinned):
+    """The findings on these packages; none where it could not ask."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ask(pinned, folder) or ()
+
+
 def known(findings):
     """The vulnerabilities among the findings, a line for each."""
     return [f"{one['name']} {one['version']}: {flaw['id']}" for one in findings for flaw in one.get("vulns", ())]
@@ -41,15 +49,15 @@ def known(findings):
 def main():
     packages = closure(PROJECT)
     packages.pop(PROJECT)
-    with tempfile.TemporaryDirectory() as folder:
-        findings = ask([f"{name}=={package.version}" for name, package in sorted(packages.items())], folder)
-    audited = [one for one in findings or () if "skip_reason" not in one]
+    installed = {f"{name}=={package.version}" for name, package in packages.items()}
+    findings = [one for pinned in (installed, pins("service")) for one in asked(sorted(pinned))]
+    audited = [one for one in findings if "skip_reason" not in one]
     if not audited:
         print("Not audited: the database of known vulnerabilities cannot be reached from here.")
         return
     if flaws := known(audited):
         sys.exit("\n".join(["known vulnerabilities:", *flaws]))
-    print(f"No known vulnerabilities in {len(audited)} of {len(packages)} packages.")
+    print(f"No known vulnerabilities in {len(audited)} of {len(findings)} packages, installed and locked.")
 
 
 if __name__ == "__main__":

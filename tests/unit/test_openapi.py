@@ -83,7 +83,7 @@ def test_every_verdict_is_answered_as_described(reason):
         assert response.json["error"].partition(":")[0] in described["x-reasons"]
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health/startup"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("draining", [False, True])
 def test_health_is_answered_as_described(app, path, method, draining):

@@ -9,25 +9,37 @@ resource "google_cloud_run_v2_service" "relay" {
   ingress              = "INGRESS_TRAFFIC_INTERNAL_ONLY" # which pushes of the same project are
   invoker_iam_disabled = false                           # PUSH_AUTH=platform relies on it
 
-  # For all revisions together: while one replaces another, both at their limit would be twice what the model takes.
+  # For all revisions together: while one replaces another, both at their limit would be twice what the model takes. As many
+  # at least as at most: the slots of an instance that is not there are not used (capacity.tf).
   scaling {
-    min_instance_count = var.min_instances
-    max_instance_count = var.max_instances
+    min_instance_count = local.kept
+    max_instance_count = local.instances
   }
 
   template {
-    service_account                  = google_service_account.relay.email
+    service_account                  = local.relay_account
+    encryption_key                   = var.kms_key
     execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
-    timeout                          = "600s"          # no shorter than any ack deadline, so that Pub/Sub's is the one that counts
-    max_instance_request_concurrency = var.concurrency # what is beyond it the service would refuse with 429
+    timeout                          = "600s"            # no shorter than any ack deadline, so that Pub/Sub's is the one that counts
+    max_instance_request_concurrency = local.concurrency # slots and line: what waits shall wait where it is seen
+    gpu_zonal_redundancy_disabled    = var.model_container == null ? null : true
 
     # A revision has a limit of its own, which would otherwise be a default.
     scaling {
-      max_instance_count = var.max_instances
+      max_instance_count = local.instances
+    }
+
+    dynamic "node_selector" {
+      for_each = var.model_container == null ? [] : [var.model_container]
+      content {
+        accelerator = node_selector.value.gpu
+      }
     }
 
     containers {
-      image = var.image
+      name       = "relay"
+      image      = var.image
+      depends_on = var.model_container == null ? null : ["model"]
 
       ports {
         container_port = 8080
@@ -38,7 +50,7 @@ resource "google_cloud_run_v2_service" "relay" {
           cpu    = tostring(var.cpu)
           memory = var.memory
         }
-        cpu_idle          = true # nothing is left to do once a push is answered
+        cpu_idle          = var.model_container == null # nothing is left to do once a push is answered; a GPU is paid all the time
         startup_cpu_boost = true
       }
 
@@ -51,7 +63,7 @@ resource "google_cloud_run_v2_service" "relay" {
       }
 
       dynamic "env" {
-        for_each = local.secret_names
+        for_each = setsubtract(local.secret_names, keys(local.secret_files))
         content {
           name = env.key
           value_source {
@@ -63,12 +75,22 @@ resource "google_cloud_run_v2_service" "relay" {
         }
       }
 
+      dynamic "volume_mounts" {
+        for_each = local.secret_files
+        content {
+          name       = volume_mounts.value
+          mount_path = "${local.secret_root}/${volume_mounts.value}"
+        }
+      }
+
+      # A new instance's way into the VPC may take more than a minute to open. Until the model and the ledger can be connected
+      # to it gets no pushes, but after 90 s it gets them all the same; so the probe has to last for longer than that.
       startup_probe {
         period_seconds    = 2
         timeout_seconds   = 2
-        failure_threshold = 30
+        failure_threshold = 60
         http_get {
-          path = "/health/ready"
+          path = "/health/startup"
         }
       }
 
@@ -82,10 +104,64 @@ resource "google_cloud_run_v2_service" "relay" {
       }
     }
 
+    dynamic "containers" {
+      for_each = var.model_container == null ? [] : [var.model_container]
+      content {
+        name    = "model"
+        image   = containers.value.image
+        command = containers.value.command
+        args    = containers.value.args
+
+        resources {
+          limits = {
+            cpu              = tostring(containers.value.cpu)
+            memory           = containers.value.memory
+            "nvidia.com/gpu" = "1"
+          }
+          cpu_idle          = false
+          startup_cpu_boost = true
+        }
+
+        dynamic "env" {
+          for_each = containers.value.environment
+          content {
+            name  = env.key
+            value = env.value
+          }
+        }
+
+        # The longest that Cloud Run lets a start take: four minutes before the first look, and four more.
+        startup_probe {
+          initial_delay_seconds = containers.value.load_seconds
+          period_seconds        = 10
+          timeout_seconds       = 5
+          failure_threshold     = 24
+          http_get {
+            path = containers.value.health
+            port = containers.value.port
+          }
+        }
+      }
+    }
+
+    dynamic "volumes" {
+      for_each = local.secret_files
+      content {
+        name = volumes.value
+        secret {
+          secret = local.secrets[volumes.key].secret
+          items {
+            version = local.secrets[volumes.key].version
+            path    = "ca.pem"
+          }
+        }
+      }
+    }
+
     dynamic "vpc_access" {
       for_each = var.network == null ? [] : [var.network]
       content {
-        egress = "PRIVATE_RANGES_ONLY" # the model and the ledger; Google's APIs are reached directly
+        egress = vpc_access.value.egress # by default the model and the ledger; Google's APIs are reached directly
         network_interfaces {
           network    = vpc_access.value.network
           subnetwork = vpc_access.value.subnetwork
@@ -95,9 +171,14 @@ resource "google_cloud_run_v2_service" "relay" {
     }
   }
 
-  traffic {
-    type    = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
-    percent = 100
+  dynamic "traffic" {
+    for_each = var.traffic
+    content {
+      type     = traffic.value.revision == null ? "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST" : "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
+      revision = traffic.value.revision
+      percent  = traffic.value.percent
+      tag      = traffic.value.tag
+    }
   }
 
   lifecycle {
@@ -116,5 +197,5 @@ resource "google_cloud_run_v2_service_iam_member" "push_invokes" {
   location = var.region
   name     = google_cloud_run_v2_service.relay[0].name
   role     = "roles/run.invoker"
-  member   = google_service_account.push.member
+  member   = local.push_member
 }

@@ -1,11 +1,11 @@
 output "request_topic" {
   description = "Where requests are published."
-  value       = google_pubsub_topic.requests.name
+  value       = local.requests.name
 }
 
 output "response_topic" {
   description = "Where responses are published."
-  value       = google_pubsub_topic.responses.name
+  value       = local.responses.name
 }
 
 output "response_subscriptions" {
@@ -30,17 +30,17 @@ output "endpoint" {
 
 output "push_service_account" {
   description = "Email of the account that pushes come from."
-  value       = google_service_account.push.email
+  value       = local.push_account
 }
 
 output "relay_service_account" {
   description = "Email of the account that the service runs as."
-  value       = google_service_account.relay.email
+  value       = local.relay_account
 }
 
 output "slots" {
-  description = "How many requests the model service gets at once at most, and how many it takes."
-  value       = { used = var.max_instances * var.concurrency, of = var.model_slots }
+  description = "How many requests the model service gets at once at most, and how many it takes; and how many pushes are held while they wait for it."
+  value       = { used = local.instances * local.slots, of = var.model_slots, instances = local.instances, an_instance = local.slots, held = local.instances * (local.on_cloud_run ? local.concurrency : local.slots + local.line) }
 }
 
 output "knative_settings" {
@@ -50,17 +50,22 @@ output "knative_settings" {
 
 output "publish" {
   description = "Command that publishes a first request. Put your model's name in it."
-  value       = "gcloud pubsub topics publish ${google_pubsub_topic.requests.name} --project=${var.project} --message='{\"metadata\": {\"id\": \"1\"}, \"body\": {\"model\": \"MODEL\", \"prompt\": \"The sea is\", \"max_tokens\": 16}}'"
+  value       = "gcloud pubsub topics publish ${local.requests.name} --project=${local.requests.project} --message='{\"metadata\": {\"id\": \"1\"}, \"body\": {\"model\": \"MODEL\", \"prompt\": \"The sea is\", \"max_tokens\": 16}}'"
 }
 
 output "read" {
   description = "Command that reads one response and takes it out of its subscription."
-  value       = "gcloud pubsub subscriptions pull ${values(google_pubsub_subscription.responses)[0].name} --project=${var.project} --auto-ack --format='value(message.data.decode(base64))'"
+  value       = length(google_pubsub_subscription.responses) == 0 ? null : "gcloud pubsub subscriptions pull ${values(google_pubsub_subscription.responses)[0].name} --project=${var.project} --auto-ack --format='value(message.data.decode(base64))'"
 }
 
 output "read_dead_letters" {
   description = "Command that shows dead letters, and leaves them where they are."
   value       = "gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters.name} --project=${var.project} --limit=10 --format=json"
+}
+
+output "check" {
+  description = "Command that tries the settings, the model, the topic and the ledger from where the service runs, with platform = \"cloud-run\" and a model of its own."
+  value       = one([for one in google_cloud_run_v2_job.check : "gcloud run jobs execute ${one.name} --project=${var.project} --region=${var.region} --wait"])
 }
 
 output "logs" {

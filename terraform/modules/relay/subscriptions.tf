@@ -2,7 +2,7 @@
 resource "google_pubsub_subscription" "push" {
   project                      = var.project
   name                         = "${var.name}-push"
-  topic                        = google_pubsub_topic.requests.id
+  topic                        = local.request_topic
   labels                       = var.labels
   deletion_policy              = local.deletion_policy
   ack_deadline_seconds         = var.ack_deadline_seconds
@@ -16,7 +16,7 @@ resource "google_pubsub_subscription" "push" {
     push_endpoint = local.endpoint
 
     oidc_token {
-      service_account_email = google_service_account.push.email
+      service_account_email = local.push_account
       audience              = local.audience
     }
   }
@@ -72,7 +72,7 @@ resource "google_pubsub_subscription" "responses" {
 
   project                    = var.project
   name                       = "${var.name}-${each.key}"
-  topic                      = google_pubsub_topic.responses.id
+  topic                      = local.response_topic
   labels                     = var.labels
   deletion_policy            = local.deletion_policy
   ack_deadline_seconds       = 60

@@ -24,12 +24,12 @@ variables {
 
 run "defaults" {
   assert {
-    condition     = google_service_account.relay.account_id == "inference-relay-run" && google_service_account.push.account_id == "inference-relay-push"
+    condition     = google_service_account.relay[0].account_id == "inference-relay-run" && google_service_account.push[0].account_id == "inference-relay-push"
     error_message = "Service and pushes have an account each."
   }
 
   assert {
-    condition     = google_pubsub_topic_iam_member.relay_publishes.topic == google_pubsub_topic.responses.name && google_pubsub_topic_iam_member.relay_publishes.role == "roles/pubsub.publisher" && google_pubsub_topic_iam_member.relay_publishes.member == "serviceAccount:run@example.com"
+    condition     = google_pubsub_topic_iam_member.relay_publishes.topic == google_pubsub_topic.responses[0].name && google_pubsub_topic_iam_member.relay_publishes.role == "roles/pubsub.publisher" && google_pubsub_topic_iam_member.relay_publishes.member == "serviceAccount:run@example.com"
     error_message = "The relay may publish to the response topic."
   }
 
@@ -97,5 +97,41 @@ run "people" {
   assert {
     condition     = [for one in google_pubsub_subscription_iam_member.dead_letter_readers : "${one.project} ${one.member} ${one.role} ${one.subscription}"] == ["my-project group:operators@example.com roles/pubsub.subscriber inference-relay-dead-letters"]
     error_message = "Dead letters have readers."
+  }
+}
+
+run "accounts_of_others" {
+  variables {
+    accounts = { push = "pusher@other.iam.gserviceaccount.com", relay = "runner@third.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = length(google_service_account.push) + length(google_service_account.relay) == 0
+    error_message = "Accounts that are there are not made."
+  }
+
+  assert {
+    condition     = google_service_account_iam_member.pubsub_signs_as_push.service_account_id == "projects/other/serviceAccounts/pusher@other.iam.gserviceaccount.com" && google_cloud_run_v2_service_iam_member.push_invokes[0].member == "serviceAccount:pusher@other.iam.gserviceaccount.com" && google_pubsub_subscription.push.push_config[0].oidc_token[0].service_account_email == "pusher@other.iam.gserviceaccount.com"
+    error_message = "Pushes come from the one."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.relay[0].template[0].service_account == "runner@third.iam.gserviceaccount.com" && google_pubsub_topic_iam_member.relay_publishes.member == "serviceAccount:runner@third.iam.gserviceaccount.com"
+    error_message = "The service runs as the other."
+  }
+}
+
+run "pod_as_an_account_of_others" {
+  variables {
+    platform  = "knative"
+    image     = null
+    model_url = null
+    accounts  = { relay = "runner@third.iam.gserviceaccount.com" }
+    knative   = { endpoint = "https://relay.example.com", workload_identity = { namespace = "models", service_account = "relay" } }
+  }
+
+  assert {
+    condition     = google_service_account_iam_member.pod_is_relay[0].service_account_id == "projects/third/serviceAccounts/runner@third.iam.gserviceaccount.com"
+    error_message = "The pod may be the account that is there."
   }
 }

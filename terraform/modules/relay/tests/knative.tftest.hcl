@@ -21,7 +21,7 @@ variables {
 
 run "defaults" {
   assert {
-    condition     = length(google_cloud_run_v2_service.relay) + length(google_cloud_run_v2_service_iam_member.push_invokes) + length(google_redis_instance.ledger) + length(google_secret_manager_secret_iam_member.relay_reads) + length(google_service_account_iam_member.pod_is_relay) == 0
+    condition     = length(google_cloud_run_v2_service.relay) + length(google_cloud_run_v2_job.check) + length(google_cloud_run_v2_service_iam_member.push_invokes) + length(google_redis_instance.ledger) + length(google_secret_manager_secret_iam_member.relay_reads) + length(google_service_account_iam_member.pod_is_relay) == 0
     error_message = "Only the Pub/Sub side is made."
   }
 
@@ -33,10 +33,12 @@ run "defaults" {
   assert {
     condition = output.knative_settings == {
       ACK_DEADLINE_SECONDS    = "600"
-      CONCURRENCY             = "80"
       GRACE_SECONDS           = "570"
+      MARGIN_SECONDS          = "10"
       MAX_AGE_SECONDS         = "86400"
       MAX_ATTEMPTS            = "10"
+      MAX_WAITING             = "3000"
+      MODEL_SLOTS             = "40"
       MODEL_TIMEOUT_SECONDS   = "540"
       PUBLISH_TIMEOUT_SECONDS = "30"
       PUSH_AUDIENCE           = "https://relay.example.com"
@@ -48,7 +50,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = output.endpoint == "https://relay.example.com" && output.logs == null
+    condition     = output.endpoint == "https://relay.example.com" && output.logs == null && output.check == null
     error_message = "The endpoint is the one that was given."
   }
 }

@@ -2,7 +2,7 @@
 
 mock_provider "google" {
   mock_resource "google_redis_instance" {
-    defaults = { host = "10.1.2.3", port = 6379, auth_string = "pass/word" }
+    defaults = { host = "10.1.2.3", port = 6378, auth_string = "pass/word", server_ca_certs = [{ cert = "first" }, { cert = "next" }] }
   }
   mock_resource "google_secret_manager_secret_version" {
     defaults = { version = "7" }
@@ -20,7 +20,7 @@ variables {
 
 run "none" {
   assert {
-    condition     = length(google_redis_instance.ledger) + length(google_secret_manager_secret.ledger_url) + length(google_secret_manager_secret_version.ledger_url) + length([for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one if one.name == "LEDGER_URL"]) == 0
+    condition     = length(google_redis_instance.ledger) + length(google_secret_manager_secret.ledger) + length(google_secret_manager_secret_version.ledger) + length([for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one if one.name == "LEDGER_URL"]) == 0
     error_message = "There is no ledger unless asked for."
   }
 }
@@ -47,13 +47,13 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_secret_manager_secret.ledger_url[0].secret_id == "inference-relay-ledger-url" && google_secret_manager_secret.ledger_url[0].project == "my-project" && google_secret_manager_secret.ledger_url[0].labels == tomap({ team = "search" }) && length(google_secret_manager_secret.ledger_url[0].replication[0].auto) == 1
+    condition     = google_secret_manager_secret.ledger["url"].secret_id == "inference-relay-ledger-url" && google_secret_manager_secret.ledger["url"].project == "my-project" && google_secret_manager_secret.ledger["url"].labels == tomap({ team = "search" }) && length(google_secret_manager_secret.ledger["url"].replication[0].auto) == 1
     error_message = "The ledger's URL is a secret."
   }
 
   assert {
-    condition     = google_secret_manager_secret_version.ledger_url[0].secret == google_secret_manager_secret.ledger_url[0].id && nonsensitive(google_secret_manager_secret_version.ledger_url[0].secret_data) == "redis://:pass%2Fword@10.1.2.3:6379/0"
-    error_message = "The ledger's URL has the password, the host and the port."
+    condition     = google_secret_manager_secret_version.ledger["url"].secret == google_secret_manager_secret.ledger["url"].id && nonsensitive(google_secret_manager_secret_version.ledger["url"].secret_data) == "rediss://:pass%2Fword@10.1.2.3:6378/0?ssl_ca_certs=/etc/secrets/ledger-ca/ca.pem&ssl_check_hostname=false"
+    error_message = "The ledger's URL has the password, the host, the port and the authority."
   }
 
   assert {
@@ -62,8 +62,57 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].secret_id == "inference-relay-ledger-url" && google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].project == "my-project" && google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].role == "roles/secretmanager.secretAccessor" && google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].member == google_service_account.relay.member
+    condition     = google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].secret_id == "inference-relay-ledger-url" && google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].project == "my-project" && google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].role == "roles/secretmanager.secretAccessor" && google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"].member == "serviceAccount:${google_service_account.relay[0].email}"
     error_message = "The relay may read the ledger's URL."
+  }
+}
+
+run "encrypted" {
+  variables {
+    ledger = {}
+  }
+
+  assert {
+    condition     = google_redis_instance.ledger[0].transit_encryption_mode == "SERVER_AUTHENTICATION" && length(google_redis_instance.ledger[0].persistence_config) == 0
+    error_message = "What travels to the ledger is encrypted."
+  }
+
+  assert {
+    condition     = google_secret_manager_secret.ledger["ca"].secret_id == "inference-relay-ledger-ca" && nonsensitive(google_secret_manager_secret_version.ledger["ca"].secret_data) == "first\nnext"
+    error_message = "The ledger's authorities are kept, all of them."
+  }
+
+  assert {
+    condition     = [for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].volume_mounts : "${one.name} ${one.mount_path}"] == ["ledger-ca /etc/secrets/ledger-ca"] && [for one in google_cloud_run_v2_service.relay[0].template[0].volumes : "${one.name} ${one.secret[0].secret} ${one.secret[0].items[0].version} ${one.secret[0].items[0].path}"] == ["ledger-ca inference-relay-ledger-ca 7 ca.pem"]
+    error_message = "They are a file where the URL says."
+  }
+
+  assert {
+    condition     = google_secret_manager_secret_iam_member.relay_reads["LEDGER_CA"].secret_id == "inference-relay-ledger-ca" && [for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one.name if one.name == "LEDGER_CA"] == []
+    error_message = "The relay may read the file, which is no setting."
+  }
+}
+
+run "with_a_key_and_regions" {
+  variables {
+    ledger         = { snapshots = "ONE_HOUR" }
+    kms_key        = "projects/keys/locations/europe-west4/keyRings/relay/cryptoKeys/relay"
+    secret_regions = ["europe-west4"]
+  }
+
+  assert {
+    condition     = google_redis_instance.ledger[0].persistence_config[0].persistence_mode == "RDB" && google_redis_instance.ledger[0].persistence_config[0].rdb_snapshot_period == "ONE_HOUR" && google_redis_instance.ledger[0].customer_managed_key == var.kms_key
+    error_message = "The ledger is kept, with the key."
+  }
+
+  assert {
+    condition     = alltrue([for one in google_secret_manager_secret.ledger : length(one.replication[0].auto) == 0 && one.replication[0].user_managed[0].replicas[0].location == "europe-west4" && one.replication[0].user_managed[0].replicas[0].customer_managed_encryption[0].kms_key_name == var.kms_key])
+    error_message = "Its secrets are in the region alone, with the key."
+  }
+
+  assert {
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters] : one.kms_key_name == var.kms_key]) && google_cloud_run_v2_service.relay[0].template[0].encryption_key == var.kms_key && google_cloud_run_v2_job.check[0].template[0].template[0].encryption_key == var.kms_key
+    error_message = "Topics and service have the key too."
   }
 }
 

@@ -19,17 +19,17 @@ variables {
 
 run "defaults" {
   assert {
-    condition     = google_pubsub_topic.requests.name == "inference-relay-requests" && google_pubsub_topic.responses.name == "inference-relay-responses" && google_pubsub_topic.dead_letters.name == "inference-relay-dead-letters"
+    condition     = google_pubsub_topic.requests[0].name == "inference-relay-requests" && google_pubsub_topic.responses[0].name == "inference-relay-responses" && google_pubsub_topic.dead_letters.name == "inference-relay-dead-letters"
     error_message = "There are three topics, named after the relay."
   }
 
   assert {
-    condition     = alltrue([for one in [google_pubsub_topic.requests, google_pubsub_topic.responses, google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["answers"], google_service_account.push, google_service_account.relay] : one.project == "my-project"])
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["answers"], google_service_account.push[0], google_service_account.relay[0]] : one.project == "my-project"])
     error_message = "Everything is in the project."
   }
 
   assert {
-    condition     = google_pubsub_subscription.push.name == "inference-relay-push" && google_pubsub_subscription.push.topic == google_pubsub_topic.requests.id
+    condition     = google_pubsub_subscription.push.name == "inference-relay-push" && google_pubsub_subscription.push.topic == google_pubsub_topic.requests[0].id
     error_message = "The push subscription is on the request topic."
   }
 
@@ -39,7 +39,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_pubsub_subscription.push.push_config[0].oidc_token[0].service_account_email == google_service_account.push.email && google_service_account.push.account_id == "inference-relay-push"
+    condition     = google_pubsub_subscription.push.push_config[0].oidc_token[0].service_account_email == google_service_account.push[0].email && google_service_account.push[0].account_id == "inference-relay-push"
     error_message = "Pushes carry a token of the push account."
   }
 
@@ -99,12 +99,12 @@ run "defaults" {
   }
 
   assert {
-    condition     = alltrue([for one in google_pubsub_subscription.responses : one.topic == google_pubsub_topic.responses.id && length(one.push_config) == 0 && one.expiration_policy[0].ttl == "" && one.filter == "" && one.ack_deadline_seconds == 60 && one.message_retention_duration == "604800s" && one.retain_acked_messages == false && one.enable_message_ordering == false])
+    condition     = alltrue([for one in google_pubsub_subscription.responses : one.topic == google_pubsub_topic.responses[0].id && length(one.push_config) == 0 && one.expiration_policy[0].ttl == "" && one.filter == "" && one.ack_deadline_seconds == 60 && one.message_retention_duration == "604800s" && one.retain_acked_messages == false && one.enable_message_ordering == false])
     error_message = "Responses are pulled, all of them, and their subscription never expires."
   }
 
   assert {
-    condition     = alltrue([for one in [google_pubsub_topic.requests, google_pubsub_topic.responses, google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["answers"]] : one.deletion_policy == "PREVENT" && length(one.labels) == 0])
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["answers"]] : one.deletion_policy == "PREVENT" && length(one.labels) == 0])
     error_message = "What holds messages is protected."
   }
 
@@ -114,8 +114,13 @@ run "defaults" {
   }
 
   assert {
-    condition     = output.slots.used == 80 && output.slots.of == 80 && output.endpoint == "https://relay.example.app" && output.push_service_account == google_service_account.push.email && output.relay_service_account == google_service_account.relay.email && output.knative_settings == null
+    condition     = output.slots.used == 81 && output.slots.of == 80 && output.slots.held == 3000 && output.endpoint == "https://relay.example.app" && output.push_service_account == google_service_account.push[0].email && output.relay_service_account == google_service_account.relay[0].email && output.knative_settings == null
     error_message = "The outputs say how much is used, where, and by whom."
+  }
+
+  assert {
+    condition     = length(google_monitoring_alert_policy.relay) == 0
+    error_message = "Without a channel nobody is told."
   }
 
   assert {
@@ -131,6 +136,95 @@ run "defaults" {
   assert {
     condition     = output.read_dead_letters == "gcloud pubsub subscriptions pull inference-relay-dead-letters --project=my-project --limit=10 --format=json" && output.logs == "gcloud run services logs read inference-relay --project=my-project --region=europe-west4 --limit=20"
     error_message = "Outputs are the commands for when no answer comes."
+  }
+}
+
+run "stored_in_the_region" {
+  assert {
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters] : toset(one.message_storage_policy[0].allowed_persistence_regions) == toset(["europe-west4"])])
+    error_message = "Messages lie in the region."
+  }
+}
+
+run "stored_elsewhere" {
+  variables {
+    storage_regions = ["europe-west1", "europe-west4"]
+  }
+
+  assert {
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters] : toset(one.message_storage_policy[0].allowed_persistence_regions) == toset(["europe-west1", "europe-west4"])])
+    error_message = "Messages lie where it is said."
+  }
+}
+
+run "stored_wherever" {
+  variables {
+    storage_regions = []
+  }
+
+  assert {
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters] : length(one.message_storage_policy) == 0])
+    error_message = "Where messages lie can be left to the organisation."
+  }
+}
+
+run "topics_of_others" {
+  variables {
+    topics                 = { requests = "projects/other/topics/asked", responses = "projects/third/topics/answered" }
+    response_subscriptions = { a = {} }
+    requesters             = ["user:ann@example.com"]
+  }
+
+  assert {
+    condition     = length(google_pubsub_topic.requests) + length(google_pubsub_topic.responses) == 0
+    error_message = "Topics that are there are not made."
+  }
+
+  assert {
+    condition     = google_pubsub_subscription.push.topic == "projects/other/topics/asked" && google_pubsub_subscription.responses["a"].topic == "projects/third/topics/answered" && google_pubsub_subscription.push.project == "my-project"
+    error_message = "Subscriptions of this project are on them."
+  }
+
+  assert {
+    condition     = google_pubsub_topic_iam_member.relay_publishes.project == "third" && google_pubsub_topic_iam_member.relay_publishes.topic == "answered" && google_pubsub_topic_iam_member.requesters["user:ann@example.com"].project == "other" && google_pubsub_topic_iam_member.requesters["user:ann@example.com"].topic == "asked"
+    error_message = "Rights are given on them, where they are."
+  }
+
+  assert {
+    condition     = [for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one.value if one.name == "RESPONSE_TOPIC"] == ["projects/third/topics/answered"] && strcontains(output.publish, "topics publish asked --project=other ")
+    error_message = "The service publishes there."
+  }
+}
+
+run "responses_read_by_others" {
+  variables {
+    topics                 = { responses = "projects/third/topics/answered" }
+    response_subscriptions = {}
+  }
+
+  assert {
+    condition     = length(google_pubsub_subscription.responses) == 0 && output.read == null
+    error_message = "A topic that is there may have its readers already."
+  }
+}
+
+run "alerts" {
+  variables {
+    notification_channels = ["projects/my-project/notificationChannels/42"]
+    labels                = { team = "search" }
+  }
+
+  assert {
+    condition = { for name, one in google_monitoring_alert_policy.relay : name => "${one.conditions[0].condition_threshold[0].filter} ${one.conditions[0].condition_threshold[0].comparison} ${one.conditions[0].condition_threshold[0].threshold_value} ${one.conditions[0].condition_threshold[0].duration}" } == {
+      waiting     = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"inference-relay-push\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" COMPARISON_GT 43200 300s"
+      dead-letter = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"inference-relay-dead-letters\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" COMPARISON_GT 0 300s"
+    }
+    error_message = "Old requests and dead letters are told."
+  }
+
+  assert {
+    condition     = alltrue([for one in google_monitoring_alert_policy.relay : one.notification_channels == tolist(["projects/my-project/notificationChannels/42"]) && one.user_labels == tomap({ team = "search" }) && one.project == "my-project"])
+    error_message = "They are told to the channels."
   }
 }
 
@@ -153,17 +247,17 @@ run "as_asked" {
   }
 
   assert {
-    condition     = [google_pubsub_topic.requests.name, google_pubsub_topic.responses.name, google_pubsub_topic.dead_letters.name, google_pubsub_subscription.push.name, google_pubsub_subscription.dead_letters.name] == ["nightly-requests", "nightly-responses", "nightly-dead-letters", "nightly-push", "nightly-dead-letters"]
+    condition     = [google_pubsub_topic.requests[0].name, google_pubsub_topic.responses[0].name, google_pubsub_topic.dead_letters.name, google_pubsub_subscription.push.name, google_pubsub_subscription.dead_letters.name] == ["nightly-requests", "nightly-responses", "nightly-dead-letters", "nightly-push", "nightly-dead-letters"]
     error_message = "Everything is named after the relay."
   }
 
   assert {
-    condition     = alltrue([for one in [google_pubsub_topic.requests, google_pubsub_topic.responses, google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["team-a"], google_cloud_run_v2_service.relay[0]] : one.labels == tomap({ team = "search" })])
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["team-a"], google_cloud_run_v2_service.relay[0]] : one.labels == tomap({ team = "search" })])
     error_message = "Labels are on everything that can carry them."
   }
 
   assert {
-    condition     = alltrue([for one in [google_pubsub_topic.requests, google_pubsub_topic.responses, google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["team-a"]] : one.deletion_policy == "DELETE"])
+    condition     = alltrue([for one in [google_pubsub_topic.requests[0], google_pubsub_topic.responses[0], google_pubsub_topic.dead_letters, google_pubsub_subscription.push, google_pubsub_subscription.dead_letters, google_pubsub_subscription.responses["team-a"]] : one.deletion_policy == "DELETE"])
     error_message = "The protection can be taken off."
   }
 

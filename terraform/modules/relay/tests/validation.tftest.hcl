@@ -58,16 +58,6 @@ run "platform_unknown" {
   expect_failures = [var.platform]
 }
 
-run "model_slots_none" {
-  command = plan
-  variables {
-    model_slots   = 0
-    max_instances = 1
-    concurrency   = 1
-  }
-  expect_failures = [var.model_slots]
-}
-
 run "model_slots_half" {
   command = plan
   variables {
@@ -76,28 +66,10 @@ run "model_slots_half" {
   expect_failures = [var.model_slots]
 }
 
-run "model_slots_exceeded" {
-  command = plan
-  variables {
-    model_slots   = 144 # and a tenth: 159
-    max_instances = 2
-  }
-  expect_failures = [var.model_slots]
-}
-
 run "max_instances_none" {
   command = plan
   variables {
     max_instances = 0
-  }
-  expect_failures = [var.max_instances]
-}
-
-run "max_instances_half" {
-  command = plan
-  variables {
-    max_instances = 1.5
-    model_slots   = 1000
   }
   expect_failures = [var.max_instances]
 }
@@ -116,39 +88,6 @@ run "min_instances_half" {
     min_instances = 0.5
   }
   expect_failures = [var.min_instances]
-}
-
-run "min_instances_above_max" {
-  command = plan
-  variables {
-    min_instances = 2
-  }
-  expect_failures = [var.min_instances]
-}
-
-run "concurrency_none" {
-  command = plan
-  variables {
-    concurrency = 0
-  }
-  expect_failures = [var.concurrency]
-}
-
-run "concurrency_half" {
-  command = plan
-  variables {
-    concurrency = 1.5
-  }
-  expect_failures = [var.concurrency]
-}
-
-run "concurrency_above_1000" {
-  command = plan
-  variables {
-    concurrency = 1001
-    model_slots = 2000
-  }
-  expect_failures = [var.concurrency]
 }
 
 run "image_missing" {
@@ -788,6 +727,341 @@ run "knative_model_url_v1" {
   expect_failures = [var.model_url]
 }
 
+run "model_slots_none" {
+  command = plan
+  variables {
+    model_slots = 0
+  }
+  expect_failures = [var.model_slots]
+}
+
+run "max_instances_half" {
+  command = plan
+  variables {
+    max_instances = 1.5
+    model_slots   = 1000
+  }
+  expect_failures = [var.max_instances]
+}
+
+run "max_instances_without_a_slot" {
+  command = plan
+  variables {
+    max_instances = 81
+  }
+  expect_failures = [var.max_instances]
+}
+
+run "max_instances_does_not_divide" {
+  command = plan
+  variables {
+    max_instances = 3
+    model_slots   = 4
+  }
+  expect_failures = [var.max_instances]
+}
+
+run "max_instances_too_full" {
+  command = plan
+  variables {
+    max_instances = 1
+    model_slots   = 901
+  }
+  expect_failures = [var.max_instances]
+}
+
+run "min_instances_above_what_follows" {
+  command = plan
+  variables {
+    min_instances = 4
+  }
+  expect_failures = [var.min_instances]
+}
+
+run "min_instances_above_max" {
+  command = plan
+  variables {
+    min_instances = 3
+    max_instances = 2
+  }
+  expect_failures = [var.min_instances]
+}
+
+run "max_waiting_negative" {
+  command = plan
+  variables {
+    max_waiting = -1
+  }
+  expect_failures = [var.max_waiting]
+}
+
+run "max_waiting_half" {
+  command = plan
+  variables {
+    max_waiting = 0.5
+  }
+  expect_failures = [var.max_waiting]
+}
+
+run "traffic_sum" {
+  command = plan
+  variables {
+    traffic = [{ percent = 90 }]
+  }
+  expect_failures = [var.traffic]
+}
+
+run "traffic_halves" {
+  command = plan
+  variables {
+    traffic = [{ percent = 99.5 }, { revision = "inference-relay-1", percent = 0.5 }]
+  }
+  expect_failures = [var.traffic]
+}
+
+run "traffic_none" {
+  command = plan
+  variables {
+    traffic = []
+  }
+  expect_failures = [var.traffic]
+}
+
+run "traffic_another_service" {
+  command = plan
+  variables {
+    traffic = [{ revision = "other-00001-abc", percent = 100 }]
+  }
+  expect_failures = [var.traffic]
+}
+
+run "traffic_latest_twice" {
+  command = plan
+  variables {
+    traffic = [{ percent = 50 }, { percent = 50 }]
+  }
+  expect_failures = [var.traffic]
+}
+
+run "memory_for_four_cpus" {
+  command = plan
+  variables {
+    cpu    = 4
+    memory = "1Gi"
+  }
+  expect_failures = [var.memory]
+}
+
+run "memory_for_six_cpus" {
+  command = plan
+  variables {
+    cpu    = 6
+    memory = "3Gi"
+  }
+  expect_failures = [var.memory]
+}
+
+run "memory_for_eight_cpus" {
+  command = plan
+  variables {
+    cpu    = 8
+    memory = "4095Mi"
+  }
+  expect_failures = [var.memory]
+}
+
+run "model_url_twice" {
+  command = plan
+  variables {
+    max_instances   = 1
+    min_instances   = 0
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
+  }
+  expect_failures = [var.model_url]
+}
+
+run "model_container_tag" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    min_instances   = 0
+    model_container = { image = "registry.example/vllm:latest" }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "model_container_port" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    min_instances   = 0
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", port = 8080 }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "model_container_load" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    min_instances   = 0
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", load_seconds = 241 }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "model_container_instances" {
+  command = plan
+  variables {
+    model_url       = null
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "model_container_cpu" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    min_instances   = 0
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", cpu = 8 }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "model_container_kept" {
+  command = plan
+  variables {
+    model_url       = null
+    max_instances   = 1
+    model_container = { image = "registry.example/vllm@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
+  }
+  expect_failures = [var.model_container]
+}
+
+run "network_egress" {
+  command = plan
+  variables {
+    network = { network = "n", subnetwork = "s", egress = "NONE" }
+  }
+  expect_failures = [var.network]
+}
+
+run "model_ca_itself" {
+  command = plan
+  variables {
+    model_ca_secret = { secret = "-----BEGIN CERTIFICATE-----" }
+  }
+  expect_failures = [var.model_ca_secret]
+}
+
+run "ledger_snapshots" {
+  command = plan
+  variables {
+    ledger  = { snapshots = "DAILY" }
+    network = { network = "n", subnetwork = "s" }
+  }
+  expect_failures = [var.ledger]
+}
+
+run "environment_slots" {
+  command = plan
+  variables {
+    environment = { MODEL_SLOTS = "5" }
+  }
+  expect_failures = [var.environment]
+}
+
+run "margin_none" {
+  command = plan
+  variables {
+    margin_seconds = 0
+  }
+  expect_failures = [var.margin_seconds]
+}
+
+run "times_do_not_fit_by_margin" {
+  command = plan
+  variables {
+    margin_seconds = 31
+  }
+  expect_failures = [var.model_timeout_seconds]
+}
+
+run "topics_short" {
+  command = plan
+  variables {
+    topics = { requests = "asked" }
+  }
+  expect_failures = [var.topics]
+}
+
+run "accounts_person" {
+  command = plan
+  variables {
+    accounts = { push = "ann@example.com" }
+  }
+  expect_failures = [var.accounts]
+}
+
+run "storage_region_zone" {
+  command = plan
+  variables {
+    storage_regions = ["europe-west4-a"]
+  }
+  expect_failures = [var.storage_regions]
+}
+
+run "secret_region_zone" {
+  command = plan
+  variables {
+    secret_regions = ["global"]
+  }
+  expect_failures = [var.secret_regions]
+}
+
+run "kms_key_ring" {
+  command = plan
+  variables {
+    kms_key = "projects/p/locations/l/keyRings/r"
+  }
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_for_secrets_everywhere" {
+  command = plan
+  variables {
+    kms_key = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+    ledger  = {}
+    network = { network = "n", subnetwork = "s" }
+  }
+  expect_failures = [var.kms_key]
+}
+
+run "notification_channel_mail" {
+  command = plan
+  variables {
+    notification_channels = ["ann@example.com"]
+  }
+  expect_failures = [var.notification_channels]
+}
+
+run "knative_model_ca" {
+  command = plan
+  variables {
+    platform        = "knative"
+    image           = null
+    model_url       = null
+    knative         = { endpoint = "https://relay.example.com" }
+    model_ca_secret = { secret = "authorities" }
+  }
+  expect_failures = [var.model_ca_secret]
+}
+
 # And what is just right does not.
 
 run "name_longest" {
@@ -797,20 +1071,42 @@ run "name_longest" {
   }
 }
 
-run "all_slots" {
+run "slots_divided" {
   command = plan
   variables {
-    max_instances = 5
-    concurrency   = 50
     model_slots   = 250
+    max_instances = 5
   }
 }
 
-run "concurrency_most" {
+run "slots_most" {
   command = plan
   variables {
-    concurrency = 1000
-    model_slots = 1000
+    model_slots   = 900
+    max_instances = 1
+  }
+}
+
+run "memory_least_for_four_cpus" {
+  command = plan
+  variables {
+    cpu    = 4
+    memory = "2048Mi"
+  }
+}
+
+run "memory_least_for_six_cpus" {
+  command = plan
+  variables {
+    cpu    = 6
+    memory = "4Gi"
+  }
+}
+
+run "times_fit_exactly_with_a_margin" {
+  command = plan
+  variables {
+    margin_seconds = 30
   }
 }
 

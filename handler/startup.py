@@ -1,0 +1,76 @@
+"""The startup probe: whether a new instance reaches what it calls, asked before it gets its first push.
+
+An instance with Direct VPC egress may need a minute or more before its first connection into the VPC opens
+(https://docs.cloud.google.com/run/docs/configuring/vpc-direct-vpc). Pushes that came before would be refused, as many
+as an instance holds, and each refusal slows the whole subscription down. A service whose model is away has to start all
+the same: it waits its patience out and passes, since what then comes is retried and answered by the rules for that.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from handler.config import Settings
+
+# Google says "a minute or more"; the platform's own probe lasts for 120 s (terraform/modules/relay/cloudrun.tf).
+PATIENCE_SECONDS = 90.0
+# For one connection, of at most two: the platform waits 2 s for the probe's answer. Within a VPC it takes milliseconds.
+CONNECT_SECONDS = 0.7
+DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
+
+_log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+
+class StartupProbe:
+    """Passes once each destination was connected to, or `PATIENCE_SECONDS` after it was made; and never fails again."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._missing = destinations(settings)
+        self._passed = False
+
+    def answer(self) -> tuple[int, dict[str, object]]:
+        """The HTTP status, 200 or 503, and its JSON body, which names what is not reached yet: `model`, `ledger`."""
+        if not self._passed:
+            self._look()
+        if self._passed:
+            return 200, {"status": "started"}
+        return 503, {"status": "starting", "not_reached": sorted(self._missing)}
+
+    def _look(self) -> None:
+        self._missing = {name: address for name, address in self._missing.items() if not connects(address)}
+        seconds = self._clock() - self._began
+        if not self._missing:
+            _log.info("started: reached all that is called after %.1f s", seconds)
+        elif seconds >= PATIENCE_SECONDS:
+            _log.warning("started without having reached %s in %.0f s", ", ".join(sorted(self._missing)), seconds)
+        else:
+            return
+        self._passed = True
+
+
+def destinations(settings: Settings) -> dict[str, Address]:
+    """Host and port of what the service calls at an address of its operator's choice, by name."""
+    urls = {"model": settings.model_url}
+    if settings.ledger_url is not None:
+        urls["ledger"] = settings.ledger_url.get_secret_value()
+    return {name: _address(url) for name, url in urls.items()}
+
+
+def connects(address: Address) -> bool:
+    """Whether a TCP connection opens. Nothing is sent over it."""
+    try:
+        with socket.create_connection(address, timeout=CONNECT_SECONDS):
+            return True
+    except OSError:  # refused, unreachable, not in time, or a name that nobody knows yet
+        return False
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]

@@ -1,0 +1,131 @@
+"""A mistake in any file of terraform/ is found; and what a plan shows only where something is there already."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.terraform_run import RELAY, TERRAFORM, Terraform
+
+# One mistake for each file: what is there, what somebody makes of it, and the test file that finds it.
+MISTAKES = {
+    "capacity.tf": ("ceil(var.model_slots / local.instances)", "var.model_slots", "capacity"),
+    "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
+    "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
+    "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
+    "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
+    "monitoring.tf": ("var.max_age_seconds / 2", "var.max_age_seconds", "pubsub"),
+    "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
+    "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
+    "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
+    "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
+    "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
+    "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
+    "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
+    "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
+}
+# Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
+INVALID = {
+    "cloudrun.tf": ("startup_cpu_boost = true", "startup_cpu_boots = true"),
+    "topics.tf": ('name            = "${var.name}-requests"', ""),
+    "subscriptions.tf": ("ack_deadline_seconds         = var.ack_deadline_seconds", 'ack_deadline_seconds = "long"'),
+    "ledger.tf": ("google_secret_manager_secret.ledger\n", "google_secret_manager_secret.url\n"),
+    "versions.tf": ('"hashicorp/google"', '"hashicorp/goggle"'),
+}
+
+
+def make(mistake: Sequence[str], file: Path) -> None:
+    right = file.read_text()
+    assert mistake[0] in right
+    file.write_text(right.replace(mistake[0], mistake[1], 1))
+
+
+def test_each_file_has_a_mistake():
+    assert {path.name for path in (TERRAFORM / RELAY).glob("*.tf")} == MISTAKES.keys() | INVALID.keys()
+
+
+@pytest.mark.parametrize("file", MISTAKES)
+def test_a_mistake_is_found(broken, file):
+    make(MISTAKES[file], broken.root / RELAY / file)
+
+    tested = broken("test", "-no-color", f"-filter=tests/{MISTAKES[file][2]}.tftest.hcl", at=RELAY)
+
+    assert tested.returncode == 1
+    assert "... fail" in tested.stdout
+
+
+@pytest.mark.parametrize("file", INVALID)
+def test_what_is_invalid_is_found(broken, file):
+    make(INVALID[file], broken.root / RELAY / file)
+
+    assert broken("validate", "-no-color", at=RELAY).returncode == 1
+
+
+# --- what a plan shows only where something is there already
+
+
+REPLACED = {
+    "google_pubsub_subscription.push": {"google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters"},
+    'google_pubsub_subscription.responses["a"]': {
+        'google_pubsub_subscription_iam_member.response_readers["a user:ann@example.com"]',
+        'google_pubsub_subscription_iam_member.response_readers["a user:bob@example.com"]',
+    },
+    "google_pubsub_subscription.dead_letters": {
+        'google_pubsub_subscription_iam_member.dead_letter_readers["user:ann@example.com"]'
+    },
+    "google_pubsub_topic.requests[0]": {'google_pubsub_topic_iam_member.requesters["user:ann@example.com"]'},
+    "google_pubsub_topic.responses[0]": {"google_pubsub_topic_iam_member.relay_publishes"},
+    "google_pubsub_topic.dead_letters": {"google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"},
+}
+APPLIED = """
+mock_provider "google" {{}}
+variables {{
+  project                = "my-project"
+  region                 = "europe-west4"
+  image                  = "{image}"
+  model_url              = "https://model.example.com"
+  model_slots            = 80
+  requesters             = ["user:ann@example.com"]
+  dead_letter_readers    = ["user:ann@example.com"]
+  response_subscriptions = {{
+    a = {{ members = ["user:ann@example.com", "user:bob@example.com"] }}
+    b = {{ members = ["user:bob@example.com"] }}
+  }}
+}}
+run "made" {{}}
+run "planned" {{
+  command = plan
+{then}
+}}
+"""
+IMAGE = "registry.example/relay@sha256:" + "0" * 64
+
+
+def planned(terraform: Terraform, then: str) -> dict[str, list[str]]:
+    """What the second plan does with each resource that the first one made."""
+    (terraform.root / RELAY / "tests/then.tftest.hcl").write_text(APPLIED.format(image=IMAGE, then=then))
+    lines = terraform.test("-json", "-verbose", "-filter=tests/then.tftest.hcl", at=RELAY).splitlines()
+    (plan,) = [one["test_plan"] for one in map(json.loads, lines) if "test_plan" in one]
+    return {one["address"]: one["change"]["actions"] for one in plan["resource_changes"]}
+
+
+@pytest.mark.parametrize("resource", REPLACED)
+def test_a_right_is_made_anew_with_what_it_is_on(broken, resource):
+    """A new filter makes a new subscription, on which nobody has a right; the others keep theirs."""
+    changes = planned(broken, f"plan_options {{\n    replace = [{resource}]\n  }}")
+
+    anew = {address for address, actions in changes.items() if set(actions) == {"create", "delete"}}
+    assert {address for address in anew if "_iam_" in address} == REPLACED[resource]
+
+
+@pytest.mark.parametrize(("owned", "actions"), [(True, ["no-op"]), (False, ["update"])])
+def test_an_image_can_be_somebody_elses(broken, owned, actions):
+    """With the override an apply leaves the image as it is; without, it sets its own."""
+    if owned:
+        shutil.copy(broken.root / RELAY / "image_override.tf.example", broken.root / RELAY / "image_override.tf")
+
+    changes = planned(broken, f'variables {{\n    image = "{IMAGE[:-1]}1"\n  }}')
+
+    assert changes["google_cloud_run_v2_service.relay[0]"] == changes["google_cloud_run_v2_job.check[0]"] == actions
