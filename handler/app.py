@@ -20,13 +20,14 @@ from handler.admission.line import Line
 from handler.admission.turns import in_turn
 from handler.auth import AuthError, authenticator
 from handler.config import JOINING, MAX_PUSH_BYTES, Settings
+from handler.delivery import Delivery
 from handler.envelope import DecodeError, PubsubMessage, decode
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.ledger.connect import connect
 from handler.model.service import ModelService
 from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
-from handler.relay import Delivery, Relay
+from handler.relay import Relay
 from handler.startup import StartupProbe
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -75,7 +76,7 @@ class App:
 
         def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             if environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] not in self._health:
-                return self(Request(environ))(environ, start_response)
+                return _written(self(Request(environ)), environ, start_response)
             return framework(environ, start_response)
 
         return answer
@@ -208,6 +209,14 @@ def _to_pubsub(verdict: Verdict) -> Response:
         return Response(status=204)
     said = f": {verdict.detail}" if verdict.detail and verdict.status < 500 else ""
     return _json(verdict.status, {"error": f"{verdict.reason}{said}"})
+
+
+def _written(response: Response, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """The response as WSGI wants it; of what nearly every push gets there is nothing to be made."""
+    if response.status_code == 204:
+        start_response("204 NO CONTENT", [])
+        return ()
+    return response(environ, start_response)
 
 
 def _live(_request: Request) -> Response:

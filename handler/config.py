@@ -1,11 +1,8 @@
 """Settings, read once from the environment, validated and frozen."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +17,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from handler import googlesettings
+from handler import settingvalues as values
 
 DEFAULT_PATHS = (
     "/v1/completions",
@@ -41,9 +39,6 @@ SPARE = 48
 # A message of 10 MB is 13.4 MB in base64, with its attributes: no push of Pub/Sub's is larger.
 MAX_PUSH_BYTES = 16 << 20
 
-_TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-
 
 class SettingsError(Exception):
     """The environment cannot be used. The message, one line, names each variable at fault and says how to mend it.
@@ -56,105 +51,6 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def _http_url(value: str) -> SplitResult:
-    """A URL that can be called as it stands. Raises ValueError with what is wrong with it."""
-    try:
-        url = urlsplit(value)
-        is_http = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:  # of `port` too, beyond 65535
-        is_http = False
-    if not is_http:
-        raise ValueError("is not an http:// or https:// URL of a host and perhaps a port")
-    if "@" in url.netloc:
-        raise ValueError("carries a user name or password, which a URL is no place for")
-    if not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("may not have blanks or characters beyond ASCII")
-    return url
-
-
-def _base_url(value: str) -> str:
-    url = _http_url(value.rstrip("/"))
-    if url.query or url.fragment:
-        raise ValueError("may have neither a query nor a fragment")
-    if url.path.endswith("/v1"):
-        raise ValueError("ends in /v1, which the request's path brings along: leave the /v1 out")
-    return url.geturl()
-
-
-def _url(value: str) -> str:
-    return _http_url(value).geturl()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _topic(value: str) -> str:
-    if not _TOPIC.fullmatch(value):
-        raise ValueError("is not of the form projects/PROJECT/topics/TOPIC")
-    return value
-
-
-def _paths(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(path for path in (part.strip() for part in value.split(",")) if path)
-
-
-def _plain_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
-    for path in paths:
-        if not _PATH.fullmatch(path) or "/../" in f"{path}/" or "/./" in f"{path}/":
-            raise ValueError(f"has {path!r}, which is no plain path such as /v1/completions")
-    return paths
-
-
-def _header_value(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-        raise ValueError("has blanks or characters that a bearer token cannot have")
-    return value
-
-
-def _ledger_url(value: SecretStr) -> SecretStr:
-    """A URL as redis-py takes it, less what would change how long it waits. No message quotes it."""
-    text = value.get_secret_value()
-    try:
-        url = urlsplit(text)
-        is_redis = url.scheme in ("redis", "rediss") and url.hostname and url.port != 0
-    except ValueError:
-        is_redis = False
-    if not is_redis or not re.fullmatch(r"[!-~]+", text) or url.fragment:
-        raise ValueError(
-            "is not a redis:// or rediss:// URL such as redis://user:password@host:6379/0, in which the password's "
-            "special characters have to be percent-encoded"
-        )
-    if not re.fullmatch(r"(?:/[0-9]{0,4})?", url.path):
-        raise ValueError("has something else than a database's number after the host")
-    _ledger_options(url)
-    return value
-
-
-def _ledger_options(url: SplitResult) -> None:
-    option = re.fullmatch(r"(?:ssl_ca_certs=([^&;+%]+)(?:&ssl_check_hostname=(?:true|false))?)?", url.query)
-    if not option:
-        raise ValueError(
-            "has another option than ssl_ca_certs=FILE, in plain characters, with ssl_check_hostname=true or false "
-            "behind it: leave the others out"
-        )
-    if option[1] and url.scheme != "rediss":
-        raise ValueError("has ssl_ca_certs, which is only for rediss://")
-    if option[1]:
-        _file(option[1])
-
-
-def _file(value: str) -> str:
-    if not Path(value).is_file():
-        raise ValueError("names a file that is not there")
-    return value
-
-
 Seconds = Annotated[float, Field(gt=0, le=86400 * 31, allow_inf_nan=False)]
 
 
@@ -165,10 +61,10 @@ class Settings(BaseModel):
         alias_generator=str.upper, frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
     )
 
-    model_url: Annotated[str, AfterValidator(_base_url)] = Field(
+    model_url: Annotated[str, AfterValidator(values.base_url)] = Field(
         description="base URL of the model service, e.g. `http://kubeai/openai`; the request's path is appended"
     )
-    response_topic: Annotated[str, AfterValidator(_topic)] = Field(
+    response_topic: Annotated[str, AfterValidator(values.topic)] = Field(
         description="where responses are published: `projects/PROJECT/topics/TOPIC`"
     )
     push_auth: Literal["verify", "platform", "none"] = Field(
@@ -185,18 +81,18 @@ class Settings(BaseModel):
         min_length=1,
         description="email of the push subscription's service account; required with PUSH_AUTH=verify",
     )
-    push_certs_url: Annotated[str, AfterValidator(_url)] = Field(
+    push_certs_url: Annotated[str, AfterValidator(values.url)] = Field(
         "https://www.googleapis.com/oauth2/v1/certs",
         description="where the keys of push tokens are published (JSON of key id to PEM certificate, or a JWK Set)",
     )
     push_issuer: str = Field("https://accounts.google.com", description="issuer of push tokens")
     allowed_paths: Annotated[
-        tuple[str, ...], BeforeValidator(_paths), AfterValidator(_plain_paths), Field(min_length=1)
+        tuple[str, ...], BeforeValidator(values.paths), AfterValidator(values.plain_paths), Field(min_length=1)
     ] = Field(DEFAULT_PATHS, description="paths of the model service that requests may name, separated by commas")
-    model_api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = Field(
+    model_api_key: Annotated[SecretStr, AfterValidator(values.header_value)] | None = Field(
         None, description="bearer token for the model service; never logged"
     )
-    model_ca_file: Annotated[str, AfterValidator(_file)] | None = Field(
+    model_ca_file: Annotated[str, AfterValidator(values.file)] | None = Field(
         None,
         description="PEM file of the authorities trusted for an https MODEL_URL, instead of the public ones",
     )
@@ -222,7 +118,7 @@ class Settings(BaseModel):
     max_age_seconds: Seconds = Field(
         86400.0, description="age after which a failing request is answered with its error"
     )
-    ledger_url: Annotated[SecretStr, AfterValidator(_ledger_url)] | None = Field(
+    ledger_url: Annotated[SecretStr, AfterValidator(values.ledger_url)] | None = Field(
         None,
         description="`redis://` or `rediss://` URL of a Redis that all instances share, so that no two of them call "
         "the model for the same message; with `?ssl_ca_certs=FILE` for authorities of its own; never logged",
@@ -303,7 +199,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _keys_can_be_trusted(self) -> Self:
         url = urlsplit(self.push_certs_url)
-        if url.scheme == "http" and not (self.pubsub_emulator_host or _is_loopback(url.hostname or "")):
+        if url.scheme == "http" and not (self.pubsub_emulator_host or values.is_loopback(url.hostname or "")):
             raise ValueError("PUSH_CERTS_URL is not https: whoever is on the way could sign pushes; use https")
         return self
 

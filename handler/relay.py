@@ -6,8 +6,8 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -20,15 +20,12 @@ from handler.config import Settings
 from handler.contract import (
     OWN_ATTRIBUTES,
     Answer,
-    InferenceRequest,
-    Options,
-    Priority,
     RequestError,
     parse_request,
-    priority_of,
     response_attributes,
     response_data,
 )
+from handler.delivery import Delivery, Inference, inference_of
 from handler.envelope import PubsubMessage
 from handler.ledger import Claim, Ledger, State
 from handler.outcome import ModelFailure, Reason, Situation, Verdict
@@ -60,55 +57,6 @@ class Publishes(Protocol):
     def publish(self, message: OutgoingMessage, seconds: float) -> str:
         """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
         ...
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
-
-    `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
-    attempt at it; `held` is what it takes while it waits.
-    """
-
-    message: PubsubMessage
-    arrived: float
-    until: float
-    key: str
-    owner: str
-    held: Held
-
-    def take_data(self) -> bytes:
-        """The message's data, once: it may be large, and is not to be held while the model works."""
-        data = self.message.data
-        self.message = replace(self.message, data=b"")
-        return data
-
-    def unload(self) -> None:
-        """Let go of the message's data: somebody else works on it."""
-        self.take_data()
-        self.held.resize(0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inference:
-    """What is left of a request while it waits and the model works on it: bytes, not the objects that it is made of."""
-
-    path: str
-    body: bytes = field(repr=False)
-    metadata: bytes = field(repr=False)
-    options: Options
-    model: str | None
-    priority: Priority
-
-    @property
-    def size(self) -> int:
-        return len(self.body) + len(self.metadata)
-
-
-def _inference(request: InferenceRequest, attributes: Mapping[str, str]) -> _Inference:
-    priority = request.options.priority or priority_of(attributes)
-    metadata = strictjson.dumps(request.metadata)
-    return _Inference(request.path, request.model_body(), metadata, request.options, request.model, priority)
 
 
 class Relay:
@@ -201,12 +149,12 @@ class Relay:
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
             return self._respond(delivery, refused, strictjson.dumps(error.metadata))
-        inference = _inference(request, delivery.message.attributes)
+        inference = inference_of(request, delivery.message.attributes)
         del request
         delivery.held.resize(inference.size)
         return self._infer(delivery, inference, claim)
 
-    def _infer(self, delivery: Delivery, inference: _Inference, claim: Claim) -> Verdict:
+    def _infer(self, delivery: Delivery, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         if self._is_expired(delivery, inference):
             return self._expire(delivery, inference)
@@ -219,7 +167,7 @@ class Relay:
             slot.pass_on()
             return self._respond(delivery, verdict, inference.metadata, inference.model)
 
-    def _decide(self, delivery: Delivery, inference: _Inference, claim: Claim, slot: Slot) -> Verdict:
+    def _decide(self, delivery: Delivery, inference: Inference, claim: Claim, slot: Slot) -> Verdict:
         budget = self._budget(delivery, inference)
         if budget.seconds <= 0:
             return _too_late(budget)
@@ -229,7 +177,7 @@ class Relay:
         size = len(result.body) if isinstance(result, ModelReply) else 0
         return in_turn(size, outcome.decide, result, self._situation(delivery.message, claim, limit))
 
-    def _wish(self, delivery: Delivery, inference: _Inference, claim: Claim) -> Wish:
+    def _wish(self, delivery: Delivery, inference: Inference, claim: Claim) -> Wish:
         deadline = inference.options.deadline
         return Wish(
             model=inference.model or "",
@@ -240,20 +188,20 @@ class Relay:
             is_redelivery=(delivery.message.delivery_attempt or 1) > 1 or claim.unpaid > 0,
         )
 
-    def _is_expired(self, delivery: Delivery, inference: _Inference) -> bool:
+    def _is_expired(self, delivery: Delivery, inference: Inference) -> bool:
         budget = self._budget(delivery, inference)
         return budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0
 
-    def _expire(self, delivery: Delivery, inference: _Inference) -> Verdict:
+    def _expire(self, delivery: Delivery, inference: Inference) -> Verdict:
         verdict = Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
         return self._respond(delivery, verdict, inference.metadata, inference.model)
 
-    def _budget(self, delivery: Delivery, inference: _Inference) -> Budget:
+    def _budget(self, delivery: Delivery, inference: Inference) -> Budget:
         spent = time.monotonic() - delivery.arrived
         return call_budget(self._settings, inference.options, spent=spent, now=datetime.now(UTC))
 
     def _call(
-        self, delivery: Delivery, inference: _Inference, budget: Budget, slot: Slot
+        self, delivery: Delivery, inference: Inference, budget: Budget, slot: Slot
     ) -> tuple[ModelReply | ModelFailure | None, Limit]:
         """Call the model, again in place after brief trouble; the result, and what bounded the last call.
 
@@ -275,7 +223,7 @@ class Relay:
             budget = self._budget(delivery, inference)
         return result, budget.limit
 
-    def _called(self, inference: _Inference, seconds: float, slot: Slot) -> ModelReply | ModelFailure:
+    def _called(self, inference: Inference, seconds: float, slot: Slot) -> ModelReply | ModelFailure:
         begun = time.monotonic()
         result = self._model.call(inference.path, inference.body, seconds)
         if isinstance(result, ModelReply):

@@ -23,10 +23,11 @@ def must_be_refused(case):
 @pytest.mark.parametrize(
     ("path", "method", "mode"),
     [
-        ("/", "POST", GenerationMode.POSITIVE),
-        ("/", "POST", GenerationMode.NEGATIVE),
+        ("/{path}", "POST", GenerationMode.POSITIVE),
+        ("/{path}", "POST", GenerationMode.NEGATIVE),
         ("/health/live", "GET", GenerationMode.POSITIVE),
         ("/health/ready", "GET", GenerationMode.POSITIVE),
+        ("/health/startup", "GET", GenerationMode.POSITIVE),
     ],
 )
 def test_the_service_is_as_described(local_topics, model, serve, path, method, mode):

@@ -16,6 +16,7 @@ ALLOWED = {
     *("Apache-2.0", "Apache Software License", "Apache 2.0", "Apache License 2.0"),
     *("MIT", "MIT-0", "MIT License", "ISC", "ISC License (ISCL)", "0BSD", "Unlicense", "Zlib"),
     *("BSD-2-Clause", "BSD-3-Clause", "BSD License", "3-Clause BSD License"),
+    "ZPL-2.1",
     *("PSF-2.0", "Python Software Foundation License", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)"),
 }
 

@@ -13,8 +13,8 @@ from werkzeug.test import EnvironBuilder
 
 from handler.app import MAX_PUSH_BYTES, App
 from handler.config import Settings
+from handler.delivery import Delivery
 from handler.outcome import VERDICTS, Reason, Verdict
-from handler.relay import Delivery
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",
