@@ -48,6 +48,19 @@ def settings() -> None:
     click.echo(Settings.as_markdown())
 
 
+if find_spec("rich"):
+    from handler.batch.terminal.cli import batch
+
+    main.add_command(batch)
+else:
+
+    @main.command("batch", context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1)
+    def batch_is_missing(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
+        """Not installed: pip install 'inference-relay[batch]'."""
+        raise click.ClickException("this needs the extra `batch`: pip install 'inference-relay[batch]'")
+
+
 if all(find_spec(needed) for needed in ("aiohttp", "lark", "rich", "handler.local")):
     from handler.local.cli import local
 
