@@ -1,13 +1,13 @@
 """Pub/Sub, from the requester's side: the only module here that talks to it, with google-cloud-pubsub's own clients.
 
 Requests are published with the generated client and without its retries: a retry of a publish whose confirmation was
-lost makes a second message, which the model would be paid for again. Responses come over the library's streaming pull.
+lost makes a second message, which the model would be paid for again.
 """
 
 import os
 import queue
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
+import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -27,8 +27,11 @@ MAX_BATCH_MESSAGES = 500  # of the 1,000 that a publish request may have: what a
 MAX_BATCH_BYTES = 9_000_000  # of 10,000,000; a larger message goes alone
 _PUBLISH_SECONDS = 60.0
 _CONNECT_SECONDS = 60.0
-# Answers that are held before they are on the disk: enough that none waits for another, and bounded in bytes.
-_FLOW = {"max_messages": 5_000, "max_bytes": 64 << 20, "max_lease_duration": 3_600}
+_ACK_SECONDS = 30  # of a batch's own subscription: what a killed process had pulled comes again after these
+_PULLS_AT_ONCE = 4
+_MOST_PULLED, _MOST_ACKS = 1_000, 1_000
+_PULL_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -61,6 +64,7 @@ class Outgoing:
 
     data: bytes
     attributes: Mapping[str, str]
+    ordering_key: str = ""
 
 
 def emulated() -> bool:
@@ -82,6 +86,16 @@ def default_project() -> str:
 def full_name(kind: str, name: str, project: str | None) -> str:
     """projects/ID/topics/NAME of a topic's (or a subscription's) short or full name."""
     return name if name.startswith("projects/") else f"projects/{project or default_project()}/{kind}/{name}"
+
+
+def request_topic(name: str | None, project: str | None) -> str:
+    """The full name of the topic for requests; the local one's or Terraform's where none is given."""
+    return full_name("topics", name or ("requests" if emulated() else "inference-relay-requests"), project)
+
+
+def response_topic(name: str | None, project: str | None) -> str:
+    """The full name of the topic of responses; the local one's or Terraform's where none is given."""
+    return full_name("topics", name or ("responses" if emulated() else "inference-relay-responses"), project)
 
 
 def project_of(full: str) -> str:
@@ -138,7 +152,9 @@ class Topic:
         return list(reply.message_ids)
 
     def _raw(self, messages: Sequence[Outgoing]) -> Any:
-        made = [_Message(data=each.data, attributes=each.attributes) for each in messages]
+        made = [
+            _Message(data=each.data, attributes=each.attributes, ordering_key=each.ordering_key) for each in messages
+        ]
         return _Request(topic=self.name, messages=made)
 
     def _meaning(self, error: exceptions.GoogleAPICallError) -> Exception:
@@ -179,7 +195,7 @@ class Subscription:
 
     def create(self, topic: str, only: str) -> None:
         """Make it, with a filter, unless it is there. Raises CannotRun."""
-        request = {"name": self.name, "topic": topic, "filter": only, "ack_deadline_seconds": 60}
+        request = {"name": self.name, "topic": topic, "filter": only, "ack_deadline_seconds": _ACK_SECONDS}
         try:
             self._client.create_subscription(request=request, timeout=_CONNECT_SECONDS)
         except exceptions.AlreadyExists:
@@ -202,44 +218,100 @@ class Subscription:
         return Messages(self._client, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that was pulled."""
+
+    ack_id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    ordering_key: str
+    message_id: str
+    published: float  # seconds since 1970
+
+
 class Messages:
-    """Messages as they come, each to be acked, nacked or dropped. Flow control bounds those that are held."""
+    """Messages as they come, pulled by a few threads into a short queue, which bounds what is held.
+
+    The library's streaming pull would extend leases for as long as a message is worked on. These are settled within a
+    second, and a killed process leaves nothing leased but what its last pulls had.
+    """
 
     def __init__(self, client: Any, name: str) -> None:
-        self._name = name
-        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._stream = client.subscribe(
-            name, callback=self._received.put, flow_control=pubsub_v1.types.FlowControl(**_FLOW)
-        )
+        self._client, self.name = client, name
+        self._pulled: queue.Queue[list[Received]] = queue.Queue(_PULLS_AT_ONCE)
+        self._ended = threading.Event()
+        self._failure: exceptions.GoogleAPICallError | None = None
 
     def __enter__(self) -> Self:
+        for _ in range(_PULLS_AT_ONCE):
+            threading.Thread(target=self._pull, name="pull", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.cancel()
-        with suppress(Exception):  # why it ended was told by `next_ones`
-            self._stream.result(timeout=30)
+        self._ended.set()
 
-    def next_ones(self, most: int, seconds: float) -> list[Any]:
-        """Up to `most` messages, or none when `seconds` have passed. Raises CannotRun where it cannot be read."""
-        taken: list[Any] = list(self._available(1, seconds))
-        taken += self._available(most - 1, 0.0) if taken else ()
-        if not taken and self._stream.done():
-            self._say_why()
+    def next_ones(self, most: int, seconds: float) -> list[Received]:
+        """At least `most` messages if so many wait, or none when `seconds` pass. Raises CannotRun."""
+        taken: list[Received] = []
+        with suppress(queue.Empty):
+            taken += self._pulled.get(timeout=seconds) if seconds else self._pulled.get_nowait()
+            while len(taken) < most:
+                taken += self._pulled.get_nowait()
+        if not taken and self._failure:
+            raise self._meaning(self._failure)
         return taken
 
-    def _available(self, most: int, seconds: float) -> Iterator[Any]:
-        with suppress(queue.Empty):
-            for _ in range(most):
-                yield self._received.get(timeout=seconds) if seconds else self._received.get_nowait()
+    def ack(self, received: Sequence[Received]) -> None:
+        """Acknowledge. What cannot be acked comes again, which does no harm."""
+        for start in range(0, len(received), _MOST_ACKS):
+            ack_ids = [each.ack_id for each in received[start : start + _MOST_ACKS]]
+            with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
+                self._client.acknowledge(subscription=self.name, ack_ids=ack_ids, timeout=_CONNECT_SECONDS)
 
-    def _say_why(self) -> None:
-        try:
-            self._stream.result(timeout=0)
-        except FutureTimeout:
-            return
-        except exceptions.NotFound:
-            raise CannotRun(f"{self._name} does not exist (any more): its answers cannot be read") from None
-        except Exception as error:  # noqa: BLE001 - whatever ended the stream, the person should read it
-            raise CannotRun(f"{self._name} cannot be read: {error}") from None
-        raise CannotRun(f"{self._name}: the stream of answers ended")
+    def lease(self, received: Sequence[Received], seconds: int) -> None:
+        """Have them for so long from now; 0 gives them back."""
+        for start in range(0, len(received), _MOST_ACKS):
+            ack_ids = [each.ack_id for each in received[start : start + _MOST_ACKS]]
+            with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
+                self._client.modify_ack_deadline(
+                    subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=seconds, timeout=_CONNECT_SECONDS
+                )
+
+    def _pull(self) -> None:
+        request = {"subscription": self.name, "max_messages": _MOST_PULLED}
+        pause = 0.0
+        while not self._ended.wait(pause):
+            try:
+                reply = self._client.pull(request, retry=None, timeout=_PULL_SECONDS)
+            except exceptions.DeadlineExceeded:
+                pause = 0.0
+            except _NOT_ALLOWED + _NEVER as error:
+                self._failure = error
+                return
+            except exceptions.GoogleAPICallError:
+                pause = min(2 * pause + _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+            except ValueError:  # the channel was closed meanwhile
+                return
+            else:
+                pause = 0.0
+                self._put([_received(each) for each in type(reply).pb(reply).received_messages])
+
+    def _put(self, received: list[Received]) -> None:
+        """Wait for room in the queue, unless nobody takes from it any more."""
+        while not self._ended.is_set():
+            with suppress(queue.Full):
+                self._pulled.put(received, timeout=1.0)
+                return
+
+    def _meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
+        if isinstance(error, exceptions.NotFound):
+            return CannotRun(f"{self.name} does not exist (any more): there is nowhere to read from")
+        return CannotRun(f"{self.name} cannot be read: {error.message}")
+
+
+def _received(pulled: Any) -> Received:
+    message = pulled.message
+    published = message.publish_time.seconds + message.publish_time.nanos / 1e9
+    attributes = dict(message.attributes)
+    return Received(pulled.ack_id, message.data, attributes, message.ordering_key, message.message_id, published)

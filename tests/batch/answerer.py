@@ -8,6 +8,7 @@ first time), {"size": BYTES}.
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -53,39 +54,56 @@ def answers(message, seen):
     return [Message(data=data, attributes={**message.attributes, **own})] * (2 if wished.get("twice") else 1)
 
 
-def main(subscription, topic, calls, seconds="0"):
-    channel = grpc.insecure_channel(
-        os.environ["PUBSUB_EMULATOR_HOST"],
-        [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
-    )
-    publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel)).transport
-    subscriber = pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel)).transport
-    seen = {}
-    with Path(calls).open("a") as log:
-        print("ready", flush=True)
-        while True:
-            try:
-                pulled = subscriber.pull(Pull(subscription=subscription, max_messages=500), timeout=20)
-            except grpc.RpcError:
-                continue
-            received = pulled.received_messages
-            if not received:
-                continue
-            time.sleep(float(seconds))
-            made = []
-            for each in received:
-                document = json.loads(each.message.data)
-                log.write(
-                    json.dumps([document["metadata"].get("custom_id"), dict(each.message.attributes), document]) + "\n"
-                )
-                made += answers(each.message, seen)
-            log.flush()
-            for start in range(0, len(made), 100):
-                publisher.publish(Publish(topic=topic, messages=made[start : start + 100]), timeout=20)
-            subscriber.acknowledge(
-                Ack(subscription=subscription, ack_ids=[each.ack_id for each in received]), timeout=20
-            )
+class Answerer:
+    """Pulls, answers, acks; ends with SIGTERM when what it has pulled is answered."""
+
+    def __init__(self, subscription, topic, calls, seconds="0"):
+        channel = grpc.insecure_channel(
+            os.environ["PUBSUB_EMULATOR_HOST"],
+            [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+        )
+        self.publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel)).transport
+        self.subscriber = pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel)).transport
+        self.subscription, self.topic, self.calls, self.seconds = subscription, topic, Path(calls), float(seconds)
+        self.seen, self.ended = {}, False
+        signal.signal(signal.SIGTERM, self.end)
+
+    def end(self, *_):
+        """End after what is being worked on."""
+        self.ended = True
+
+    def run(self):
+        """Answer until ended."""
+        with self.calls.open("a") as log:
+            print("ready", flush=True)
+            while not self.ended:
+                request = Pull(subscription=self.subscription, max_messages=500, return_immediately=True)
+                received = self.subscriber.pull(request, timeout=30).received_messages
+                if received:
+                    self.answer(received, log)
+                else:
+                    time.sleep(0.02)
+
+    def answer(self, received, log):
+        """Note each call, publish the answers, ack."""
+        time.sleep(self.seconds)
+        made = []
+        for each in received:
+            document = json.loads(each.message.data)
+            call = [
+                document["metadata"].get("custom_id"),
+                each.message.message_id,
+                dict(each.message.attributes),
+                document,
+            ]
+            log.write(json.dumps(call) + "\n")
+            made += answers(each.message, self.seen)
+        log.flush()
+        for start in range(0, len(made), 100):
+            self.publisher.publish(Publish(topic=self.topic, messages=made[start : start + 100]), timeout=30)
+        ack_ids = [each.ack_id for each in received]
+        self.subscriber.acknowledge(Ack(subscription=self.subscription, ack_ids=ack_ids), timeout=30)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    Answerer(*sys.argv[1:]).run()

@@ -12,6 +12,7 @@ from handler.batch.options import UNSURE_SECONDS, Options
 from handler.batch.work.summary import Price
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 366 * 86400.0
 
 
 class Deadline(click.ParamType[str]):
@@ -35,6 +36,22 @@ def _time(value: str) -> str | None:
         return value if datetime.fromisoformat(value.upper()).tzinfo else None
     except (ValueError, OverflowError):
         return None
+
+
+class Seconds(click.ParamType[float]):
+    """How long: 45s, 10m, 8h, 2d, or seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        try:
+            seconds = float(value[:-1]) * _UNITS[value[-1]] if str(value)[-1:] in _UNITS else float(value)
+        except (ValueError, TypeError):
+            seconds = 0.0
+        if not 0 < seconds < _LONGEST:
+            self.fail(f"{value!r} is no duration: write 45s, 10m, 8h or 2d", param, ctx)
+        return seconds
 
 
 class Priced(click.ParamType[Price]):
@@ -125,16 +142,16 @@ ending = _grouped(
     click.option(
         "--unsure-after",
         "unsure_seconds",
-        type=click.FloatRange(min=0),
-        default=UNSURE_SECONDS,
+        type=Seconds(),
+        default=f"{UNSURE_SECONDS / 60:g}m",
         show_default=True,
-        help="After a kill: seconds to wait for answers of what may have been sent, before it is sent again.",
+        help="After a kill: how long to wait for answers of what may have been sent, before it is sent again.",
     ),
     click.option(
         "--give-up-after",
         "give_up_seconds",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Seconds without any answer after which the rest fails with request_timeout.  [default: wait]",
+        type=Seconds(),
+        help="When no answer has come for so long, the rest fails with request_timeout.  [default: wait]",
     ),
 )
 

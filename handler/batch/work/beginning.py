@@ -130,11 +130,8 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
     batch_id = options.batch_id or f"batch-{uuid.uuid4().hex[:20]}"
     if not _BATCH_ID.fullmatch(batch_id):
         raise CannotRun("--batch-id is a letter and up to 99 letters, digits, dots, dashes and underscores")
-    local = pubsub.emulated()
-    topic = pubsub.full_name(
-        "topics", options.topic or ("requests" if local else "inference-relay-requests"), options.project
-    )
-    responses = options.responses or ("responses" if local else "inference-relay-responses")
+    topic = pubsub.request_topic(options.topic, options.project)
+    project = options.project or pubsub.project_of(topic)
     subscription = options.subscription or f"relay-{batch_id}"
     return {
         "batch_id": batch_id,
@@ -142,8 +139,8 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
         "form": contents.form,
         "style": options.style.value,
         "topic": topic,
-        "responses": pubsub.full_name("topics", responses, options.project or pubsub.project_of(topic)),
-        "subscription": pubsub.full_name("subscriptions", subscription, options.project or pubsub.project_of(topic)),
+        "responses": pubsub.response_topic(options.responses, project),
+        "subscription": pubsub.full_name("subscriptions", subscription, project),
         "own_subscription": int(options.subscription is None),
         "priority": options.priority,
         "deadline": options.deadline,

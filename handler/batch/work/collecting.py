@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from handler.batch.lines.answers import Answer, NotAnAnswer, line_not_run, line_of, origin, parse
-from handler.batch.pubsub import Messages
+from handler.batch.pubsub import Messages, Received
 from handler.batch.work.beginning import Plan
 from handler.batch.work.journal import Ending, Journal, Place, State
 from handler.batch.work.outputs import Outputs
@@ -31,22 +31,19 @@ class Collector:
             if received and len(received) < _MOST and not self._stop.wait(_GATHER_SECONDS):
                 received += messages.next_ones(_MOST - len(received), 0.0)
             if received:
-                self._take(received)
+                self._take(messages, received)
 
-    def _take(self, received: Sequence[Any]) -> None:
-        mine = []
-        for message in received:
-            batch_id, custom_id = origin(message.data, message.attributes)
-            if batch_id == self._plan.batch_id:
-                mine.append((message, custom_id or ""))
-            else:
-                message.drop()  # another batch's, which gets it when its lease is over
+    def _take(self, messages: Messages, received: Sequence[Received]) -> None:
+        # Another batch's are left alone: it gets them when the lease is over.
+        origins = [(message, *origin(message.data, message.attributes)) for message in received]
+        mine = [
+            (message, custom_id or "") for message, batch_id, custom_id in origins if batch_id == self._plan.batch_id
+        ]
         with self._journal.transaction():
             for message, custom_id in mine:
                 self._note(message.data, message.attributes, custom_id)
             self._outputs.commit()
-        for message, _ in mine:
-            message.ack()
+        messages.ack([message for message, _ in mine])
         if mine:
             self.last_answer = time.monotonic()
 
