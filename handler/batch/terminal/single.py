@@ -75,6 +75,9 @@ def ask(
 @click.option("--reason", help="Only those whose last error, as Pub/Sub noted it, has this text.")
 @click.option("--where", "wanted", multiple=True, metavar="KEY=VALUE", help="Only those with this attribute.")
 @click.option("--count", type=click.IntRange(min=1), help="No more than so many.")
+@click.option(
+    "--wait", type=Seconds(), default="10s", show_default=True, help="It is over when no new one has come for so long."
+)
 @click.option("--go", is_flag=True, help="Do it. Without this, only look.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def replay(
@@ -88,6 +91,7 @@ def replay(
     younger_than: float | None,
     reason: str | None,
     count: int | None,
+    wait: float,
 ) -> None:
     """Publish dead letters to the requests topic again: those in SUBSCRIPTION, the dead-letter topic's.
 
@@ -112,7 +116,7 @@ def replay(
         count=count,
     )
     with handled(), Console(stderr=True).status("looking"):
-        found = replaying.replay(subscription, topic, which, project=project, go=go)
+        found = replaying.replay(subscription, topic, which, project=project, go=go, quiet_seconds=wait)
     _tell(found, go=go, as_json=as_json)
 
 
