@@ -1,7 +1,7 @@
 """How fast `batch submit` and `batch collect` are, and how much memory they take: see bench/README.md.
 
-The broker here is no Pub/Sub: it takes publishes, and answers each at once with a canned response, so that it is not what is
-measured. It is a process of its own, over gRPC, on the same cores.
+The broker here is no Pub/Sub: it takes publishes, and answers each at once with a canned response, so that it is not
+what is measured. It is a process of its own, over gRPC, on the same cores.
 """
 
 import argparse
@@ -110,8 +110,8 @@ def broker() -> Iterator[dict[str, str]]:
             running.terminate()
 
 
-def timed(environment: dict[str, str], *arguments: str) -> tuple[float, float]:
-    """Run a command; the seconds from its start to its end, and its peak of memory in MB."""
+def timed(environment: dict[str, str], *arguments: str) -> tuple[float, float, float]:
+    """Run a command; the seconds from its start to its end, its processor's seconds, and its peak of memory in MB."""
     command = [str(Path(sys.executable).with_name("inference-relay")), "batch", *arguments, "--quiet"]
     begun = time.perf_counter()
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -119,7 +119,7 @@ def timed(environment: dict[str, str], *arguments: str) -> tuple[float, float]:
     seconds = time.perf_counter() - begun
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, f"{arguments[0]} ended with {child.returncode}"
-    return seconds, peak(usage)
+    return seconds, usage.ru_utime + usage.ru_stime, peak(usage)
 
 
 def peak(usage: resource.struct_rusage) -> float:
@@ -141,11 +141,18 @@ def once(lines: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, broker() as environment:
         requests, answers = Path(folder) / "requests.jsonl", Path(folder) / "answers.jsonl"
         write_requests(requests, lines)
-        out, out_peak = timed(environment, "submit", str(requests), "-o", str(answers))
-        back, back_peak = timed(environment, "collect", "-o", str(answers))
+        out, out_cpu, out_peak = timed(environment, "submit", str(requests), "-o", str(answers))
+        back, back_cpu, back_peak = timed(environment, "collect", "-o", str(answers))
         with answers.open() as file:
             assert len({json.loads(line)["custom_id"] for line in file}) == lines
-    return {"submit": lines / out, "collect": lines / back, "submit MB": out_peak, "collect MB": back_peak}
+    return {
+        "submit": lines / out,
+        "collect": lines / back,
+        "submit, of processor time": lines / out_cpu,
+        "collect, of processor time": lines / back_cpu,
+        "submit MB": out_peak,
+        "collect MB": back_peak,
+    }
 
 
 def main() -> None:

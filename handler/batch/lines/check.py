@@ -43,11 +43,11 @@ class Contents:
     paths: Counter[str] = field(default_factory=Counter)
 
     def count(self, request: Request, size: int) -> None:
-        """Add a request, whose message has so many bytes."""
-        tokens_in, tokens_out = formats.estimated_tokens(request)
+        """Add a request, whose line has so many bytes."""
+        tokens_out = formats.longest_answer(request)
         self.good += 1
         self.bytes += size
-        self.tokens_in += tokens_in
+        self.tokens_in += formats.estimated_tokens(size)
         self.tokens_out += tokens_out
         self.unlimited += not tokens_out
         self.models[str(request.body.get("model"))] += 1
@@ -120,11 +120,12 @@ def examine(
 
 def _take(rules: Rules, line: int, text: bytes | None, contents: Contents, enter: Callable[[int, str], bool]) -> None:
     request = rules.read(line, text, contents.form or Form.OPENAI)
-    size = len(formats.encode(request, _NO_ID, rules.deadline))
+    if text is None or not formats.fits_surely(text):
+        formats.encode(request, _NO_ID, rules.deadline)
     if not enter(line, request.custom_id):
         message = f"`custom_id` {request.custom_id!r} was given to an earlier line already."
         raise BadLine("duplicate_custom_id", message, param="custom_id", custom_id=request.custom_id)
-    contents.count(request, size)
+    contents.count(request, len(text or b""))
 
 
 def requests(name: str, rules: Rules, form: Form, wanted: Iterator[int]) -> Iterator[Request]:

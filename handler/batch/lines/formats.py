@@ -183,9 +183,17 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.upper())
 
 
-def estimated_tokens(request: Request) -> tuple[int, int]:
-    """Roughly what a request costs in tokens, in and at most out: four characters a token, and its own limit."""
+def fits_surely(text: bytes) -> bool:
+    """Whether a line is so short that its message fits, though escapes may make it three times as long."""
+    return 3 * len(text) < MAX_DATA_BYTES
+
+
+def longest_answer(request: Request) -> int:
+    """The request's own limit on the tokens of its answer; 0 where it has none."""
     limits = (request.body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
-    longest = next((limit for limit in limits if isinstance(limit, int)), 0)
-    asked = [request.body[name] for name in ("messages", "prompt", "input") if name in request.body]
-    return len(strictjson.dumps(asked or request.body)) // 4, longest
+    return next((limit for limit in limits if isinstance(limit, int)), 0)
+
+
+def estimated_tokens(size: int) -> int:
+    """Roughly the tokens of a request of so many bytes."""
+    return size // 4

@@ -65,7 +65,7 @@ def show_contents(console: Console, name: str, contents: Contents) -> None:
     if contents.bad:
         made.add_row("lines that cannot be sent", f"{contents.bad:,}")
     made.add_row("form", str(contents.form))
-    made.add_row("bytes to send", f"{contents.bytes:,}")
+    made.add_row("bytes", f"{contents.bytes:,}")
     made.add_row("tokens in, roughly", f"{contents.tokens_in:,}")
     made.add_row("tokens out, at most", f"{contents.tokens_out:,}" if contents.tokens_out else "no request has a limit")
     if contents.unlimited and contents.tokens_out:

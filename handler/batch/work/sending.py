@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from handler.batch.errors import CannotRun
 from handler.batch.lines import check, formats
 from handler.batch.lines.answers import line_not_run
-from handler.batch.lines.formats import Request
 from handler.batch.options import Options
 from handler.batch.pubsub import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, NotTaken, OutcomeUnknown, Outgoing, Topic
 from handler.batch.work.beginning import Plan
@@ -93,15 +92,13 @@ class Sender:
     def _lines(self) -> Iterator[_Line]:
         plan = self._plan
         for request in check.requests(plan.requests, plan.rules, plan.form, self._journal.pending()):
-            self._expect(request)
             attributes = {**plan.attributes, "custom_id": request.custom_id}
             data = formats.encode(request, plan.batch_id, plan.rules.deadline)
             size = len(data) + sum(len(key) + len(value.encode()) for key, value in attributes.items()) + _FRAME_BYTES
+            self._gate.expect(
+                formats.estimated_tokens(len(data)) + (formats.longest_answer(request) or _TYPICAL_ANSWER)
+            )
             yield _Line(request.line, request.custom_id, Outgoing(data, attributes), size)
-
-    def _expect(self, request: Request) -> None:
-        tokens_in, tokens_out = formats.estimated_tokens(request)
-        self._gate.expect(tokens_in + (tokens_out or _TYPICAL_ANSWER))
 
     def _begun(self, batch: Sequence[_Line]) -> list[_Line]:
         with self._journal.transaction():
