@@ -41,7 +41,12 @@ def answers(message, seen):
         return []
     status = wished.get("status", 200)
     body = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": request["body"].get("model", "m")}
-    body["choices"] = [{"index": 0, "text": "x" * wished.get("size", 5), "finish_reason": "stop", "logprobs": None}]
+    text = "x" * wished.get("size", 5)
+    body["choices"] = [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}]
+    if request["path"] == "/v1/chat/completions":
+        body["object"] = "chat.completion"
+        message_back = {"role": "assistant", "content": text}
+        body["choices"] = [{"index": 0, "message": message_back, "finish_reason": "stop", "logprobs": None}]
     body["usage"] = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
     if status != 200:
         body = {"error": {"message": "as asked", "type": "server_error", "param": None, "code": wished.get("code")}}

@@ -13,7 +13,7 @@ def test_ask(local_place):
         done = local_place.run("ask", "Say hello.", "--model", "m", "--system", "Be brief.")
         assert (done.returncode, done.stdout) == (0, "xxxxx\n"), done.stderr
         done = local_place.run("ask", "-", "--model", "m", "--json", stdin="From a pipe.")
-        assert json.loads(done.stdout)["choices"][0]["text"] == "xxxxx"
+        assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "xxxxx"
     bodies = [request["body"] for *_, request in local_place.calls()]
     assert bodies[0]["messages"] == [
         {"role": "system", "content": "Be brief."},
