@@ -40,7 +40,7 @@ def _raw(name: str) -> Iterator[IO[bytes]]:
     if is_standard(name):
         yield sys.stdin.buffer
     elif name.startswith(GS):
-        with _blob(name).open("rb") as stream:
+        with _told(name), _blob(name).open("rb") as stream:
             yield stream
     else:
         with Path(name).open("rb") as stream:
@@ -77,6 +77,18 @@ def _zstd() -> Any:
     except ImportError:
         raise CannotRun(".zst files need: pip install 'inference-relay[batch]'") from None
     return zstd
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What Cloud Storage refuses is a sentence."""
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        raise CannotRun(f"{name}: {getattr(error, 'message', error)}") from None
 
 
 def _blob(name: str) -> Any:
@@ -135,7 +147,7 @@ def deliver(source: Path, name: str) -> None:
             shutil.copyfileobj(plain, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         elif name.startswith(GS):
-            with _blob(name).open("wb") as remote:
+            with _told(name), _blob(name).open("wb") as remote:
                 _compress(name, plain, remote)
         else:
             part = Path(name + ".part")

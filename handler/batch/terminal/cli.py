@@ -54,6 +54,9 @@ def handled() -> Iterator[None]:
     except CannotRun as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("interrupted before anything was sent", err=True)
+        sys.exit(130)
 
 
 class Wrong:

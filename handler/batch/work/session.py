@@ -68,6 +68,8 @@ class Session:
     def run(self) -> End:
         """Send and collect until every line is in one of the files."""
         with self._opened() as parts:
+            if self._nothing_to_do():
+                return self._finished(End.COMPLETED)
             self._make_subscription()
             sender = self._sender(collecting=True)
             topic = parts.enter_context(Topic(self.plan.topic))
@@ -92,6 +94,8 @@ class Session:
     def collect(self) -> End:
         """Collect until every line is in one of the files that was sent."""
         with self._opened():
+            if self._nothing_to_do():
+                return self._finished(End.COMPLETED)
             self._make_subscription()
             with self._collecting(), self._threads_end():
                 end = self._until_over(None, None)
@@ -99,8 +103,11 @@ class Session:
 
     # --- parts of it
 
+    def _nothing_to_do(self) -> bool:
+        return not (self.counts.pending or self.counts.waiting)
+
     def _make_subscription(self) -> None:
-        if self.plan.own_subscription and not self.journal.number("subscription_deleted"):
+        if self.plan.own_subscription:
             with Subscription(self.plan.subscription) as subscription:
                 subscription.create(self.plan.responses, batch_filter(self.plan.batch_id))
 
@@ -166,7 +173,7 @@ class Session:
             self._take_as_sent()
         while True:
             self._look()
-            if self._cut_short() or not (self.counts.pending or self.counts.waiting):
+            if self._cut_short() or self._nothing_to_do():
                 return End.COMPLETED
             if self.sending:
                 continue
@@ -240,9 +247,10 @@ class Session:
         if end is End.COMPLETED:
             if self._options.in_order:
                 self._outputs.rewrite()
-            with self.journal.transaction():
-                self.journal.note(completed=self.journal.fact("completed") or time.time())
-            self._delete_subscription()
+            if not self.journal.fact("completed"):
+                self._delete_subscription()
+                with self.journal.transaction():
+                    self.journal.note(completed=time.time())
         return end
 
     def _delete_subscription(self) -> None:
