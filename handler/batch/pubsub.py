@@ -241,11 +241,13 @@ class Messages:
         self._client, self.name = client, name
         self._pulled: queue.Queue[list[Received]] = queue.Queue(_PULLS_AT_ONCE)
         self._ended = threading.Event()
+        self._left: list[Received] = []
+        self._threads = [threading.Thread(target=self._pull, name="pull", daemon=True) for _ in range(_PULLS_AT_ONCE)]
         self._failure: exceptions.GoogleAPICallError | None = None
 
     def __enter__(self) -> Self:
-        for _ in range(_PULLS_AT_ONCE):
-            threading.Thread(target=self._pull, name="pull", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -261,6 +263,15 @@ class Messages:
         if not taken and self._failure:
             raise self._meaning(self._failure)
         return taken
+
+    def stop(self) -> list[Received]:
+        """Pull no more; what was pulled and not taken. Within the seconds of a pull."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        while not self._pulled.empty():
+            self._left += self._pulled.get_nowait()
+        return self._left
 
     def ack(self, received: Sequence[Received]) -> None:
         """Acknowledge. What cannot be acked comes again, which does no harm."""
@@ -303,6 +314,7 @@ class Messages:
             with suppress(queue.Full):
                 self._pulled.put(received, timeout=1.0)
                 return
+        self._left += received
 
     def _meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
         if isinstance(error, exceptions.NotFound):

@@ -117,7 +117,8 @@ class _Pass:
                 if self._take(self._messages.next_ones(1_000, 0.5)):
                     quiet_since = time.monotonic()
         finally:
-            self._messages.lease(self._held, 0)
+            # Given back only when nobody pulls here any more, or it would come straight back.
+            self._messages.lease([*self._held, *self._messages.stop()], 0)
 
     def _enough(self) -> bool:
         return self._which.count is not None and self.found.meant >= self._which.count

@@ -43,7 +43,7 @@ def answers(message, seen):
     body = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": request["body"].get("model", "m")}
     text = "x" * wished.get("size", 5)
     body["choices"] = [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}]
-    if request["path"] == "/v1/chat/completions":
+    if request.get("path") == "/v1/chat/completions":
         body["object"] = "chat.completion"
         message_back = {"role": "assistant", "content": text}
         body["choices"] = [{"index": 0, "message": message_back, "finish_reason": "stop", "logprobs": None}]
