@@ -51,14 +51,31 @@ def settings() -> None:
     click.echo(Settings.as_markdown())
 
 
+def _missing(name: str, extra: str) -> click.Command:
+    """Stands for a command whose extra is not installed."""
+    how = f"pip install 'inference-relay[{extra}]'"
+
+    @click.command(name, context_settings={"ignore_unknown_options": True}, help=f"Not installed: {how}.")
+    @click.argument("arguments", nargs=-1)
+    def missing(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
+        raise click.ClickException(f"this needs the extra `{extra}`: {how}")
+
+    return missing
+
+
+if find_spec("rich"):
+    from handler.batch.terminal.cli import batch
+    from handler.batch.terminal.single import ask, replay
+
+    for _command in (batch, ask, replay):
+        main.add_command(_command)
+else:
+    for _name in ("batch", "ask", "replay"):
+        main.add_command(_missing(_name, "batch"))
+
 if all(find_spec(needed) for needed in ("aiohttp", "lark", "rich", "handler.local")):
     from handler.local.cli import local
 
     main.add_command(local)
 else:
-
-    @main.command("local", context_settings={"ignore_unknown_options": True})
-    @click.argument("arguments", nargs=-1)
-    def local_is_missing(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
-        """Not installed: pip install 'inference-relay[local]'."""
-        raise click.ClickException("this needs the extra `local`: pip install 'inference-relay[local]'")
+    main.add_command(_missing("local", "local"))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from handler.local.model import ModelMissing
 from handler.local.pubsub.cli import command as pubsub
-from handler.local.runner import read_requests, run, up
+from handler.local.runner import run, up
 from handler.local.service import ServiceFailed
 
 P = ParamSpec("P")
@@ -25,21 +25,21 @@ def local() -> None:
 
 @local.command("run")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Keep the answers in this file.")
 @click.option("--model", help="Name of the model to put into every request, for a MODEL_URL of your own.")
-def run_command(file: Path, model: str | None) -> None:
-    r"""Answer the requests in FILE (JSONL, a request a line), show each response, and stop.
+def run_command(file: Path, output: Path | None, model: str | None) -> None:
+    """Answer the requests in FILE with `inference-relay batch run`, show the answers, and stop.
 
     The model is SmolLM2-135M on this machine's processor, or the service that MODEL_URL names:
 
     \b
     inference-relay local run examples/requests.jsonl
     MODEL_URL=http://localhost:11434 inference-relay local run examples/requests.jsonl --model llama3.2
-    """
-    requests = read_requests(file, model)
-    if not requests:
-        raise click.ClickException(f"{file} has no requests: write one JSON object a line")
-    if not _started(run, Console(), requests):
-        raise SystemExit(1)
+
+    Exit status: 0 when every line was answered, if only with an error; 2 when it could not run.
+    """  # noqa: D301 - click's \b keeps a paragraph's lines
+    status = _started(run, Console(), file, output, model)
+    raise SystemExit(0 if status == 1 else status)
 
 
 @local.command("up")

@@ -1,79 +1,84 @@
-"""`inference-relay local run` and `up`: the whole relay on this machine, watched from the outside."""
+"""`inference-relay local run` and `up`: the whole relay on this machine, used as it is used in production."""
 
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from handler import strictjson
+from handler.batch.asking import text_of
 from handler.local import stack
-from handler.local.display import show
-from handler.local.exchange import Requester
 
-# The longest that nothing may happen: a slow model of the user's own is given its time.
-PATIENCE_SECONDS = 600.0
+_COULD_NOT_RUN = 2
+_LONGEST = 200
 
 
-def read_requests(file: Path, model: str | None) -> list[bytes]:
-    """The requests in a JSONL file, one a line, as they stand; `model` replaces the model's name in each."""
-    lines = [line for line in file.read_bytes().splitlines() if line.strip()]
-    return [_with_model(line, model) for line in lines] if model else lines
+def run(console: Console, requests: Path, answers: Path | None, model: str | None) -> int:
+    """Start everything, answer `requests` with `batch run`, show the answers; its exit status.
 
-
-def _with_model(line: bytes, model: str) -> bytes:
-    try:
-        request = strictjson.loads(line)
-        request["body"]["model"] = model
-    except (strictjson.JsonError, LookupError, TypeError):
-        return line  # a request that is wrong on purpose stays as it is
-    return strictjson.dumps(request)
-
-
-def run(console: Console, requests: Sequence[bytes]) -> bool:
-    """Start everything, answer `requests`, show each response; whether all were answered."""
-    started = time.monotonic()
-    with tempfile.NamedTemporaryFile("w", prefix="inference-relay-", suffix=".log") as log, _bar(console) as bar:
-        task = bar.add_task("starting", total=len(requests))
-        with stack.running(log=log, starting=lambda part: bar.update(task, description=f"starting {part}")) as parts:
-            bar.update(task, description="answering")
-            with Requester(stack.REQUESTS, stack.ANSWERS) as requester:
-                requester.publish(requests)
-                statuses = []
-                for exchange in requester.responses(PATIENCE_SECONDS):
-                    statuses.append(exchange.status_code)
-                    show(console, exchange, len(statuses), len(requests))
-                    bar.advance(task)
+    The answers go to `answers`, or to a folder that is removed again.
+    """
+    with tempfile.TemporaryDirectory(prefix="inference-relay-") as folder:
+        output = answers or Path(folder) / "answers.jsonl"
+        with (
+            (Path(folder) / "service.log").open("w") as log,
+            _status(console) as say,
+            stack.running(log=log, starting=lambda part: say(f"starting {part}")) as parts,
+        ):
+            say("")
+            status = _batch_run(console, requests, output, model)
             redelivered = parts.broker.stats().redelivered
-            bar.update(task, description="stopping")
-            summary = _summary(statuses, len(requests), redelivered, time.monotonic() - started)
-            console.print(summary, highlight=False, soft_wrap=True)
-    return len(statuses) == len(requests)
+            say("stopping")
+        if status != _COULD_NOT_RUN:
+            _show(console, output)
+            console.print(f"redeliveries by Pub/Sub: {redelivered}", highlight=False)
+        return status
 
 
-def _summary(statuses: Sequence[int], total: int, redelivered: int, seconds: float) -> str:
-    errors = sum(status >= 400 for status in statuses)
-    missing = f", {total - len(statuses)} without an answer" if len(statuses) < total else ""
-    return (
-        f"{len(statuses)} of {total} requests answered: {len(statuses) - errors} by the model, {errors} with an error"
-        f"{missing}; redeliveries: {redelivered}; {seconds:.1f} s"
-    )
+def _batch_run(console: Console, requests: Path, answers: Path, model: str | None) -> int:
+    """Run the command that a person would, in a process of its own, and show it."""
+    arguments = ["batch", "run", str(requests), "-o", str(answers), *(["--model", model] if model else [])]
+    console.print("$ inference-relay", *arguments, style="bold", highlight=False, soft_wrap=True)
+    return subprocess.run(
+        [sys.executable, "-c", "from handler.cli import main; main()", *arguments], check=False
+    ).returncode
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Progress]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
+def _status(console: Console) -> Iterator[Callable[[str], None]]:
+    """Says what is being done, on a terminal; nothing for an empty text."""
+    with console.status("starting") as status:
+
+        def say(text: str) -> None:
+            if text:
+                status.start()
+                status.update(text)
+            else:
+                status.stop()
+
+        yield say
+
+
+def _show(console: Console, answers: Path) -> None:
+    """Print what came of each line, shortly."""
+    for file in (answers, answers.with_name(f"{answers.stem}.errors{answers.suffix}")):
+        for line in file.read_bytes().splitlines() if file.exists() else ():
+            console.print(_shortly(strictjson.loads(line, finite=False)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _shortly(line: dict[str, Any]) -> str:
+    response = line["response"]
+    if response is None:
+        return f"{line['custom_id']}: {line['error']['message']}"
+    body = strictjson.dumps(response["body"])
+    text = " ".join((text_of(body) or body.decode()).split())
+    return f"{line['custom_id']}: {response['status_code']} {text[:_LONGEST]}"
 
 
 def up(console: Console, pubsub_port: int, service_port: int) -> None:

@@ -81,7 +81,7 @@ def test_the_service_needs_no_extras(installed, server, local_topics, model, tmp
 
 @pytest.mark.timeout(300)
 def test_what_needs_an_extra_says_so(installed, tmp_path):
-    """`local` names what to install; the other commands are there."""
+    """`local`, `batch`, `ask` and `replay` name what to install; the other commands are there."""
     relay = installed / "inference-relay"
     environment = {"PATH": os.environ["PATH"]}
 
@@ -93,5 +93,8 @@ def test_what_needs_an_extra_says_so(installed, tmp_path):
     assert done.returncode == 1
     assert "pip install 'inference-relay[local]'" in done.stderr
     assert "Traceback" not in done.stderr
+    for name in ("batch", "ask", "replay"):
+        done = run(name, "something")
+        assert (done.returncode, "pip install 'inference-relay[batch]'" in done.stderr) == (1, True), done.stderr
     assert run("settings").stdout.startswith("| variable |")
     assert run("schema", "request").returncode == 0

@@ -1,0 +1,28 @@
+"""A file of requests in, a file of answers out: the requester's side of the relay."""
+
+from handler.batch.api import cancel, check, collect, retry, run, status, submit
+from handler.batch.asking import NoAnswer, Where, ask
+from handler.batch.errors import CannotRun
+from handler.batch.options import Options
+from handler.batch.replaying import Found, Which, replay
+from handler.batch.work.summary import Price, Summary
+
+__all__ = [
+    "CannotRun",
+    "Found",
+    "NoAnswer",
+    "Options",
+    "Price",
+    "Summary",
+    "Where",
+    "Which",
+    "ask",
+    "cancel",
+    "check",
+    "collect",
+    "replay",
+    "retry",
+    "run",
+    "status",
+    "submit",
+]

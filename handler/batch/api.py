@@ -1,0 +1,161 @@
+"""The commands as functions: run, submit, collect, status, retry, cancel, check."""
+
+from collections.abc import Callable
+from typing import Any
+
+from handler.batch.errors import CannotRun
+from handler.batch.lines import files
+from handler.batch.lines.check import Contents, Ids, Problem, Rules, examine
+from handler.batch.options import Options, Paths
+from handler.batch.work import beginning, session
+from handler.batch.work.journal import Counts, Journal
+from handler.batch.work.outputs import Outputs
+from handler.batch.work.session import End, Session
+from handler.batch.work.summary import Price, Summary, summarise
+
+Wrong = Callable[[Problem], None]
+Progress = Callable[[Session], None]
+
+
+def _ignore(_: object) -> None:
+    """Nobody wants to hear of it."""
+
+
+def check(
+    requests: str, options: Options | None = None, *, wrong: Wrong = _ignore, tick: Callable[[int], None] = _ignore
+) -> Contents:
+    """Read a request file, offline: what is in it. `wrong` gets every line that cannot be sent."""
+    options, ids = options or Options(), Ids()
+    try:
+        return examine(requests, Rules(options.allowed_paths, options.deadline, options.model), ids.enter, wrong, tick)
+    finally:
+        ids.close()
+
+
+def run(
+    requests: str,
+    answers: str,
+    options: Options | None = None,
+    *,
+    wrong: Wrong = _ignore,
+    progress: Progress = _ignore,
+    price: Price | None = None,
+    tick: Callable[[int], None] = _ignore,
+) -> Summary:
+    """Send a file of requests and collect its answers; called again, it goes on where it was.
+
+    `requests` and `answers` are paths, `-`, or gs:// URLs; `wrong` gets each line that cannot be sent, `progress` the
+    session ten times a second. Raises CannotRun; KeyboardInterrupt ends it in order.
+    """
+    options = options or Options()
+    paths = Paths.of(answers, options)
+    with beginning.alone(paths.journal):
+        beginning.begin(requests, paths, options, wrong, tick)
+        end = _ended(paths, Session(paths, options, progress).run)
+        return _summed_up(paths, end, price)
+
+
+def submit(
+    requests: str,
+    answers: str,
+    options: Options | None = None,
+    *,
+    wrong: Wrong = _ignore,
+    progress: Progress = _ignore,
+    tick: Callable[[int], None] = _ignore,
+) -> Summary:
+    """Send a file of requests; `collect` takes the answers. Raises CannotRun."""
+    options = options or Options()
+    paths = Paths.of(answers, options)
+    with beginning.alone(paths.journal):
+        beginning.begin(requests, paths, options, wrong, tick)
+        end = _ended(paths, Session(paths, options, progress).submit)
+        return _summed_up(paths, end, None)
+
+
+def collect(
+    answers: str,
+    options: Options | None = None,
+    *,
+    requests: str | None = None,
+    wrong: Wrong = _ignore,
+    progress: Progress = _ignore,
+    price: Price | None = None,
+) -> Summary:
+    """Collect the answers of a batch that was submitted here or, given its file and batch id, elsewhere.
+
+    Raises CannotRun.
+    """
+    options = options or Options()
+    paths = Paths.of(answers, options)
+    if requests is None and not paths.journal.exists():
+        raise CannotRun(
+            f"{paths.journal} does not exist. Copy it from where the batch was submitted, or give the request file and "
+            "--batch-id"
+        )
+    with beginning.alone(paths.journal):
+        if requests is not None:
+            _begin_elsewhere(requests, paths, options, wrong)
+        end = _ended(paths, Session(paths, options, progress).collect)
+        return _summed_up(paths, end, price)
+
+
+def _begin_elsewhere(requests: str, paths: Paths, options: Options, wrong: Wrong) -> None:
+    if not options.batch_id:
+        raise CannotRun("--batch-id is needed: `batch submit` printed it")
+    beginning.begin(requests, paths, options, wrong)
+    with Journal(paths.journal) as journal, journal.transaction():
+        journal.note(sent_elsewhere=1)
+
+
+def status(answers: str, options: Options | None = None, *, price: Price | None = None) -> Summary:
+    """Where a batch stands, by its journal, also while it runs. Raises CannotRun."""
+    paths = Paths.of(answers, options or Options())
+    with Journal(paths.journal) as journal:
+        beginning.plan_of(journal)
+        counts = journal.counts()
+        end = "cancelled" if journal.fact("cancelled") else "in_progress" if counts.done < counts.total else "completed"
+    return _summed_up(paths, end, price)
+
+
+def retry(answers: str, options: Options | None = None, *, codes: tuple[str, ...] = ()) -> int:
+    """Take what failed out of the error file, to be sent again by the next `run`; how many lines.
+
+    `codes` restricts it to those errors. Lines that could not be sent as they are stay. Raises CannotRun.
+    """
+    paths = Paths.of(answers, options or Options())
+    if not paths.journal.exists():
+        raise CannotRun(f"{paths.journal} does not exist: no batch was begun with this output file here")
+    with beginning.alone(paths.journal), Journal(paths.journal) as journal:
+        beginning.plan_of(journal)
+        rewound = 0
+
+        def change() -> None:
+            nonlocal rewound
+            rewound = journal.rewind_failed(codes)
+            journal.note(completed=None, cancelled=None)
+
+        with Outputs(journal, paths.output, paths.errors) as outputs:
+            outputs.rewrite(change)
+        return rewound
+
+
+def cancel(answers: str, options: Options | None = None) -> Counts:
+    """Have a batch end: nothing more is sent, and what gets no answer becomes `batch_cancelled`. Raises CannotRun."""
+    return session.cancel(Paths.of(answers, options or Options()))
+
+
+def _ended(paths: Paths, work: Callable[[], End]) -> End:
+    try:
+        end = work()
+    except KeyboardInterrupt:
+        return End.STOPPED
+    if end is End.COMPLETED and paths.deliver:
+        files.deliver(paths.output, paths.deliver)
+    return end
+
+
+def _summed_up(paths: Paths, end: str, price: Price | None) -> Summary:
+    named: dict[str, Any] = {"output": paths.deliver or paths.output, "errors": paths.errors, "journal": paths.journal}
+    with Journal(paths.journal) as journal:
+        return summarise(journal, end, {name: str(path) for name, path in named.items()}, price)

@@ -1,0 +1,113 @@
+"""One request, its answer: the smallest batch there is."""
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from handler import strictjson
+from handler.batch.errors import CannotRun
+from handler.batch.lines.answers import Answer, NotAnAnswer, parse
+from handler.batch.pubsub import (
+    Messages,
+    NotTaken,
+    OutcomeUnknown,
+    Outgoing,
+    Subscription,
+    Topic,
+    batch_filter,
+    full_name,
+    project_of,
+    request_topic,
+    response_topic,
+)
+
+_ID = "1"
+_LOOK_SECONDS = 1.0
+
+
+class NoAnswer(Exception):
+    """None came in time. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """The topics, and a subscription if one is given; full names or short ones in `project`."""
+
+    topic: str | None = None
+    responses: str | None = None
+    subscription: str | None = None
+    project: str | None = None
+
+
+def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds: float = 600.0) -> Answer:
+    """Send one request and wait for its answer, whatever its status. Raises CannotRun and NoAnswer."""
+    where = where or Where()
+    batch_id = f"ask-{uuid.uuid4().hex[:20]}"
+    name = request_topic(where.topic, where.project)
+    project = where.project or project_of(name)
+    own = full_name("subscriptions", where.subscription or f"relay-{batch_id}", project)
+    with Subscription(own) as subscription, Topic(name) as topic:
+        if where.subscription is None:
+            subscription.create(response_topic(where.responses, project), batch_filter(batch_id))
+        try:
+            with subscription.messages() as messages:
+                _publish(topic, path, body, batch_id)
+                return _answer(messages, batch_id, seconds)
+        finally:
+            if where.subscription is None:
+                subscription.delete()
+
+
+def _publish(topic: Topic, path: str, body: dict[str, Any], batch_id: str) -> None:
+    metadata = {"custom_id": _ID, "batch_id": batch_id}
+    data = strictjson.dumps({"path": path, "metadata": metadata, "body": body})
+    try:
+        topic.publish([Outgoing(data, metadata)])
+    except (NotTaken, OutcomeUnknown) as error:
+        raise CannotRun(f"{topic.name} did not take the request: {error}") from None
+
+
+def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for received in messages.next_ones(1, _LOOK_SECONDS):
+            if received.attributes.get("batch_id") != batch_id:
+                continue
+            messages.ack([received])
+            try:
+                return parse(received.data, received.attributes, _ID)
+            except NotAnAnswer:
+                raise CannotRun("what came back is no response of the relay's") from None
+    raise NoAnswer(
+        f"no answer within {seconds:g} s: the model may be starting, or the relay gets no pushes. The request stays "
+        "with Pub/Sub; its answer will be dropped."
+    )
+
+
+def text_of(body: bytes) -> str | None:
+    """What a model said, of an answer to a completion, a chat or a response; None where it is something else."""
+    document = strictjson.loads(body, finite=False)
+    for read in (_chat, _completion, _response, _error):
+        try:
+            return str(read(document))
+        except (LookupError, TypeError):
+            continue
+    return None
+
+
+def _chat(document: Any) -> Any:
+    return document["choices"][0]["message"]["content"]
+
+
+def _completion(document: Any) -> Any:
+    return document["choices"][0]["text"]
+
+
+def _response(document: Any) -> str:
+    parts = [part for item in document["output"] if item["type"] == "message" for part in item["content"]]
+    return "".join(part["text"] for part in parts)
+
+
+def _error(document: Any) -> Any:
+    return document["error"]["message"]

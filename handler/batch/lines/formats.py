@@ -1,0 +1,199 @@
+"""The lines of a request file: what each asks for, and the message that asks the relay for it. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError
+
+from handler import strictjson
+from handler.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request
+
+# What the service allows unless its ALLOWED_PATHS says otherwise.
+DEFAULT_PATHS = (
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/audio/speech",
+    "/v1/images/generations",
+)
+
+# https://cloud.google.com/pubsub/quotas#resource_limits, less what a publish request has beside the data: the topic's
+# name and our attributes, of which the longest is the custom id.
+MAX_DATA_BYTES = 10_000_000 - 4_096
+
+
+class Form(StrEnum):
+    """How a request file is written."""
+
+    OPENAI = "openai"  # {"custom_id", "method", "url", "body"}
+    RELAY = "relay"  # {"path", "metadata", "body", "options"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One line, read. `options` are the line's own limits, as JSON."""
+
+    line: int
+    custom_id: str
+    path: str
+    metadata: Mapping[str, Any]
+    body: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class BadLine(Exception):
+    """A line that no request can be made of.
+
+    `code` and `param` are as in OpenAI's errors; `custom_id` is the line's own, where it could be read.
+    """
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, custom_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.param, self.custom_id = code, message, param, custom_id
+
+
+def told_by(text: bytes) -> Form | None:
+    """The form of a file that has this line; None where the line does not tell."""
+    try:
+        document = strictjson.loads(text)
+    except strictjson.JsonError:
+        return None
+    return _form_of(document) if isinstance(document, dict) else None
+
+
+def _form_of(document: Mapping[str, Any]) -> Form | None:
+    if "custom_id" in document or "url" in document:
+        return Form.OPENAI
+    return Form.RELAY if {"body", "path", "metadata"} & document.keys() else None
+
+
+def read(line: int, text: bytes, form: Form, allowed_paths: Collection[str]) -> Request:
+    """Read a line of a file of this form. Raises BadLine."""
+    document = _document(text)
+    if _form_of(document) not in (form, None):
+        raise BadLine("invalid_request", f"This line is not in the form of the file's first one ({form}).")
+    made = _from_openai(line, document) if form is Form.OPENAI else _from_relay(line, document)
+    return _validated(made, allowed_paths)
+
+
+def _document(text: bytes) -> dict[str, Any]:
+    try:
+        document = strictjson.loads(text)
+    except strictjson.JsonError as problem:
+        raise BadLine("invalid_json", f"Not JSON: {problem}.") from None
+    if not isinstance(document, dict):
+        raise BadLine("invalid_request", "The line is not a JSON object.")
+    return document
+
+
+def _from_openai(line: int, document: Mapping[str, Any]) -> Request:
+    custom_id = _custom_id(document.get("custom_id"))
+    for name in ("url", "body"):
+        if name not in document:
+            raise BadLine("invalid_request", f"`{name}` is missing.", param=name, custom_id=custom_id)
+    if document.get("method", "POST") != "POST":
+        raise BadLine("invalid_method", "`method` must be POST.", param="method", custom_id=custom_id)
+    return Request(line, custom_id, document["url"], {}, document["body"])
+
+
+def _from_relay(line: int, document: Mapping[str, Any]) -> Request:
+    metadata = document.get("metadata")
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, dict):
+        raise BadLine("invalid_request", "`metadata` must be a JSON object.", param="metadata")
+    named = metadata.get("custom_id", metadata.get("id"))
+    if isinstance(named, int) and not isinstance(named, bool):
+        named = str(named)
+    custom_id = _custom_id(nameless(line) if named is None else named)
+    path = document.get("path", InferenceRequest.model_fields["path"].default)
+    if "body" not in document:
+        raise BadLine("invalid_request", "`body` is missing.", param="body", custom_id=custom_id)
+    options = document.get("options")
+    return Request(line, custom_id, path, metadata, document["body"], {} if options is None else options)
+
+
+def nameless(line: int) -> str:
+    """What a line is called that has no id of its own."""
+    return f"line-{line}"
+
+
+def _custom_id(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise BadLine("invalid_custom_id", "`custom_id` must be a string, and not empty.", param="custom_id")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise BadLine("invalid_custom_id", "`custom_id` is not Unicode text.", param="custom_id") from None
+    if size > MAX_VALUE_BYTES:
+        message = f"`custom_id` is longer than {MAX_VALUE_BYTES:,} bytes, the most that Pub/Sub takes in an attribute."
+        raise BadLine("invalid_custom_id", message, param="custom_id")
+    return value
+
+
+def _validated(made: Request, allowed_paths: Collection[str]) -> Request:
+    document = {"path": made.path, "metadata": made.metadata, "body": made.body, "options": made.options}
+    try:
+        checked = InferenceRequest.model_validate(document)
+        if checked.path in allowed_paths:
+            return Request(made.line, made.custom_id, checked.path, made.metadata, made.body, made.options)
+    except ValidationError:
+        pass
+    raise _as_the_relay_says_it(document, allowed_paths, made.custom_id)
+
+
+def _as_the_relay_says_it(document: Mapping[str, Any], allowed_paths: Collection[str], custom_id: str) -> BadLine:
+    try:
+        parse_request(strictjson.dumps(document), allowed_paths)
+    except RequestError as refused:
+        error = strictjson.loads(refused.answer.body)["error"]
+        return BadLine(error["code"], error["message"], param=error["param"], custom_id=custom_id)
+    return BadLine("invalid_request", "The relay would not take this line.", custom_id=custom_id)
+
+
+def encode(request: Request, batch_id: str, deadline: str | None = None) -> bytes:
+    """The message's data that asks the relay for it. Raises BadLine where Pub/Sub would not take it."""
+    metadata = {**request.metadata, "custom_id": request.custom_id, "batch_id": batch_id}
+    message: dict[str, Any] = {"path": request.path, "metadata": metadata, "body": request.body}
+    if options := _options(request.options, deadline):
+        message["options"] = options
+    data = strictjson.dumps(message)
+    if len(data) > MAX_DATA_BYTES:
+        raise BadLine(
+            "request_too_large",
+            f"The request has {len(data):,} bytes; Pub/Sub takes messages of 10 MB ({MAX_DATA_BYTES:,} bytes).",
+            custom_id=request.custom_id,
+        )
+    return data
+
+
+def _options(own: Mapping[str, Any], deadline: str | None) -> dict[str, Any]:
+    options = {name: value for name, value in own.items() if value is not None}
+    if deadline and ("deadline" not in options or _time(deadline) < _time(options["deadline"])):
+        options["deadline"] = deadline
+    return options
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.upper())
+
+
+def fits_surely(text: bytes) -> bool:
+    """Whether a line is so short that its message fits, though escapes may make it three times as long."""
+    return 3 * len(text) < MAX_DATA_BYTES
+
+
+def longest_answer(request: Request) -> int:
+    """The request's own limit on the tokens of its answer; 0 where it has none."""
+    limits = (request.body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    return next((limit for limit in limits if isinstance(limit, int)), 0)
+
+
+def estimated_tokens(size: int) -> int:
+    """Roughly the tokens of a request of so many bytes."""
+    return size // 4

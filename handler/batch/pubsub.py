@@ -1,0 +1,329 @@
+"""Pub/Sub, from the requester's side: the only module here that talks to it, with google-cloud-pubsub's own clients.
+
+Requests are published with the generated client and without its retries: a retry of a publish whose confirmation was
+lost makes a second message, which the model would be paid for again.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import google.auth
+import grpc
+from google.api_core import exceptions
+from google.auth.exceptions import DefaultCredentialsError
+from google.cloud import pubsub_v1
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+from google.pubsub_v1.types import PublishRequest, PubsubMessage
+
+from handler.batch.errors import CannotRun
+
+MAX_BATCH_MESSAGES = 500  # of the 1,000 that a publish request may have: what a kill leaves unsure should be little
+MAX_BATCH_BYTES = 9_000_000  # of 10,000,000; a larger message goes alone
+_PUBLISH_SECONDS = 60.0
+_CONNECT_SECONDS = 60.0
+_ACK_SECONDS = 30  # of a batch's own subscription: what a killed process had pulled comes again after these
+_PULLS_AT_ONCE = 4
+_MOST_PULLED, _MOST_ACKS = 1_000, 1_000
+_PULL_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+]
+_Request = PublishRequest.pb()
+_Message = PubsubMessage.pb()
+
+# Refusals: Pub/Sub has not taken the messages.
+_LATER = (exceptions.ResourceExhausted, exceptions.Aborted)
+_NEVER = (exceptions.InvalidArgument, exceptions.FailedPrecondition)
+_NOT_ALLOWED = (exceptions.PermissionDenied, exceptions.Unauthenticated, exceptions.NotFound)
+
+
+class NotTaken(Exception):
+    """Pub/Sub took none of the messages. `worth_a_retry` tells whether it may take them later."""
+
+    def __init__(self, cause: Exception, *, worth_a_retry: bool) -> None:
+        super().__init__(str(cause))
+        self.worth_a_retry = worth_a_retry
+
+
+class OutcomeUnknown(Exception):
+    """The messages were sent, and no confirmation came: they may have been published, or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be published."""
+
+    data: bytes
+    attributes: Mapping[str, str]
+    ordering_key: str = ""
+
+
+def emulated() -> bool:
+    """Whether Pub/Sub is a local one."""
+    return bool(os.environ.get("PUBSUB_EMULATOR_HOST"))
+
+
+def default_project() -> str:
+    """The project of names that have none. Raises CannotRun."""
+    project = os.environ.get("GOOGLE_CLOUD_PROJECT") or ("local" if emulated() else None)
+    if not project:
+        with suppress(DefaultCredentialsError):
+            project = google.auth.default()[1]
+    if not project:
+        raise CannotRun("which project? Give --project, or set GOOGLE_CLOUD_PROJECT, or write projects/ID/topics/NAME")
+    return str(project)
+
+
+def full_name(kind: str, name: str, project: str | None) -> str:
+    """projects/ID/topics/NAME of a topic's (or a subscription's) short or full name."""
+    return name if name.startswith("projects/") else f"projects/{project or default_project()}/{kind}/{name}"
+
+
+def request_topic(name: str | None, project: str | None) -> str:
+    """The full name of the topic for requests; the local one's or Terraform's where none is given."""
+    return full_name("topics", name or ("requests" if emulated() else "inference-relay-requests"), project)
+
+
+def response_topic(name: str | None, project: str | None) -> str:
+    """The full name of the topic of responses; the local one's or Terraform's where none is given."""
+    return full_name("topics", name or ("responses" if emulated() else "inference-relay-responses"), project)
+
+
+def project_of(full: str) -> str:
+    """The project in a full name."""
+    return full.split("/")[1]
+
+
+def _channel() -> grpc.Channel:
+    return grpc.insecure_channel(os.environ["PUBSUB_EMULATOR_HOST"], options=_OPTIONS)
+
+
+def _client(client: Any, transport: Any) -> Any:
+    """A client of the real service or, with gRPC's limits on a message's size lifted, of a local one."""
+    try:
+        return client(transport=transport(channel=_channel())) if emulated() else client()
+    except DefaultCredentialsError:
+        raise CannotRun("no Google Cloud credentials: run `gcloud auth application-default login`") from None
+
+
+class Topic:
+    """A topic to publish to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._client = _client(pubsub_v1.PublisherClient, PublisherGrpcTransport)
+        self._metadata = (("x-goog-request-params", f"topic={name}"),)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.stop()
+        self._client.transport.close()
+
+    def connected(self, seconds: float) -> bool:
+        """Wait for a connection; whether there is one."""
+        try:
+            grpc.channel_ready_future(self._client.transport.grpc_channel).result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            return False
+        return True
+
+    def publish(self, messages: Sequence[Outgoing]) -> list[str]:
+        """Publish in one request, and return the message ids.
+
+        Raises NotTaken, OutcomeUnknown, or CannotRun where the topic is not there or not allowed.
+        """
+        try:
+            reply = self._client.transport.publish(
+                self._raw(messages), timeout=_PUBLISH_SECONDS, metadata=self._metadata, wait_for_ready=True
+            )
+        except grpc.RpcError as error:
+            raise self._meaning(exceptions.from_grpc_error(error)) from None
+        return list(reply.message_ids)
+
+    def _raw(self, messages: Sequence[Outgoing]) -> Any:
+        made = [
+            _Message(data=each.data, attributes=each.attributes, ordering_key=each.ordering_key) for each in messages
+        ]
+        return _Request(topic=self.name, messages=made)
+
+    def _meaning(self, error: exceptions.GoogleAPICallError) -> Exception:
+        if isinstance(error, _NOT_ALLOWED):
+            return CannotRun(f"{self.name} takes no publish from you: {error.message}.\n{_ASK_PUBLISH}")
+        if isinstance(error, _LATER + _NEVER):
+            return NotTaken(error, worth_a_retry=isinstance(error, _LATER))
+        return OutcomeUnknown(f"{type(error).__name__}: {error.message}")
+
+
+_ASK_PUBLISH = (
+    "Ask your platform team for its name, and for roles/pubsub.publisher on it (Terraform: the variable `requesters`)."
+)
+_ASK_SUBSCRIPTION = (
+    "Ask your platform team for a subscription of your own to {topic}, with roles/pubsub.subscriber for you "
+    "(Terraform: the variable `response_subscriptions`), and give its name with --subscription. Or ask for "
+    "roles/pubsub.editor in the project, so that each batch can make its own and delete it."
+)
+
+
+def batch_filter(batch_id: str) -> str:
+    """The filter of a subscription that has one batch's responses."""
+    return f'attributes.batch_id = "{batch_id}"'
+
+
+class Subscription:
+    """A subscription to read from."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._client = _client(pubsub_v1.SubscriberClient, SubscriberGrpcTransport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def create(self, topic: str, only: str) -> None:
+        """Make it, with a filter, unless it is there. Raises CannotRun."""
+        request = {"name": self.name, "topic": topic, "filter": only, "ack_deadline_seconds": _ACK_SECONDS}
+        try:
+            self._client.create_subscription(request=request, timeout=_CONNECT_SECONDS)
+        except exceptions.AlreadyExists:
+            return
+        except exceptions.NotFound as error:
+            raise CannotRun(f"no such topic for responses: {error.message}. Give its name with --responses.") from None
+        except (exceptions.PermissionDenied, exceptions.Unauthenticated) as error:
+            advice = _ASK_SUBSCRIPTION.format(topic=topic)
+            raise CannotRun(f"you may not make a subscription: {error.message}.\n{advice}") from None
+        except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
+            raise CannotRun(f"no connection to Pub/Sub: {error}") from None
+
+    def delete(self) -> None:
+        """Delete it, if it is there and may be deleted."""
+        with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
+            self._client.delete_subscription(subscription=self.name, timeout=_CONNECT_SECONDS)
+
+    def messages(self) -> "Messages":
+        """Begin to read."""
+        return Messages(self._client, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that was pulled."""
+
+    ack_id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    ordering_key: str
+    message_id: str
+    published: float  # seconds since 1970
+
+
+class Messages:
+    """Messages as they come, pulled by a few threads into a short queue, which bounds what is held.
+
+    The library's streaming pull would extend leases for as long as a message is worked on. These are settled within a
+    second, and a killed process leaves nothing leased but what its last pulls had.
+    """
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client, self.name = client, name
+        self._pulled: queue.Queue[list[Received]] = queue.Queue(_PULLS_AT_ONCE)
+        self._ended = threading.Event()
+        self._left: list[Received] = []
+        self._threads = [threading.Thread(target=self._pull, name="pull", daemon=True) for _ in range(_PULLS_AT_ONCE)]
+        self._failure: exceptions.GoogleAPICallError | None = None
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    def next_ones(self, most: int, seconds: float) -> list[Received]:
+        """At least `most` messages if so many wait, or none when `seconds` pass. Raises CannotRun."""
+        taken: list[Received] = []
+        with suppress(queue.Empty):
+            taken += self._pulled.get(timeout=seconds) if seconds else self._pulled.get_nowait()
+            while len(taken) < most:
+                taken += self._pulled.get_nowait()
+        if not taken and self._failure:
+            raise self._meaning(self._failure)
+        return taken
+
+    def stop(self) -> list[Received]:
+        """Pull no more; what was pulled and not taken. Within the seconds of a pull."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        while not self._pulled.empty():
+            self._left += self._pulled.get_nowait()
+        return self._left
+
+    def ack(self, received: Sequence[Received]) -> None:
+        """Acknowledge. What cannot be acked comes again, which does no harm."""
+        for start in range(0, len(received), _MOST_ACKS):
+            ack_ids = [each.ack_id for each in received[start : start + _MOST_ACKS]]
+            with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
+                self._client.acknowledge(subscription=self.name, ack_ids=ack_ids, timeout=_CONNECT_SECONDS)
+
+    def lease(self, received: Sequence[Received], seconds: int) -> None:
+        """Have them for so long from now; 0 gives them back."""
+        for start in range(0, len(received), _MOST_ACKS):
+            ack_ids = [each.ack_id for each in received[start : start + _MOST_ACKS]]
+            with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
+                self._client.modify_ack_deadline(
+                    subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=seconds, timeout=_CONNECT_SECONDS
+                )
+
+    def _pull(self) -> None:
+        request = {"subscription": self.name, "max_messages": _MOST_PULLED}
+        pause = 0.0
+        while not self._ended.wait(pause):
+            try:
+                reply = self._client.pull(request, retry=None, timeout=_PULL_SECONDS)
+            except exceptions.DeadlineExceeded:
+                pause = 0.0
+            except _NOT_ALLOWED + _NEVER as error:
+                self._failure = error
+                return
+            except exceptions.GoogleAPICallError:
+                pause = min(2 * pause + _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+            except ValueError:  # the channel was closed meanwhile
+                return
+            else:
+                pause = 0.0
+                self._put([_received(each) for each in type(reply).pb(reply).received_messages])
+
+    def _put(self, received: list[Received]) -> None:
+        """Wait for room in the queue, unless nobody takes from it any more."""
+        while not self._ended.is_set():
+            with suppress(queue.Full):
+                self._pulled.put(received, timeout=1.0)
+                return
+        self._left += received
+
+    def _meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
+        if isinstance(error, exceptions.NotFound):
+            return CannotRun(f"{self.name} does not exist (any more): there is nowhere to read from")
+        return CannotRun(f"{self.name} cannot be read: {error.message}")
+
+
+def _received(pulled: Any) -> Received:
+    message = pulled.message
+    published = message.publish_time.seconds + message.publish_time.nanos / 1e9
+    attributes = dict(message.attributes)
+    return Received(pulled.ack_id, message.data, attributes, message.ordering_key, message.message_id, published)

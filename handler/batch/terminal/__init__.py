@@ -1,0 +1,1 @@
+"""Batches for a person at a terminal."""

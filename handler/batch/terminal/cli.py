@@ -1,0 +1,311 @@
+"""The commands of `inference-relay batch`."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+
+from handler import strictjson
+from handler.batch import api
+from handler.batch.errors import CannotRun
+from handler.batch.lines.check import Problem
+from handler.batch.lines.formats import DEFAULT_PATHS
+from handler.batch.options import Options
+from handler.batch.terminal import choices, report
+from handler.batch.terminal.notify import notify as tell
+from handler.batch.terminal.progress import Display, duration
+from handler.batch.work.summary import Price, Summary
+
+_MOST_PROBLEMS = 20
+
+
+@click.group("batch")
+def batch() -> None:
+    """A file of requests in, a file of answers out, over Pub/Sub.
+
+    \b
+    inference-relay batch check requests.jsonl                  what is in it, offline
+    inference-relay batch run requests.jsonl -o answers.jsonl   send, collect, go on after a crash
+    inference-relay batch status answers.jsonl                  from another shell
+    inference-relay batch retry answers.jsonl                   and run again: only what failed
+
+    A request is a line of JSON: OpenAI's {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
+    "body": {...}}, or the relay's own {"path": ..., "metadata": {"id": "1"}, "body": {...}}. Files may be -, end
+    with .gz or .zst, or be gs://BUCKET/NAME.
+
+    Exit status: 0 all answered, 1 some failed or are still to come, 2 it could not run.
+    """  # noqa: D301 - click's \b keeps a paragraph's lines
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """What keeps a command from running is a sentence and exit status 2; SIGTERM ends it in order, as Ctrl-C does."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        yield
+    except CannotRun as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("interrupted before anything was sent", err=True)
+        sys.exit(130)
+
+
+class Wrong:
+    """Prints the lines that cannot be sent: the first ones, and how many there are."""
+
+    def __init__(self, most: int = _MOST_PROBLEMS) -> None:
+        self.count, self._most = 0, most
+
+    def __call__(self, problem: Problem) -> None:
+        """Take in one."""
+        self.count += 1
+        if self.count <= self._most:
+            click.echo(str(problem), err=True)
+
+    def sum_up(self) -> None:
+        """Say how many more there are."""
+        if self.count > self._most:
+            click.echo(f"... and {self.count - self._most:,} more lines that cannot be sent", err=True)
+
+
+def _finish(summary: Summary, *, as_json: bool, notify: str | None) -> None:
+    if as_json:
+        click.echo(strictjson.pretty(summary.as_dict()))
+    else:
+        report.show(Console(stderr=True), summary)
+    if notify:
+        tell(notify, summary)
+    sys.exit(130 if summary.end == "stopped" else summary.exit_status)
+
+
+class Work:
+    """What the commands that take long have in common: progress, and the problems of the file."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.wrong = Wrong()
+        self.display = Display(Console(stderr=True, quiet=quiet))
+
+    def do(self, action: Callable[..., Summary], *arguments: Any, **options: Any) -> Summary:
+        """Do it, and show how it goes."""
+        with self.display.shown():
+            try:
+                return action(*arguments, wrong=self.wrong, progress=self.display, **options)
+            finally:
+                self.wrong.sum_up()
+
+
+@batch.command()
+@click.argument("requests")
+@choices.output
+@choices.files
+@choices.places
+@choices.content
+@choices.rate
+@click.option("--max-in-flight", type=click.IntRange(min=1), help="At most so many requests sent and not answered.")
+@choices.tokens
+@choices.ending
+@choices.reporting
+@click.option("--dry-run", is_flag=True, help="Send nothing: what would be sent and made, and how long it takes.")
+@click.option("--slots", type=click.IntRange(min=1), help="With --dry-run: requests that the model takes at once.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="With --dry-run: seconds of one answer.")
+def run(
+    requests: str,
+    answers: str,
+    as_json: bool,
+    quiet: bool,
+    price: Price | None,
+    notify: str | None,
+    dry_run: bool,
+    slots: int | None,
+    seconds: float | None,
+    **given: Any,
+) -> None:
+    """Send REQUESTS and write each answer to ANSWERS as it comes.
+
+    The same command goes on after Ctrl-C, a crash or a reboot: nothing is sent twice, nothing is lost.
+
+    \b
+    inference-relay batch run requests.jsonl -o answers.jsonl
+    inference-relay batch run requests.jsonl.gz -o answers.jsonl --in-order --price in=0.15,out=0.60
+    inference-relay batch run requests.jsonl -o answers.jsonl --max-in-flight 500 --deadline 8h
+    inference-relay batch run requests.jsonl -o answers.jsonl --dry-run --slots 64 --seconds 4
+    """  # noqa: D301
+    options = choices.options_of(given)
+    with handled():
+        if dry_run:
+            _dry_run(requests, options, slots, seconds)
+            return
+        work = Work(quiet=quiet)
+        summary = work.do(api.run, requests, answers, options, price=price, tick=work.display.reading)
+        _finish(summary, as_json=as_json, notify=notify)
+
+
+def _dry_run(requests: str, options: Options, slots: int | None, seconds: float | None) -> None:
+    wrong = Wrong()
+    contents = api.check(requests, options, wrong=wrong)
+    wrong.sum_up()
+    console = Console()
+    report.show_contents(console, requests, contents)
+    made = (
+        "nothing"
+        if options.subscription
+        else "a subscription of the batch's own to the topic of responses, until its end"
+    )
+    console.print(f"It would make: {made}.", highlight=False)
+    if slots and seconds:
+        console.print(f"It would take: {duration(contents.good * seconds / slots)}.", highlight=False)
+    console.print("Nothing was sent.", highlight=False)
+    sys.exit(1 if contents.bad else 0)
+
+
+@batch.command()
+@click.argument("requests")
+@choices.output
+@choices.files
+@choices.places
+@choices.content
+@choices.rate
+@choices.tokens
+@choices.reporting
+def submit(
+    requests: str,
+    answers: str,
+    as_json: bool,
+    quiet: bool,
+    price: Price | None,
+    notify: str | None,
+    **given: Any,
+) -> None:
+    """Send REQUESTS and end; `batch collect` takes the answers, later or elsewhere.
+
+    \b
+    inference-relay batch submit requests.jsonl -o answers.jsonl
+    inference-relay batch collect -o answers.jsonl
+    """  # noqa: D301
+    del price
+    with handled():
+        work = Work(quiet=quiet)
+        summary = work.do(api.submit, requests, answers, choices.options_of(given), tick=work.display.reading)
+        if as_json or notify:
+            _report(summary, as_json=as_json, notify=notify)
+        click.echo(f"sent {summary.waiting + summary.answered:,} requests as {summary.batch_id}", err=True)
+        sys.exit(130 if summary.end == "stopped" else 0 if summary.end == "submitted" else 1)
+
+
+def _report(summary: Summary, *, as_json: bool, notify: str | None) -> None:
+    if as_json:
+        click.echo(strictjson.pretty(summary.as_dict()))
+    if notify:
+        tell(notify, summary)
+
+
+@batch.command()
+@click.argument("requests", required=False)
+@choices.output
+@choices.files
+@choices.places
+@choices.content
+@choices.ending
+@choices.reporting
+def collect(
+    requests: str | None,
+    answers: str,
+    as_json: bool,
+    quiet: bool,
+    price: Price | None,
+    notify: str | None,
+    **given: Any,
+) -> None:
+    """Write the answers of a submitted batch to ANSWERS as they come.
+
+    On the machine that submitted it, or with its journal copied from there. Without the journal, give the request
+    file and the batch's id:
+
+    \b
+    inference-relay batch collect -o answers.jsonl
+    inference-relay batch collect requests.jsonl -o answers.jsonl --batch-id batch-7f3a...
+    """  # noqa: D301
+    with handled():
+        work = Work(quiet=quiet)
+        summary = work.do(api.collect, answers, choices.options_of(given), requests=requests, price=price)
+        _finish(summary, as_json=as_json, notify=notify)
+
+
+named = click.argument("answers")
+
+
+@batch.command()
+@named
+@choices.files
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--price", type=choices.Priced(), help="Money for a million tokens, to have the cost: in=0.15,out=0.60.")
+def status(answers: str, as_json: bool, price: Price | None, **given: Any) -> None:
+    """Show where the batch of ANSWERS stands, by its journal, also while it runs."""
+    with handled():
+        summary = api.status(answers, choices.options_of(given), price=price)
+        if as_json:
+            click.echo(strictjson.pretty(summary.as_dict()))
+        else:
+            report.show(Console(), summary)
+        sys.exit(summary.exit_status)
+
+
+@batch.command()
+@named
+@choices.files
+@click.option("--code", "codes", multiple=True, help="Only lines with this error; as often as you like.")
+def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
+    """Take what failed out of the error file of ANSWERS, to be sent again.
+
+    \b
+    inference-relay batch retry answers.jsonl --code model_timeout
+    inference-relay batch run requests.jsonl -o answers.jsonl
+
+    Lines that cannot be sent as they are stay in the error file.
+    """  # noqa: D301
+    with handled():
+        number = api.retry(answers, choices.options_of(given), codes=codes)
+        click.echo(f"{number:,} lines will be sent again by the next `inference-relay batch run` with this output file")
+
+
+@batch.command()
+@named
+@choices.files
+def cancel(answers: str, **given: Any) -> None:
+    """Have the batch of ANSWERS end early.
+
+    The `run`, `submit` or `collect` that works on it sends nothing more, takes the answers that still come within
+    half a minute of each other, and notes the rest as `batch_cancelled`. Where none is running, the next one does.
+    Requests that Pub/Sub has already taken are still answered, and paid for: nothing tells the service yet.
+    """
+    with handled():
+        counts = api.cancel(answers, choices.options_of(given))
+        click.echo(
+            f"noted: {counts.pending:,} requests are not sent any more; {counts.waiting:,} are sent, and may still be "
+            "answered. `inference-relay batch collect` ends it, unless a `batch run` is working on it."
+        )
+
+
+@batch.command()
+@click.argument("requests")
+@click.option("--model", help="Put this model's name into every request.")
+@click.option("--allowed-paths", default=",".join(DEFAULT_PATHS), help="What the service's ALLOWED_PATHS is.")
+def check(requests: str, **given: Any) -> None:
+    """Read REQUESTS, offline, and list every line that cannot be sent.
+
+    Exit status: 0 all can, 1 some cannot, 2 it could not be read.
+    """
+    with handled():
+        wrong = Wrong(sys.maxsize)
+        contents = api.check(requests, choices.options_of(given), wrong=wrong)
+        report.show_contents(Console(), requests, contents)
+        sys.exit(1 if contents.bad else 0 if contents.good else 2)

@@ -1,0 +1,1 @@
+"""The work on a batch: begin, send, collect, and note in the journal what became of every line."""

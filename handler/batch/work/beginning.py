@@ -1,0 +1,209 @@
+"""Begins a batch, or takes up one that was begun: the journal, the check of the file, the names."""
+
+import fcntl
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from handler.batch import pubsub
+from handler.batch.errors import CannotRun
+from handler.batch.lines import check, files
+from handler.batch.lines.answers import Style, line_not_run
+from handler.batch.lines.check import Contents, Problem, Rules
+from handler.batch.lines.formats import Form, nameless
+from handler.batch.options import Options, Paths
+from handler.batch.work.journal import Ending, Journal, State
+from handler.batch.work.outputs import Outputs
+
+_BATCH_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch was begun with, as its journal has it."""
+
+    batch_id: str
+    requests: str
+    form: Form
+    style: Style
+    rules: Rules
+    topic: str
+    responses: str
+    subscription: str
+    own_subscription: bool
+    priority: str | None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attributes of every message, beside its custom id."""
+        return {"batch_id": self.batch_id, **({"priority": self.priority} if self.priority else {})}
+
+
+def begin(
+    requests: str,
+    paths: Paths,
+    options: Options,
+    wrong: Callable[[Problem], None],
+    tick: Callable[[int], None] | None = None,
+) -> None:
+    """Begin the batch whose output is `paths.output`, unless it was begun before; then see that it is the same.
+
+    `wrong` gets each line that cannot be sent, `tick` each line's number. Nothing is sent. Raises CannotRun.
+    """
+    with Journal(paths.journal, create=True) as journal:
+        if journal.fact("ready") is not None:
+            _see_that_it_is_the_same(journal, requests, paths, options)
+            return
+        _claim_files(journal, paths)
+        try:
+            _import(journal, requests, paths, options, wrong, tick)
+        except CannotRun:
+            _forget(paths)
+            raise
+
+
+def _claim_files(journal: Journal, paths: Paths) -> None:
+    """See that the output is nobody else's; then note that what stands in it is this batch's."""
+    if journal.fact("began") is not None:
+        return
+    for path in {paths.output, paths.errors}:
+        if path.exists() and path.stat().st_size:
+            paths.journal.unlink(missing_ok=True)
+            raise CannotRun(
+                f"{path} exists, and no journal says that it is this batch's: choose another name, or remove it"
+            )
+    with journal.transaction():
+        journal.note(began=time.time())
+
+
+def _forget(paths: Paths) -> None:
+    for path in (paths.journal, paths.output, paths.errors, paths.spool):
+        path.unlink(missing_ok=True)
+
+
+def _import(
+    journal: Journal,
+    requests: str,
+    paths: Paths,
+    options: Options,
+    wrong: Callable[[Problem], None],
+    tick: Callable[[int], None] | None,
+) -> None:
+    source = requests
+    if files.is_standard(requests):
+        files.spool(paths.spool)
+        source = str(paths.spool)
+    rules = Rules(options.allowed_paths, options.deadline, options.model)
+    with Outputs(journal, paths.output, paths.errors) as outputs, journal.transaction():
+
+        def keep(problem: Problem) -> None:
+            wrong(problem)
+            _enter_bad(journal, outputs, problem)
+
+        contents = check.examine(source, rules, journal.enter, keep, tick)
+        _refuse_if_hopeless(requests, contents, options)
+        outputs.commit()
+        journal.note(ready=1, fingerprint=files.fingerprint(source), **_facts(source, contents, options))
+
+
+def _enter_bad(journal: Journal, outputs: Outputs, problem: Problem) -> None:
+    name = problem.custom_id or nameless(problem.line)
+    text = line_not_run(name, problem.line, problem.code, str(problem), problem.param)
+    offset, length = outputs.append(State.FAILED, text)
+    journal.enter_bad(Ending(problem.line, State.FAILED, offset, length, code=problem.code))
+
+
+def _refuse_if_hopeless(requests: str, contents: Contents, options: Options) -> None:
+    if not contents.good:
+        what = f"none of its {contents.bad} lines can be sent" if contents.bad else "it has no requests"
+        raise CannotRun(f"{requests}: {what}. Nothing was sent. `inference-relay batch check` lists what is wrong.")
+    if options.strict and contents.bad:
+        raise CannotRun(f"{requests}: {contents.bad} lines cannot be sent, and --strict was given. Nothing was sent.")
+
+
+def _facts(source: str, contents: Contents, options: Options) -> dict[str, object]:
+    batch_id = options.batch_id or f"batch-{uuid.uuid4().hex[:20]}"
+    if not _BATCH_ID.fullmatch(batch_id):
+        raise CannotRun("--batch-id is a letter and up to 99 letters, digits, dots, dashes and underscores")
+    topic = pubsub.request_topic(options.topic, options.project)
+    project = options.project or pubsub.project_of(topic)
+    subscription = options.subscription or f"relay-{batch_id}"
+    return {
+        "batch_id": batch_id,
+        "requests": source if source.startswith(files.GS) else str(Path(source).resolve()),
+        "form": contents.form,
+        "style": options.style.value,
+        "topic": topic,
+        "responses": pubsub.response_topic(options.responses, project),
+        "subscription": pubsub.full_name("subscriptions", subscription, project),
+        "own_subscription": int(options.subscription is None),
+        "priority": options.priority,
+        "deadline": options.deadline,
+        "model": options.model,
+        "allowed_paths": ",".join(options.allowed_paths),
+    }
+
+
+def _see_that_it_is_the_same(journal: Journal, requests: str, paths: Paths, options: Options) -> None:
+    if _fingerprint_again(requests, paths) != journal.fact("fingerprint"):
+        raise CannotRun(
+            f"{requests} is not the file that this batch was begun with ({journal.fact('requests')}): give another "
+            f"output file for another batch, or remove {paths.journal} and the answers to begin anew"
+        )
+    plan = plan_of(journal)
+    for name, asked, begun in (
+        ("--topic", options.topic, plan.topic),
+        ("--responses", options.responses, plan.responses),
+        ("--subscription", options.subscription, plan.subscription),
+        ("--batch-id", options.batch_id, plan.batch_id),
+    ):
+        if asked and asked.rsplit("/", 1)[-1] != begun.rsplit("/", 1)[-1]:
+            raise CannotRun(f"this batch was begun with {name} {begun}: leave {name} out, or give another output file")
+
+
+def _fingerprint_again(requests: str, paths: Paths) -> str:
+    if not files.is_standard(requests):
+        return files.fingerprint(requests)
+    again = paths.spool.with_name(paths.spool.name + ".again")
+    files.spool(again)
+    try:
+        return files.fingerprint(str(again))
+    finally:
+        again.unlink()
+
+
+def plan_of(journal: Journal) -> Plan:
+    """What a batch was begun with. Raises CannotRun where it was not."""
+    if journal.fact("ready") is None:
+        raise CannotRun(f"{journal.path}: the batch was not begun; its file was still being checked. Run it again.")
+    facts = {key: journal.fact(key) or "" for key in ("batch_id", "requests", "topic", "responses", "subscription")}
+    return Plan(
+        **facts,
+        form=Form(journal.fact("form") or ""),
+        style=Style(journal.fact("style") or ""),
+        rules=Rules(
+            tuple((journal.fact("allowed_paths") or "").split(",")), journal.fact("deadline"), journal.fact("model")
+        ),
+        own_subscription=bool(journal.number("own_subscription")),
+        priority=journal.fact("priority"),
+    )
+
+
+@contextmanager
+def alone(journal: Path) -> Iterator[None]:
+    """See that no other process works on this batch; the lock ends with the process, however that ends."""
+    handle = os.open(journal, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise CannotRun(f"another process works on {journal}: let it finish, or end it first") from None
+    try:
+        yield
+    finally:
+        os.close(handle)

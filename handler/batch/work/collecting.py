@@ -1,0 +1,92 @@
+"""Takes the answers of a batch as they come: into a file, into the journal, and only then acked."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from handler.batch.lines.answers import Answer, NotAnAnswer, line_not_run, line_of, origin, parse
+from handler.batch.pubsub import Messages, Received
+from handler.batch.work.beginning import Plan
+from handler.batch.work.journal import Ending, Journal, Place, State
+from handler.batch.work.outputs import Outputs
+
+_MOST = 2_000  # answers that are noted together
+_LOOK_SECONDS = 0.2
+_GATHER_SECONDS = 0.05  # more may come, to share the wait for the disk
+_FINAL = (State.SUCCEEDED, State.FAILED)
+
+
+class Collector:
+    """Takes answers until told to stop."""
+
+    def __init__(self, journal: Journal, outputs: Outputs, plan: Plan, stop: threading.Event) -> None:
+        self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
+        self.last_answer = time.monotonic()
+
+    def run(self, messages: Messages) -> None:
+        """Take answers. Raises CannotRun where the subscription cannot be read."""
+        while not self._stop.is_set():
+            received = messages.next_ones(_MOST, _LOOK_SECONDS)
+            if received and len(received) < _MOST and not self._stop.wait(_GATHER_SECONDS):
+                received += messages.next_ones(_MOST - len(received), 0.0)
+            if received:
+                self._take(messages, received)
+
+    def _take(self, messages: Messages, received: Sequence[Received]) -> None:
+        # Another batch's are left alone: it gets them when the lease is over.
+        origins = [(message, *origin(message.data, message.attributes)) for message in received]
+        mine = [
+            (message, custom_id or "") for message, batch_id, custom_id in origins if batch_id == self._plan.batch_id
+        ]
+        with self._journal.transaction():
+            for message, custom_id in mine:
+                self._note(message.data, message.attributes, custom_id)
+            self._outputs.commit()
+        messages.ack([message for message, _ in mine])
+        if mine:
+            self.last_answer = time.monotonic()
+
+    def _note(self, data: bytes, attributes: Any, custom_id: str) -> None:
+        place = self._journal.find(custom_id)
+        if place is None:
+            self._journal.add("unexpected", 1)
+        elif place.state in _FINAL or self._journal.is_settled(attributes.get("request_message_id", "")):
+            self._journal.add("duplicates", 1)
+        else:
+            self._journal.end(self._written(place, data, attributes, custom_id), place.state)
+
+    def _written(self, place: Place, data: bytes, attributes: Any, custom_id: str) -> Ending:
+        """Write the answer's line; how its request ended."""
+        try:
+            answer = parse(data, attributes, custom_id)
+        except NotAnAnswer:
+            text = line_not_run(
+                custom_id, place.line, "invalid_answer", "What came back is no response of the relay's."
+            )
+            return Ending(place.line, State.FAILED, *self._outputs.append(State.FAILED, text), code="invalid_answer")
+        state = State.FAILED if answer.code else State.SUCCEEDED
+        return _ending(place.line, state, answer, self._outputs.append(state, line_of(answer, self._plan.style)))
+
+    def give_up(self, code: str, message: str) -> None:
+        """End all lines that have no answer, with an error that says why."""
+        while page := self._journal.unfinished():
+            with self._journal.transaction():
+                for line, custom_id, state in page:
+                    written = self._outputs.append(State.FAILED, line_not_run(custom_id, line, code, message))
+                    self._journal.end(Ending(line, State.FAILED, *written, code=code), state)
+                self._outputs.commit()
+
+
+def _ending(line: int, state: State, answer: Answer, written: tuple[int, int]) -> Ending:
+    return Ending(
+        line,
+        state,
+        *written,
+        message_id=answer.request_message_id or None,
+        status_code=answer.status_code,
+        code=answer.code,
+        model=answer.model,
+        tokens_in=answer.tokens_in,
+        tokens_out=answer.tokens_out,
+    )

@@ -1,0 +1,133 @@
+"""The output file and the error file: appended to as answers come, and cut back to what the journal knows of.
+
+A line is written, then noted in the journal, and only then acked at Pub/Sub. What a killed run wrote beyond the last
+note is cut off at the next start, and its answers come again.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Self
+
+from handler.batch.errors import CannotRun
+from handler.batch.work.journal import Journal, State
+
+_KEYS = {State.SUCCEEDED: "output", State.FAILED: "errors"}
+
+
+class Appended:
+    """A file that is only appended to; `length` is where the next line goes."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self.path = path
+        self._file = path.open("ab")
+        self.length = length
+        self._dirty = False
+        if self._file.tell() < length:
+            raise CannotRun(
+                f"{path} is shorter than the journal says: bring it back, or remove it and the journal to begin anew"
+            )
+        self._file.truncate(length)
+
+    def append(self, line: bytes) -> tuple[int, int]:
+        """Write a line; its offset and length."""
+        offset = self.length
+        self._file.write(line)
+        self.length += len(line)
+        self._dirty = True
+        return offset, len(line)
+
+    def sync(self) -> None:
+        """Have everything on the disk."""
+        if self._dirty:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._dirty = False
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+
+
+class Outputs:
+    """Both files of a batch. In vLLM's style there is one: both names are the same then."""
+
+    def __init__(self, journal: Journal, output: Path, errors: Path) -> None:
+        self._journal = journal
+        self._paths = {State.SUCCEEDED: output, State.FAILED: errors}
+        self._open()
+
+    def _open(self) -> None:
+        self._files: dict[State, Appended] = {}
+        for state in self._states():
+            self._finish_replacing(state)
+            self._files[state] = Appended(self._paths[state], self._journal.number(f"{_KEYS[state]}_length"))
+
+    def _states(self) -> tuple[State, ...]:
+        one = self._paths[State.SUCCEEDED] == self._paths[State.FAILED]
+        return (State.SUCCEEDED,) if one else (State.SUCCEEDED, State.FAILED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, state: State, line: bytes) -> tuple[int, int]:
+        """Write a line to the file of this state; its offset and length."""
+        return self._files.get(state, self._files[State.SUCCEEDED]).append(line)
+
+    def commit(self) -> None:
+        """Have everything on the disk, and note the lengths; inside of a transaction."""
+        for state, file in self._files.items():
+            file.sync()
+            self._journal.note(**{f"{_KEYS[state]}_length": file.length})
+
+    def rewrite(self, change: Callable[[], None] = lambda: None) -> None:
+        """Write both files anew, in the order of the input, with the lines alone that the journal has in them.
+
+        `change` changes the journal first, in the same transaction. The new files stand beside the old ones until it is
+        on the disk; a killed run finishes what was begun, or has not begun it.
+        """
+        with self._journal.transaction():
+            change()
+            for state in self._files:
+                self._write_new(state)
+        self.__exit__()
+        self._open()
+
+    def _write_new(self, state: State) -> None:
+        path, key = self._paths[state], _KEYS[state]
+        states = (state,) if len(self._files) > 1 else tuple(_KEYS)
+        with path.open("rb") as old, _new(path).open("wb") as new:
+            for _, offset, length in self._journal.places(*states):
+                old.seek(offset)
+                new.write(old.read(length))
+            length = new.tell()
+            _to_disk(new)
+        self._journal.move(self._new_places(states))
+        self._journal.note(**{f"{key}_length": length, f"{key}_replace": 1})
+
+    def _new_places(self, states: tuple[State, ...]) -> Iterator[tuple[int, int]]:
+        at = 0
+        for line, _, length in self._journal.places(*states):
+            yield at, line
+            at += length
+
+    def _finish_replacing(self, state: State) -> None:
+        key = f"{_KEYS[state]}_replace"
+        if self._journal.number(key):
+            if _new(self._paths[state]).exists():
+                _new(self._paths[state]).replace(self._paths[state])
+            with self._journal.transaction():
+                self._journal.note(**{key: None})
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,161 @@
+"""Publishes the lines that are to be sent, a batch of messages at a time, as fast as it may."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from handler.batch.errors import CannotRun
+from handler.batch.lines import check, formats
+from handler.batch.lines.answers import line_not_run
+from handler.batch.options import Options
+from handler.batch.pubsub import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, NotTaken, OutcomeUnknown, Outgoing, Topic
+from handler.batch.work.beginning import Plan
+from handler.batch.work.gate import Gate
+from handler.batch.work.journal import Ending, Journal, State
+from handler.batch.work.outputs import Outputs
+
+_AT_ONCE = 4  # publish requests that are under way
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0  # before Pub/Sub is asked again
+_CONNECT_SECONDS = 1.0
+_FRAME_BYTES = 64  # of a message, beside its data and attributes
+_TYPICAL_ANSWER = 256  # tokens, of a request that has no limit
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    line: int
+    custom_id: str
+    message: Outgoing
+    size: int
+
+
+class Sender:
+    """Sends what is pending. `collecting` tells whether answers come in meanwhile."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        outputs: Outputs,
+        plan: Plan,
+        options: Options,
+        stop: threading.Event,
+        *,
+        collecting: bool,
+    ) -> None:
+        self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
+        self._gate = Gate(journal, options, stop, collecting=collecting)
+        self._permits = threading.BoundedSemaphore(_AT_ONCE)
+        self._lost = threading.Event()  # the connection
+        self._failure: BaseException | None = None
+
+    @property
+    def spent(self) -> bool:
+        """Whether it ended because no more tokens may be spent."""
+        return self._gate.spent
+
+    def run(self, topic: Topic) -> None:
+        """Send every line that is pending; return when all are sent, or when told to stop. Raises CannotRun."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
+            for batch in self._batches():
+                self._permits.acquire()
+                if not self._may_go_on(topic):
+                    self._permits.release()
+                    break
+                pool.submit(self._publish, topic, self._begun(batch))
+        if self._failure:
+            raise self._failure
+
+    def _may_go_on(self, topic: Topic) -> bool:
+        """Whether to go on; waits for a connection, so that nothing is begun whose outcome would be unknown."""
+        while not self._stop.is_set() and self._failure is None:
+            if not self._lost.is_set() or topic.connected(_CONNECT_SECONDS):
+                self._lost.clear()
+                return True
+        return False
+
+    # --- what is sent together
+
+    def _batches(self) -> Iterator[list[_Line]]:
+        lines = self._lines()
+        held = next(lines, None)
+        while held is not None and (room := self._gate.wait()):
+            batch, size = [held], held.size
+            held = next(lines, None)
+            while held and len(batch) < min(room, MAX_BATCH_MESSAGES) and size + held.size <= MAX_BATCH_BYTES:
+                batch.append(held)
+                size += held.size
+                held = next(lines, None)
+            self._gate.passed(len(batch))
+            yield batch
+
+    def _lines(self) -> Iterator[_Line]:
+        plan = self._plan
+        for request in check.requests(plan.requests, plan.rules, plan.form, self._journal.pending()):
+            attributes = {**plan.attributes, "custom_id": request.custom_id}
+            data = formats.encode(request, plan.batch_id, plan.rules.deadline)
+            size = len(data) + sum(len(key) + len(value.encode()) for key, value in attributes.items()) + _FRAME_BYTES
+            self._gate.expect(
+                formats.estimated_tokens(len(data)) + (formats.longest_answer(request) or _TYPICAL_ANSWER)
+            )
+            yield _Line(request.line, request.custom_id, Outgoing(data, attributes), size)
+
+    def _begun(self, batch: Sequence[_Line]) -> list[_Line]:
+        with self._journal.transaction():
+            begun = set(self._journal.begin_sending([each.line for each in batch]))
+        return [each for each in batch if each.line in begun]
+
+    # --- one request to Pub/Sub
+
+    def _publish(self, topic: Topic, batch: Sequence[_Line]) -> None:
+        try:
+            if batch:
+                self._settle(topic, batch)
+        except BaseException as failure:  # noqa: BLE001 - told to whoever waits for the sending to end
+            self._failure = failure
+        finally:
+            self._permits.release()
+
+    def _settle(self, topic: Topic, batch: Sequence[_Line]) -> None:
+        """Publish, until it is known what became of it or nobody can know."""
+        try:
+            message_ids = self._ask(topic, batch)
+        except OutcomeUnknown:
+            self._lost.set()  # they stay `sending`: only an answer tells
+        except NotTaken as refused:
+            self._refused(topic, batch, refused)
+        except CannotRun:
+            with self._journal.transaction():
+                self._journal.not_sent([each.line for each in batch])
+            raise
+        else:
+            with self._journal.transaction():
+                self._journal.confirm_sent([each.line for each in batch], message_ids)
+
+    def _ask(self, topic: Topic, batch: Sequence[_Line]) -> list[str]:
+        """Publish; while Pub/Sub says that it will take them later, ask again."""
+        pause = _PAUSE_SECONDS
+        while True:
+            try:
+                return topic.publish([each.message for each in batch])
+            except NotTaken as refused:
+                if not refused.worth_a_retry or self._stop.wait(pause):
+                    raise
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _refused(self, topic: Topic, batch: Sequence[_Line], refused: NotTaken) -> None:
+        if refused.worth_a_retry:
+            with self._journal.transaction():
+                self._journal.not_sent([each.line for each in batch])
+        elif len(batch) > 1:  # Pub/Sub refuses a request as a whole for one bad message in it
+            for each in batch:
+                self._settle(topic, [each])
+        else:
+            self._fail(batch[0], str(refused))
+
+    def _fail(self, line: _Line, why: str) -> None:
+        with self._journal.transaction():
+            text = line_not_run(line.custom_id, line.line, "invalid_request", f"Pub/Sub does not take it: {why}")
+            place = self._outputs.append(State.FAILED, text)
+            self._outputs.commit()
+            self._journal.end(Ending(line.line, State.FAILED, *place, code="invalid_request"), State.SENDING)

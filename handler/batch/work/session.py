@@ -1,0 +1,270 @@
+"""One process's work on a batch: sends, collects, and decides when it is over."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from handler.batch.errors import CannotRun
+from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, Options, Paths
+from handler.batch.pubsub import Subscription, Topic, batch_filter
+from handler.batch.work.beginning import Plan, plan_of
+from handler.batch.work.collecting import Collector
+from handler.batch.work.journal import Counts, Journal
+from handler.batch.work.outputs import Outputs
+from handler.batch.work.sending import Sender
+
+_LOOK_SECONDS = 0.1
+_CANCEL_LOOK_SECONDS = 1.0  # between looks whether another process cancelled it
+
+
+class End(StrEnum):
+    """Why the work on a batch ended."""
+
+    COMPLETED = "completed"  # every line is in one of the files
+    SUBMITTED = "submitted"  # everything is sent, and nobody here collects
+    STOPPED = "stopped"  # by the person
+    TOKENS_SPENT = "tokens_spent"
+    UNSURE_LEFT = "unsure_left"  # what is left may never have been sent, and nobody here sends
+
+
+class Session:
+    """Sends, collects, or does both. `progress` is called ten times a second."""
+
+    def __init__(self, paths: Paths, options: Options, progress: Callable[["Session"], None]) -> None:
+        self._paths, self._options, self._progress = paths, options, progress
+        self._stop, self._stop_sending = threading.Event(), threading.Event()
+        self._failure: BaseException | None = None
+        self._started = time.monotonic()
+        self._cancel_seen, self._looked = False, 0.0
+        self.sending = False
+
+    @contextmanager
+    def _opened(self) -> Iterator[ExitStack]:
+        with ExitStack() as parts:
+            self.journal = parts.enter_context(Journal(self._paths.journal))
+            self.plan: Plan = plan_of(self.journal)
+            self._outputs = parts.enter_context(Outputs(self.journal, self._paths.output, self._paths.errors))
+            self._collector = Collector(self.journal, self._outputs, self.plan, self._stop)
+            yield parts
+
+    # --- what other modules show
+
+    @property
+    def counts(self) -> Counts:
+        """Where the lines stand."""
+        return self.journal.counts()
+
+    @property
+    def quiet_seconds(self) -> float:
+        """For how long no answer has come."""
+        return time.monotonic() - max(self._collector.last_answer, self._started)
+
+    # --- the three kinds of work
+
+    def run(self) -> End:
+        """Send and collect until every line is in one of the files."""
+        with self._opened() as parts:
+            if self._nothing_to_do():
+                return self._finished(End.COMPLETED)
+            self._make_subscription()
+            sender = self._sender(collecting=True)
+            topic = parts.enter_context(Topic(self.plan.topic))
+            with self._collecting(), self._threads_end():
+                end = self._until_over(sender, topic)
+            return self._finished(end)
+
+    def submit(self) -> End:
+        """Send everything that is to be sent."""
+        with self._opened() as parts:
+            self._make_subscription()
+            sender = self._sender(collecting=False)
+            topic = parts.enter_context(Topic(self.plan.topic))
+            with self._threads_end():
+                self._start(sender.run, topic)
+                while self.sending:
+                    self._look()
+            if sender.spent:
+                return End.TOKENS_SPENT
+            return End.SUBMITTED if not self.counts.pending else End.STOPPED
+
+    def collect(self) -> End:
+        """Collect until every line is in one of the files that was sent."""
+        with self._opened():
+            if self._nothing_to_do():
+                return self._finished(End.COMPLETED)
+            self._make_subscription()
+            with self._collecting(), self._threads_end():
+                end = self._until_over(None, None)
+            return self._finished(end)
+
+    # --- parts of it
+
+    def _nothing_to_do(self) -> bool:
+        return not (self.counts.pending or self.counts.waiting)
+
+    def _make_subscription(self) -> None:
+        if self.plan.own_subscription:
+            with Subscription(self.plan.subscription) as subscription:
+                subscription.create(self.plan.responses, batch_filter(self.plan.batch_id))
+
+    def _sender(self, *, collecting: bool) -> Sender:
+        return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, collecting=collecting)
+
+    @contextmanager
+    def _collecting(self) -> Iterator[None]:
+        with Subscription(self.plan.subscription) as subscription, subscription.messages() as messages:
+            thread = self._thread(self._collector.run, messages)
+            try:
+                yield
+            finally:
+                self._stop.set()
+                thread.join()
+
+    @contextmanager
+    def _threads_end(self) -> Iterator[None]:
+        """Whatever happens, the sending has ended and is noted when this is left."""
+        try:
+            yield
+        finally:
+            self._stop_sending.set()
+            while self.sending:
+                time.sleep(_LOOK_SECONDS)
+        self._raise_failure()
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
+        self.sending = True
+
+        def send() -> None:
+            try:
+                work(*arguments)
+            finally:
+                self.sending = False
+
+        self._thread(send)
+
+    def _thread(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work(*arguments)
+            except BaseException as failure:  # noqa: BLE001 - raised again where the person is
+                self._failure = failure
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
+
+    def _look(self) -> None:
+        self._raise_failure()
+        self._progress(self)
+        time.sleep(_LOOK_SECONDS)
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    def _until_over(self, sender: Sender | None, topic: Topic | None) -> End:
+        if sender:
+            self._start(sender.run, topic)
+        else:
+            self._take_as_sent()
+        while True:
+            self._look()
+            if self._cut_short() or self._nothing_to_do():
+                return End.COMPLETED
+            if self.sending:
+                continue
+            if sender and sender.spent and not self.counts.waiting:
+                return End.TOKENS_SPENT
+            if self._only_unsure_is_left():
+                if not sender:
+                    return End.UNSURE_LEFT
+                self._send_again()
+            if sender and self.counts.pending and not sender.spent:
+                self._start(sender.run, topic)
+
+    def _take_as_sent(self) -> None:
+        """Where another machine sends, all that this journal has was sent or will be."""
+        if self.journal.number("sent_elsewhere"):
+            with self.journal.transaction():
+                lines = self.journal.begin_sending(list(self.journal.pending()))
+                self.journal.confirm_sent(lines, [""] * len(lines))
+
+    def _only_unsure_is_left(self) -> bool:
+        """Whether the only lines without an answer are those that may not have been sent, for the time agreed."""
+        counts, patience = self.counts, self._options.unsure_seconds
+        if counts.pending or counts.sent or not counts.sending:
+            return False
+        return self.quiet_seconds > patience and time.time() - self.journal.latest_unsure() > patience
+
+    def _send_again(self) -> None:
+        with self.journal.transaction():
+            self.journal.add("sent_again", self.journal.send_again())
+
+    # --- ends before every answer is there
+
+    def _cut_short(self) -> bool:
+        """End the lines without an answer, where there is a reason to."""
+        reason = self._reason()
+        if reason is None:
+            return False
+        self._stop_sending.set()
+        while self.sending:
+            time.sleep(_LOOK_SECONDS)
+        self._collector.give_up(*reason)
+        return True
+
+    def _reason(self) -> tuple[str, str] | None:
+        if self._cancelled():
+            self._stop_sending.set()
+            if not self.counts.waiting or self.quiet_seconds > DRAIN_SECONDS:
+                return "batch_cancelled", "The batch was cancelled before this request was answered."
+        if self._seconds_past_deadline() > EXPIRY_SECONDS:
+            return "batch_expired", f"No answer came before the batch's deadline, {self.plan.rules.deadline}."
+        patience = self._options.give_up_seconds
+        if patience is not None and self.quiet_seconds > patience and not self.sending:
+            return "request_timeout", f"No answer came, nor any other for {patience:g} seconds."
+        return None
+
+    def _cancelled(self) -> bool:
+        now = time.monotonic()
+        if not self._cancel_seen and now - self._looked > _CANCEL_LOOK_SECONDS:
+            self._looked = now
+            self._cancel_seen = self.journal.fact("cancelled") is not None
+        return self._cancel_seen
+
+    def _seconds_past_deadline(self) -> float:
+        deadline = self.plan.rules.deadline
+        if not deadline:
+            return 0.0
+        return (datetime.now(UTC) - datetime.fromisoformat(deadline.upper())).total_seconds()
+
+    def _finished(self, end: End) -> End:
+        """When all is there: put the lines in order if wished, and remove what was made for the batch."""
+        if end is End.COMPLETED:
+            if self._options.in_order:
+                self._outputs.rewrite()
+            if not self.journal.fact("completed"):
+                self._delete_subscription()
+                with self.journal.transaction():
+                    self.journal.note(completed=time.time())
+        return end
+
+    def _delete_subscription(self) -> None:
+        if self.plan.own_subscription:
+            with Subscription(self.plan.subscription) as subscription:
+                subscription.delete()
+
+
+def cancel(paths: Paths) -> Counts:
+    """Note that the batch is to end; where its lines stand. Raises CannotRun."""
+    with Journal(paths.journal) as journal:
+        plan_of(journal)
+        if journal.fact("completed"):
+            raise CannotRun("the batch is completed: there is nothing to cancel")
+        with journal.transaction():
+            journal.note(cancelled=journal.fact("cancelled") or time.time())
+        return journal.counts()
