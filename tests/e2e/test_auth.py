@@ -85,8 +85,9 @@ def test_trust_in_a_platform_that_is_not_there(local_topics, model, serve, envir
 
 
 def test_what_the_responses_say_of_the_server(local_topics, model, serve):
-    """Nothing beyond what HTTP asks for; not even what serves them."""
+    """Nothing beyond what HTTP asks for, and the name of the server that everybody can read in the docs; no version."""
     service = serve("gunicorn", MODEL_URL=model.url)
     for method, path, body in (("POST", "/", push_of(REQUEST)), ("POST", "/", b"junk"), ("GET", "/health/live", None)):
         _, headers, _ = service.request(method, path, body)
-        assert set(headers) <= {"Date", "Connection", "Content-Type", "Content-Length"}
+        assert set(headers) <= {"Date", "Connection", "Content-Type", "Content-Length", "Server"}
+        assert headers["Server"] == "gunicorn"
