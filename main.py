@@ -2,7 +2,7 @@
 
 from handler import greenlets
 
-greenlets.patch()
+is_first = greenlets.patch()
 
 import logging  # noqa: E402 - nothing may be imported before it is patched
 import os  # noqa: E402
@@ -26,6 +26,11 @@ os.environ.setdefault("THREADS", str(settings.connections))
 telemetry.configure(settings.log_level)
 for doubt in settings.doubts(os.environ):
     logging.getLogger("handler").warning(doubt)
+if is_first:  # else gunicorn.conf.py was
+    logging.getLogger("handler").warning(
+        "served by the functions-framework command: on SIGTERM pushes are not told that it ends, and what is at the "
+        "model has 30 s; gunicorn -c gunicorn.conf.py drains properly"
+    )
 app = App(settings)
 if flask.has_app_context():
     flask.current_app.wsgi_app = app.in_front_of(flask.current_app.wsgi_app)  # type: ignore[assignment, method-assign]

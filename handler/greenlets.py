@@ -18,10 +18,13 @@ from greenlet import greenlet
 NATIVE_THREADS = 64
 
 
-def patch() -> None:
-    """Make the standard library cooperative. To be called before anything else is imported."""
+def patch() -> bool:
+    """Make the standard library cooperative, before anything else is imported; whether it was not so already."""
+    if monkey.is_module_patched("socket"):
+        return False
     gevent.config.threadpool_size = NATIVE_THREADS
     monkey.patch_all()
+    return True
 
 
 def prepare_grpc() -> None:

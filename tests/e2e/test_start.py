@@ -41,6 +41,16 @@ def test_logs_are_lines_of_json(local_topics, model, serve):
     assert bad["time"] >= good["time"]
 
 
+def test_the_functions_framework_command_says_what_it_cannot(local_topics, model, serve):
+    """Its server has no drain: that is said at the start, and it ends all the same, at once where nothing is at work."""
+    service = serve("functions-framework", MODEL_URL=model.url)
+    assert [line for line in service.log() if "gunicorn -c gunicorn.conf.py drains properly" in line["message"]]
+    assert service.push(push_of({"metadata": {}, "body": {"prompt": "good"}})) == 204
+    service.process.terminate()
+    assert service.process.wait(20) == 0
+    assert not [line for line in serve("gunicorn", MODEL_URL=model.url).log() if "drains properly" in line["message"]]
+
+
 def test_the_production_command_of_the_documentation_is_the_one_that_is_tested():
     """README names the command that these tests run."""
     command = 'gunicorn -c gunicorn.conf.py \'functions_framework:create_app("handle","main.py")\''
