@@ -42,7 +42,7 @@ def test_logs_are_lines_of_json(local_topics, model, serve):
 
 
 def test_the_functions_framework_command_says_what_it_cannot(local_topics, model, serve):
-    """Its server has no drain: that is said at the start, and it ends all the same, at once where nothing is at work."""
+    """Its server has no drain, which is said at the start; it ends all the same, at once where nothing is at work."""
     service = serve("functions-framework", MODEL_URL=model.url)
     assert [line for line in service.log() if "gunicorn -c gunicorn.conf.py drains properly" in line["message"]]
     assert service.push(push_of({"metadata": {}, "body": {"prompt": "good"}})) == 204
