@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from handler import strictjson, telemetry
 from handler.admission import Refused
 from handler.admission.copies import Copies
-from handler.admission.intake import Intake
+from handler.admission.intake import Held, Intake
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line
 from handler.auth import AuthError, authenticator
@@ -123,9 +123,13 @@ class App:
             raise Refused(Reason.DRAINING)
         size = _announced(request)
         with self._intake.take(size) as held:
-            message = decode(request.headers, self._body(request))
-            fields.update(_identity(message))
-            return self._answered(self._relay.delivery(message, arrived, held))
+            return self._answered(self._delivery(request, arrived, held, fields))
+
+    def _delivery(self, request: Request, arrived: float, held: Held, fields: dict[str, object]) -> Delivery:
+        """Decode a push. Nobody but the delivery may keep the message, whose data it lets go of while it waits."""
+        message = decode(request.headers, self._body(request))
+        fields.update(_identity(message))
+        return self._relay.delivery(message, arrived, held)
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""
