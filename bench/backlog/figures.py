@@ -8,6 +8,7 @@ from bench.figures import Call, in_use, quantile
 
 _POINTS = 200  # of the curve of slots in use
 _REFUSED = "429"
+_SETTLING_SECONDS = 5.0  # after the most were handed out, in which the system takes them in
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class Figures:
     outstanding_most: int = 0
     model_calls: float = 0.0  # for each answer
     health_median_ms: float | None = None
-    health_rush_ms: float | None = None  # the most, while more and more pushes came
-    health_full_ms: float | None = None  # the most, once as many were out as ever
+    health_rush_ms: float | None = None  # the most, while more and more pushes came, and five seconds longer
+    health_full_ms: float | None = None  # the most, after that
     memory_above_idle_mb: float = 0.0
     cpu_ms: float = 0.0  # for each answer
     slots_in_use: Sequence[float] = ()  # in so many equal parts of `seconds`
@@ -79,8 +80,9 @@ def figures(seen: Seen) -> Figures:
     start = full - begin if full else None
     answered = len({index for index, _ in seen.responses})
     acked_at = sorted(Counter({int(number): count for number, count in seen.deliveries.items()}).elements())
-    rush = [1000 * seconds for when, seconds in seen.health if when < seen.outstanding_at]
-    full_ms = [1000 * seconds for when, seconds in seen.health if when >= seen.outstanding_at]
+    settled = seen.outstanding_at + _SETTLING_SECONDS
+    rush = [1000 * seconds for when, seconds in seen.health if when < settled]
+    full_ms = [1000 * seconds for when, seconds in seen.health if when >= settled]
     return Figures(
         problems=problems(seen),
         broken_off=seen.ended is not None,

@@ -35,8 +35,8 @@ _ABOUT = """# How a backlog drains
 Made by `python -m bench.backlog --write`; [bench/README.md](../../bench/README.md) says what each run does, and how to
 read it. *Start* are the seconds until all slots were in use for the first time, *over ideal* the others over what
 the slots need for all messages, *slots in use* their part from the start until the last call began. A run that is
-marked with a star was broken off. *Health* is how long `GET /health/live` took: *in the rush*, while more and more
-pushes were out, and *once full*, from when the most were.
+marked with a star was broken off. *Health* is how long `GET /health/live` took: *in the rush*, until five seconds after
+the most pushes were out, and *once full*, from then on.
 """
 
 
