@@ -35,7 +35,6 @@ class Seen:
     health: Sequence[tuple[float, float]]
     memory_before: int
     memory_peak: int
-    cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,6 @@ class Figures:
     health_rush_ms: float | None = None  # the most, while more and more pushes came, and five seconds longer
     health_full_ms: float | None = None  # the most, after that
     memory_above_idle_mb: float = 0.0
-    cpu_ms: float = 0.0  # for each answer
     slots_in_use: Sequence[float] = ()  # in so many equal parts of `seconds`
 
 
@@ -104,7 +102,6 @@ def figures(seen: Seen) -> Figures:
         health_rush_ms=max(rush, default=None),
         health_full_ms=max(full_ms, default=None),
         memory_above_idle_mb=(seen.memory_peak - seen.memory_before) / 1e6,
-        cpu_ms=1000 * seen.cpu_seconds / answered,
         slots_in_use=[round(value, 1) for value in in_use(seen.calls, begin, end, _POINTS)],
     )
 

@@ -28,7 +28,6 @@ _COLUMNS = (  # title, figure, form
     ("most in the rush", "health_rush_ms", "{:.0f}"),
     ("most once full", "health_full_ms", "{:.0f}"),
     ("MB above idle", "memory_above_idle_mb", "{:.0f}"),
-    ("CPU, ms", "cpu_ms", "{:.2f}"),
 )
 _ABOUT = """# How a backlog drains
 

@@ -11,7 +11,7 @@ from bench.backlog.health import Health, is_alive
 from bench.backlog.scenarios import SYSTEMS, Backlog, compressed
 from bench.backlog.topics import Topics
 from bench.figures import Call
-from bench.processes import BenchError, Memory, Program, StandIn, cpu_seconds, free_port
+from bench.processes import BenchError, Memory, Program, StandIn, free_port
 
 _LARGEST_WINDOW = 3000
 _START_SECONDS = 60.0
@@ -47,14 +47,12 @@ class _Watched:
 def measure(backlog: Backlog, growth: str, system: str, limit: float) -> Figures:
     """Let `system` drain the backlog, for at most `limit` seconds. Raises BenchError where it does not run."""
     with _world(backlog, growth, system) as world:
-        before = cpu_seconds(world.program.pid)
         health = Health(world.port) if world.is_pushed else None
         with Memory(world.program.pid) as memory, health or nullcontext():
             if world.is_pushed:
                 world.topics.push_to(world.port)
             watched = _watch(world, limit)
-        spent = cpu_seconds(world.program.pid) - before
-        found = figures(_seen(world, watched, memory, spent, health))
+        found = figures(_seen(world, watched, memory, health))
         return replace(found, memory_above_idle_mb=round(found.memory_above_idle_mb, 1))
 
 
@@ -103,7 +101,7 @@ def _watch(world: _World, limit: float) -> _Watched:
             raise BenchError(f"{world.program.name} has ended\n{world.program.tail()}")
 
 
-def _seen(world: _World, watched: _Watched, memory: Memory, spent: float, health: Health | None) -> Seen:
+def _seen(world: _World, watched: _Watched, memory: Memory, health: Health | None) -> Seen:
     counts, backlog = world.counts(), world.backlog
     clocks = time.time() - time.monotonic()
     published = counts["published"] - backlog.messages - counts["dead_lettered"]
@@ -124,5 +122,4 @@ def _seen(world: _World, watched: _Watched, memory: Memory, spent: float, health
         health=health.seen if health else (),
         memory_before=memory.before,
         memory_peak=memory.peak,
-        cpu_seconds=spent,
     )
