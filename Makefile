@@ -62,8 +62,9 @@ docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
 
-bench: $(VENV)/.dev ## Measure the relay beside a plain handler, into docs/benchmarks/ (bench/README.md)
+bench: $(VENV)/.dev ## Measure the relay beside a plain handler, and a backlog, into docs/benchmarks/ (bench/README.md)
 	@$(BIN)/python -m bench --write $(BENCH_ARGS)
+	@$(BIN)/python -m bench.backlog --write
 
 bench-pubsub: $(VENV)/.local ## Measure the local Pub/Sub
 	@PYTHONPATH=. $(BIN)/python bench/pubsub.py

@@ -25,13 +25,22 @@ def index_of(key: str) -> int:
     return int(key) - _FIRST_ID if key.isdigit() and len(key) == len(str(_FIRST_ID)) else -1
 
 
+def data(index: int, prompt_bytes: int) -> bytes:
+    """A message's data: a request with a prompt of about `prompt_bytes`."""
+    return (_REQUEST % {"index": index} + _prompt(prompt_bytes)).encode()
+
+
+def _prompt(size: int) -> str:
+    """A prompt, and the end of the request around it."""
+    return f'{_LINE * (size // len(_LINE) + 1)}"}}}}'
+
+
 class Mold:
     """Makes the pushes of one run, to a server on `port`, with prompts of about `prompt_bytes`."""
 
     def __init__(self, port: int, prompt_bytes: int) -> None:
         self._pad = "x" * (-len(_REQUEST % {"index": 0}) % 3)  # base64 in two pieces needs a multiple of three
-        prompt = _LINE * (prompt_bytes // len(_LINE) + 1)
-        self._rest = base64.b64encode(f'{prompt}"}}}}'.encode())
+        self._rest = base64.b64encode(_prompt(prompt_bytes).encode())
         self._begin, self._end = self._envelope()
         self._head = _HEAD.format(port=port, length=sum(map(len, self._body(0)))).encode()
 

@@ -22,11 +22,11 @@ _KEYS = (b'"user"', b'"messageId"')
 _LONGEST = 32  # of the key's value, with colon, blank and quotes
 
 
-def service_times(count: int, mean: float, seed: int = 1) -> Sequence[float]:
-    """The seconds that each message's request takes, by the message's index: lognormal."""
+def service_times(count: int, mean: float, sigma: float = SIGMA, seed: int = 1) -> Sequence[float]:
+    """The seconds that each message's request takes, by the message's index: lognormal; always `mean` with sigma 0."""
     draw = random.Random(seed)
-    mu = math.log(mean) - SIGMA**2 / 2
-    return [draw.lognormvariate(mu, SIGMA) for _ in range(count)]
+    mu = math.log(mean) - sigma**2 / 2
+    return [draw.lognormvariate(mu, sigma) for _ in range(count)]
 
 
 def index_of(body: bytes) -> int:
@@ -127,8 +127,8 @@ def response(status: int = 200) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-async def _serve(slots: int, messages: int, mean: float, status: int) -> None:
-    model = Slots(slots, service_times(messages, mean))
+async def _serve(slots: int, times: Sequence[float], status: int) -> None:
+    model = Slots(slots, times)
     connect = partial(_Connection, model, response(status))
     server = await asyncio.get_running_loop().create_server(connect, "127.0.0.1", 0, backlog=4096)
     standin.say({"port": server.sockets[0].getsockname()[1]})
@@ -142,9 +142,11 @@ def main() -> None:
     parser.add_argument("--slots", type=int, required=True, help="requests worked on at once")
     parser.add_argument("--messages", type=int, required=True, help="with a service time; later ones take none")
     parser.add_argument("--mean", type=float, required=True, help="seconds of service, on average")
+    parser.add_argument("--sigma", type=float, default=SIGMA, help="spread of it, of the logarithm (%(default)s)")
     parser.add_argument("--status", type=int, choices=[200, 204], default=200, help="204 answers as the relay would")
     given = parser.parse_args()
-    standin.run(partial(_serve, given.slots, given.messages, given.mean, given.status))
+    times = service_times(given.messages, given.mean, given.sigma)
+    standin.run(partial(_serve, given.slots, times, given.status))
 
 
 if __name__ == "__main__":

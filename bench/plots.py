@@ -15,7 +15,7 @@ from bench.figures import Figures
 from bench.report import TABLES, Report
 from bench.scenarios import KB
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "bench",  # names of parts of the picture, else random
     "svg.fonttype": "none",  # text stays text
     "font.family": "sans-serif",
@@ -35,7 +35,7 @@ _SHOWN = {shown.name: shown for shown in TABLES}
 
 def draw(report: Report, folder: Path) -> None:
     """Write the pictures for which there are results."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for name, picture in _PICTURES.items():
             if (figure := picture(report)) is not None:
                 figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, facecolor="white", bbox_inches="tight")

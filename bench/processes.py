@@ -37,7 +37,7 @@ def free_port() -> int:
 class StandIn:
     """A process around the system under test (see standin.py). It ends with its block."""
 
-    def __init__(self, module: str, **options: float) -> None:
+    def __init__(self, module: str, **options: float | str) -> None:
         self.name = module
         self._command = [sys.executable, "-m", f"bench.{module}"]
         self._command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

@@ -40,9 +40,10 @@ _COMMON = {
     "PUSH_AUTH": "none",
     "PUBSUB_EMULATOR_HOST": "{sink}",
     "PUBSUB_PROJECT_ID": "bench",
-    "CONCURRENCY": "{concurrency}",
     "PORT": "{port}",
 }
+# Programs beside the relay, which has MODEL_SLOTS.
+_CONCURRENCY = {"CONCURRENCY": "{concurrency}"}
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
@@ -58,20 +59,22 @@ def peer(text: str) -> System:
     words = shlex.split(command)
     if not (re.fullmatch(r"[A-Za-z0-9_.-]+", name) and words):
         raise ArgumentTypeError(f"{text!r} is not NAME=COMMAND, such as mine='mine --port {{port}}'")
-    return System(name, words)
+    return System(name, words, _CONCURRENCY)
 
 
-_GUNICORN = (str(_BIN / "gunicorn"), "-c", "gunicorn.conf.py", 'functions_framework:create_app("handle","main.py")')
+GUNICORN = (str(_BIN / "gunicorn"), "-c", "gunicorn.conf.py", 'functions_framework:create_app("handle","main.py")')
 _FRAMEWORK = (str(_BIN / "functions-framework"), "--target=handle")
+
+_SLOTS = {"MODEL_SLOTS": "{concurrency}"}
 
 # No program at all: pushes go straight to the model. So good could a system be that took no time.
 DIRECT = System("direct", ())
 SYSTEMS = {
     system.name: system
     for system in (
-        System("relay", _GUNICORN),
-        System("reference", (*_FRAMEWORK, "--source=bench/reference.py"), {"THREADS": "{concurrency}"}),
-        System("relay-ff", (*_FRAMEWORK, "--source=main.py")),
+        System("relay", GUNICORN, _SLOTS),
+        System("reference", (*_FRAMEWORK, "--source=bench/reference.py"), _CONCURRENCY | {"THREADS": "{concurrency}"}),
+        System("relay-ff", (*_FRAMEWORK, "--source=main.py"), _SLOTS),
         DIRECT,
     )
 }

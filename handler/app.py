@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from handler import strictjson, telemetry
 from handler.admission import Refused
 from handler.admission.copies import Copies
-from handler.admission.intake import Intake
+from handler.admission.intake import Held, Intake
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line
 from handler.admission.turns import in_turn
@@ -148,11 +148,14 @@ class App:
             raise Refused(Reason.DRAINING)
         size = _announced(request)
         with self._intake.take(size) as held:
-            body = self._body(request)
-            message = in_turn(len(body), decode, request.headers, body)
-            del body
-            fields.update(_identity(message))
-            return self._answered(self._relay.delivery(message, arrived, held))
+            return self._answered(self._delivery(request, arrived, held, fields))
+
+    def _delivery(self, request: Request, arrived: float, held: Held, fields: dict[str, object]) -> Delivery:
+        """Decode a push. Nobody but the delivery may keep the message, whose data it lets go of while it waits."""
+        body = self._body(request)
+        message = in_turn(len(body), decode, request.headers, body)
+        fields.update(_identity(message))
+        return self._relay.delivery(message, arrived, held)
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
-from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed, spawn
+from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed, accept_in_turn, spawn
 
 LINGER_SECONDS = 2.0  # for a peer to close
 # How long a peer may leave its responses unread before the system ends the connection. Not every system knows the
@@ -28,6 +28,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Start serving, in the worker process."""
+        accept_in_turn()
         self._silent: OrderedDict[Deadline, None] = OrderedDict()  # waiting for a request, the longest first
         for listener in self.sockets:  # every connection inherits it
             listener.sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNREAD_MS)

@@ -31,6 +31,17 @@ def test_window(outcomes: str, window: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcomes", "window"),
+    [("", 3), ("+", 4), ("+++", 6), ("+" * 9, 12), ("+" * 9 + "-", 6), ("+" * 5000, 3000), ("--", 1)],
+)
+def test_window_that_doubles_each_round_trip(outcomes: str, window: int) -> None:
+    """The other reading: each ack adds one, so that a window of acks doubles it; a failure halves it."""
+    pace = Pace(Rules(window_growth="round trip"))
+    settle(pace, outcomes)
+    assert pace.window == window
+
+
+@pytest.mark.parametrize(
     ("outcomes", "backoff"),
     [("", 0), ("+++", 0), ("-", 0.1), ("-+", 0), ("--", 0.2), ("-" * 5, 1.6), ("-" * 100, 60)],
 )
@@ -46,6 +57,15 @@ def test_backoff_can_be_switched_off() -> None:
     pace = Pace(Rules(push_backoff=False))
     settle(pace, "-" * 100)
     assert pace.backoff == 0
+
+
+def test_backoff_of_another_range() -> None:
+    """All of it is shorter by the same factor where the range is."""
+    usual, short = Pace(Rules()), Pace(Rules(push_backoff_range=(0.01, 6.0)))
+    for number in range(20):
+        assert short.backoff == pytest.approx(usual.backoff / 10)
+        for pace in (usual, short):
+            pace.settled(number % 5 == 4, 0.0)
 
 
 def test_one_nack_of_five_settles_at_half_a_second() -> None:

@@ -17,7 +17,7 @@ from google.cloud import pubsub_v1
 from google.iam.v1 import iam_policy_pb2
 from google.pubsub_v1.types import StreamingPullRequest
 
-from handler.local.pubsub import Broker, Fault, LocalPubSub
+from handler.local.pubsub import Broker, Fault, LocalPubSub, Rules
 from handler.local.pubsub.cli import command
 
 
@@ -72,6 +72,23 @@ def test_a_slow_endpoint_gets_many_at_once(ours: Any, endpoint: Any) -> None:
     release.set()
     assert endpoint.wait(lambda: endpoint.busy == 0)
     assert len(endpoint.pushes) == 209
+
+
+def test_what_pushes_got_is_counted(endpoint: Any, connect: Any) -> None:
+    """By status, and by how many deliveries a message took."""
+    statuses = iter([500, 429, 204, 204])
+    endpoint.answer = lambda _: next(statuses)
+    with LocalPubSub(rules=Rules(push_backoff=False)) as broker:
+        remote = connect(broker.address)
+        topic = remote.topic()
+        name = remote.subscribe(topic, push=endpoint.url)
+        remote.publish(topic, {"data": b"x"})
+        endpoint.wait_for(3)
+        remote.publish(topic, {"data": b"x"})
+        endpoint.wait_for(4)
+        assert endpoint.wait(lambda: broker.stats().acked == 2)
+        assert broker.push_answers == {500: 1, 429: 1, 204: 2}
+        assert broker.deliveries(name) == {3: 1, 1: 1}
 
 
 def test_pushes_stop_with_the_subscription(ours: Any, endpoint: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import threading
 import time
 
@@ -173,6 +174,21 @@ def test_no_room(app, relay):
     for one in both:
         one.join()
     assert respond(app, data=numbered(3)).status_code == 204
+
+
+def test_nobody_else_keeps_the_data_of_a_message_that_waits(app):
+    """Once its delivery has let go of it, it is gone: thousands wait at once."""
+    references = []
+
+    class Waiting(Relay):
+        def answer(self, delivery):
+            data = delivery.take_data()
+            references.append(sys.getrefcount(data))
+            return self.verdict
+
+    app._relay = Waiting()
+    assert respond(app, data=PUSH).status_code == 204
+    assert references == [2]  # the name `data`, and the call that counts
 
 
 def test_a_delivery_that_was_no_attempt_is_counted(app, relay):

@@ -1,6 +1,6 @@
 """The push loop of one subscription, and its pace: the window of concurrent pushes and the push backoff.
 
-The window doubles on an ack and halves on a failure: cloud.google.com/pubsub/docs/push. Of the backoff Google
+The window grows on an ack and halves on a failure: cloud.google.com/pubsub/docs/push. Of the backoff Google
 documents the range, 100 ms to 60 s, and two figures: of five messages a second, one nacked means a push about
 every 500 ms, all nacked one every 30 to 60 s. A score reproduces them: a nack adds one, an ack takes a share off,
 and the wait between pushes is 100 ms * 2 ** (score - 1). Times in seconds.
@@ -20,8 +20,6 @@ _logger = logging.getLogger(__name__)
 Send = Callable[[Message, Message], Awaitable[bool]]
 """Sends a ReceivedMessage as a configuration says, and tells, within its ack deadline, whether it was acked."""
 
-_SHORTEST, _LONGEST = 0.1, 60.0
-_WORST = 1 + math.log2(_LONGEST / _SHORTEST)
 _FORGIVEN = 0.927  # what an ack leaves of the score: with four acks to a nack the wait settles at about 500 ms
 
 
@@ -30,6 +28,8 @@ class Pace:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
+        self._shortest, self._longest = rules.push_backoff_range
+        self._worst = 1 + math.log2(self._longest / self._shortest)
         self._score = 0.0
         self._last = -math.inf
         self.window = rules.first_window
@@ -38,7 +38,7 @@ class Pace:
     def backoff(self) -> float:
         """Seconds between pushes now; 0 when nothing failed lately."""
         slow = self._score >= 1 and self._rules.push_backoff
-        return float(min(_LONGEST, _SHORTEST * 2 ** (self._score - 1))) if slow else 0.0
+        return float(min(self._longest, self._shortest * 2 ** (self._score - 1))) if slow else 0.0
 
     def opens(self) -> float:
         """Tell when the backoff lets the next push start."""
@@ -51,11 +51,12 @@ class Pace:
     def settled(self, acked: bool, now: float) -> None:
         """Count an ack, or else a failure: a nack, a timeout, no connection."""
         if acked:
-            self.window = min(self._rules.largest_window, self.window * 2)
+            more = self.window if self._rules.window_growth == "ack" else 1
+            self.window = min(self._rules.largest_window, self.window + more)
             self._score *= _FORGIVEN
         else:
             self.window = max(1, self.window // 2)
-            self._score = min(_WORST, self._score + 1)
+            self._score = min(self._worst, self._score + 1)
             self._last = now
 
 

@@ -12,6 +12,11 @@ class Rules:
     """After a nack: the longer of push backoff and retry policy ("maximum combined value"), or both together."""
     push_backoff: bool = True
     """Slow the whole subscription down after nacks. The real service cannot be told not to."""
+    push_backoff_range: tuple[float, float] = (0.1, 60.0)
+    """The shortest and the longest time between pushes after nacks: documented; shorter for what runs in less time."""
+    window_growth: Literal["ack", "round trip"] = "ack"
+    """Acks double the window, "exponentially": every single one does, or, as in TCP's slow start, which Google names,
+    each adds one, so that it doubles in a round trip."""
     first_window: int = 3
     """Concurrent pushes at the start: "a small single-digit"."""
     largest_window: int = 3000

@@ -7,6 +7,7 @@ of an Eventarc trigger /eventarc/docs/cloudevents.
 import io
 import json
 from base64 import b64encode
+from collections import Counter
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -94,8 +95,10 @@ class _Response(aiohttp.ClientResponse):
 class Sender:
     """Sends pushes over pooled connections. Redirects are not followed, and what an answer says is not read."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, answers: Counter[int]) -> None:
+        """`answers` counts what pushes got: by the HTTP status, 0 where there came none."""
         self._tokens = tokens
+        self._answers = answers
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -111,6 +114,11 @@ class Sender:
 
     async def __call__(self, received: Message, subscription: Message) -> bool:
         """Tell whether the endpoint acked within the ack deadline, which is the request's timeout."""
+        status = await self._send(received, subscription)
+        self._answers[status] += 1
+        return status in _ACKS
+
+    async def _send(self, received: Message, subscription: Message) -> int:
         push, timeout = subscription.push_config, aiohttp.ClientTimeout(total=subscription.ack_deadline_seconds)
         headers, body = render(received, subscription)
         data = body if len(body) < _LARGE else io.BytesIO(body)
@@ -122,8 +130,8 @@ class Sender:
                 push.push_endpoint, headers=headers, data=data, timeout=timeout, allow_redirects=False
             ) as response:
                 await response.content.read(_DRAINED)
-                return response.status in _ACKS
+                return response.status
         except _ProcessingError:
-            return True
+            return 102
         except (aiohttp.ClientError, OSError, ValueError):  # unreachable, too late, cut off, an impossible header
-            return False
+            return 0

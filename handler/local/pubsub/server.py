@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self, cast
 
@@ -49,6 +50,8 @@ class Broker:
 
     def __init__(self, port: int = 0, rules: Rules | None = None, host: str = "127.0.0.1") -> None:
         self.faults = Faults()
+        self.push_answers: Counter[int] = Counter()
+        """What pushes got, by the HTTP status; 0 where none came."""
         self._rules = rules or Rules()
         self._store = Store(self._rules)
         self._store.follow = self._follow
@@ -71,6 +74,10 @@ class Broker:
         """Take the counts so far."""
         return Stats(**{each.name: self._store.counts[each.name] for each in fields(Stats)})
 
+    def deliveries(self, subscription: str) -> Mapping[int, int]:
+        """Of a subscription's acked messages, how many had been delivered how often. RefusedError if there is none."""
+        return dict(self._store.subscription(subscription).deliveries)
+
     async def open(self) -> None:
         """Listen, and push what is to be pushed. OSError when the port is taken."""
         calls = Api(self._store, self.faults).calls()
@@ -82,7 +89,7 @@ class Broker:
         self._server.add_insecure_port(f"unix:{self._listener.grpc_path}")
         await self._server.start()
         await self._listen()
-        self._sender = Sender(self._tokens)
+        self._sender = Sender(self._tokens, self.push_answers)
         for subscription in self._store.subscriptions.values():
             self._follow(subscription)
 

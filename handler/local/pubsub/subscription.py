@@ -63,6 +63,8 @@ class Subscription:
         self.clock = clock
         self.deleted = False
         self.counts = counts
+        self.deliveries: Counter[int] = Counter()
+        """How many of the acked messages had been delivered so often."""
         self._growth = rules.backoff_growth
         self._bury = bury
         self._matches = compile_filter(config.filter, rules.missing_differs)
@@ -103,6 +105,7 @@ class Subscription:
         """Settle deliveries for good. A late ack, of a delivery that is no longer out, changes nothing."""
         for ack_id in ack_ids:
             if entry := self._claim(ack_id, "acked"):
+                self.deliveries[entry.failures + 1] += 1
                 entry.acked = True
                 self._settle(entry.lane)
         self.ring()
