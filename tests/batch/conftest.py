@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import select
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from google.cloud import pubsub_v1
 
-from tests.e2e.conftest import BIN, BROKERS, ROOT, brokers, free_port, model, process, until
+from tests.e2e.conftest import BIN, BROKERS, ROOT, brokers, free_port, interruptible, model, process, until
 
 __all__ = ["brokers", "free_port", "model", "process", "until"]
 
@@ -107,14 +106,13 @@ class Place:
     @contextmanager
     def running(self, *arguments, address=None, log=None):
         """A command while it runs; killed with SIGKILL when left, if it still runs."""
-        with (log or self.folder / "command.log").open("a") as said:
+        with (log or self.folder / "command.log").open("a") as said, interruptible():
             child = subprocess.Popen(
                 [RELAY, *map(str, arguments)],
                 env={**os.environ, **self.environment(address)},
                 cwd=self.folder,
                 stdout=said,
                 stderr=said,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         try:
             yield child

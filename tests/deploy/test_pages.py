@@ -1,9 +1,9 @@
 """The pages on deploying and the runbook: what they name exists, their sums are right, and what can run here runs."""
 
 import logging
+import os
 import re
 import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -13,7 +13,7 @@ from google import pubsub_v1 as api
 from handler.outcome import VERDICTS
 from tests.deploy import gcloud
 from tests.deploy.settings import setting_names
-from tests.e2e.conftest import ROOT, until
+from tests.e2e.conftest import BIN, ROOT, until
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("deploy*.md"))}
 PAGES |= {name: (ROOT / "docs" / name).read_text() for name in ("alternatives.md", "runbook.md")}
@@ -141,30 +141,36 @@ def test_a_wrong_command_is_found(line):
     assert gcloud.problem(root, words)
 
 
-def test_a_dead_letter_is_published_again(local_topics, tmp_path, monkeypatch):
-    """The runbook's program asks first, and then keeps the bytes and the requester's attributes."""
-    (program,) = blocks("python")
-    file = tmp_path / "republish.py"
-    file.write_text(program)
-    publisher, subscriber, project = local_topics.publisher, local_topics.subscriber, local_topics.project
-    for name in ("relay-dead-letters", "relay-requests"):
+def test_a_dead_letter_is_published_again(local_topics):
+    """The runbook's commands look first, and then keep the bytes and the requester's attributes."""
+    look, go = re.findall(r"^inference-relay replay .*$", PAGES["runbook.md"], re.M)
+    publisher, subscriber = local_topics.publisher, local_topics.subscriber
+    for name in ("inference-relay-dead-letters", "inference-relay-requests"):
         publisher.create_topic(name=local_topics.topic(name))
         subscriber.create_subscription(name=local_topics.subscription(name), topic=local_topics.topic(name))
     data = b'{"metadata": {}, "body": {}} \xff'
     attributes = {"batch_id": "7", "data": "x", "CloudPubSubDeadLetterSourceMessageId": "1"}
     again = {"data": data, "attributes": attributes, "ordering_key": "k"}
-    api.PublisherClient.publish(publisher, topic=local_topics.topic("relay-dead-letters"), messages=[again])
+    topic = local_topics.topic("inference-relay-dead-letters")
+    api.PublisherClient.publish(publisher, topic=topic, messages=[again])
 
-    def run(answer):
-        command = [sys.executable, file, project, "relay"]
-        done = subprocess.run(command, input=answer, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+    def run(command):
+        words = command.replace("PROJECT", local_topics.project).split()
+        done = subprocess.run(
+            [BIN / words[0], *words[1:], "--wait", "2s"],
+            env={**os.environ, "REQUEST_TOPIC": "inference-relay-requests"},  # an emulator has another by default
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "published as" not in run("n\n")
-    # Its lease of 10 s has to end before it can be pulled again.
-    until(lambda: "published as" in run("y\n"), 60)
-    (message,) = local_topics.pull("relay-requests")
+    assert "1 are meant" in run(look)
+    assert "1 replayed" in run(go)
+    found = []
+    until(lambda: found or found.extend(local_topics.pull("inference-relay-requests")))
+    (message,) = found
     assert (message.data, message.ordering_key) == (data, "k")
-    assert dict(message.attributes) == {"batch_id": "7", "data": "x"}
-    assert "published as" not in run("y\n")
+    assert dict(message.attributes) == {"batch_id": "7", "data": "x", "dead_letter_source_message_id": "1"}
