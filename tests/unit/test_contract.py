@@ -289,7 +289,7 @@ REQUEST = b'{"metadata": {}, "body": {}}'
         (b"\x02H\x08data", {"googclient_schemaencoding": "BINARY"}, "the schema settings the encoding JSON"),
         (b"\x02H\x08data", {"googclient_schemaencoding": "JSON"}, "cannot be read as JSON"),
         (b"Obj\x01\x04", {}, "Avro"),
-        (gzip.compress(REQUEST), {}, "gzip"),
+        (gzip.compress(REQUEST, mtime=0), {}, "gzip"),
         (REQUEST.decode().encode("utf-16"), {}, "UTF-16"),
         (REQUEST.decode().encode("utf-16-le"), {}, "UTF-16"),
         (b"<request/>", {}, "XML"),

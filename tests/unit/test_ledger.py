@@ -649,6 +649,18 @@ def test_a_busy_redis_holds_nobody_up(server, a):
     assert a.troubles == 1
 
 
+def test_an_operation_that_redis_refuses_is_given_up(server, a, clock, caplog):
+    """It would be refused for ever, and keep everything else from Redis."""
+    a.claim("key", "one")
+    server.admin.set("inference-relay:1:{key}:failed", "no set")
+    a.release("key", "one", failed=True)
+    clock.now += ledger_redis.BYPASS_SECONDS
+    assert a._renew()
+    assert "given up" in caplog.records[-1].getMessage()
+    assert a._leases.take_owed() == []
+    assert a.claim("other", "two").failures == 0
+
+
 def test_redis_is_full(server, a, clock, caplog):
     """No new claim fits: that is trouble. What makes room works, so that a full Redis can empty itself."""
     for owner, key in (("one", "held"), ("one", "failed"), ("one", "answered")):
