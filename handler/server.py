@@ -59,6 +59,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
             _linger(arguments[2])
             raise
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what is no request; its sender is to read why, too."""
+        super().handle_error(req, client, addr, exc)
+        _linger(client)
+
     def handle_exit(self, _signal: int, _frame: Any) -> None:
         """Begin to end. In a greenlet: the one that hears signals must not wait for anything."""
         spawn(self._drain)

@@ -48,7 +48,8 @@ def status(connection):
 def answer(service, data):
     """The status of the response to these bytes, after which nothing comes."""
     with connected(service, data) as connection:
-        connection.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # the service may have hung up already
+            connection.shutdown(socket.SHUT_WR)
         return status(connection)
 
 
