@@ -12,7 +12,8 @@ from tests.e2e.conftest import BIN, SERVERS, listening, spawn
 from .conftest import Place, free_port, openai_line, process, read_lines, states, until, write_lines
 
 LINES = 3_000
-AT_ONCE = 300
+SLOTS, WAITING = 100, 200
+AT_ONCE = SLOTS + WAITING  # no more pushes are in an instance when it is killed
 
 
 @contextmanager
@@ -23,7 +24,8 @@ def service(place, model, port):
         "RESPONSE_TOPIC": place.name("topics", "responses"),
         "PUBSUB_EMULATOR_HOST": place.address,
         "PUSH_AUTH": "none",
-        "CONCURRENCY": str(AT_ONCE),
+        "MODEL_SLOTS": str(SLOTS),
+        "MAX_WAITING": str(WAITING),
         "PORT": str(port),
     }
     log = (place.folder / "service.log").open("a")
@@ -59,7 +61,7 @@ def test_killed_on_both_sides(steady_place, model):
     steady_place.subscribe(
         "push",
         "requests",
-        ack_deadline_seconds=10,
+        ack_deadline_seconds=600,
         push_config={"push_endpoint": f"http://127.0.0.1:{port}/"},
         retry_policy={"minimum_backoff": {"nanos": 100_000_000}, "maximum_backoff": {"seconds": 1}},
     )
