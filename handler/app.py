@@ -11,24 +11,25 @@ from typing import Any, BinaryIO
 from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from handler import strictjson, telemetry
+from handler import strictjson
 from handler.admission import Refused
 from handler.admission.copies import Copies
 from handler.admission.intake import Held, Intake
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line
 from handler.admission.turns import in_turn
-from handler.auth import AuthError, authenticator
-from handler.config import JOINING, MAX_PUSH_BYTES, Settings
+from handler.config.settings import JOINING, MAX_PUSH_BYTES, Settings
 from handler.delivery import Delivery
-from handler.envelope import DecodeError, PubsubMessage, decode
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.ledger.connect import connect
 from handler.model.service import ModelService
-from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
+from handler.push.auth import AuthError, authenticator
+from handler.push.envelope import DecodeError, PubsubMessage, decode
 from handler.relay import Relay
+from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
+from handler.telemetry import logs
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -104,7 +105,7 @@ class App:
 
     def _refuse(self, request: Request, methods: Iterable[str]) -> Response:
         """Say what there is, and leave a line: or else nobody can tell why nothing arrives."""
-        telemetry.note_refused(request.method, request.path)
+        logs.note_refused(request.method, request.path)
         error = f"pushes are POSTs to / or another path; GETs go to {', '.join(self._health)}"
         if request.path != "/" and request.path not in self._health:
             return _json(404, {"error": error})
@@ -123,7 +124,7 @@ class App:
         fields: dict[str, object] = {}
         verdict = self._verdict(request, arrived, fields)
         fields["seconds"] = round(time.monotonic() - arrived, 3)
-        telemetry.record(verdict, fields)
+        logs.record(verdict, fields)
         return _to_pubsub(verdict)
 
     def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:

@@ -5,18 +5,19 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler import googlesettings, strictjson
-from handler.complaint import complaint_in
-from handler.config import Settings, SettingsError
-from handler.contract import Answer, encode_response
-from handler.diagnosis import Kind
-from handler.keys import KeysUnavailable, download, parse
+from handler import strictjson
+from handler.config import google
+from handler.config.settings import Settings, SettingsError
 from handler.ledger import Ledger, State
 from handler.ledger.connect import connect
 from handler.model.service import ModelService
-from handler.outcome import ModelFailure
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
-from handler.reply import ModelReply, Reading, read
+from handler.push.keys import KeysUnavailable, download, parse
+from handler.rules.complaint import complaint_in
+from handler.rules.contract import Answer, encode_response
+from handler.rules.diagnosis import Kind
+from handler.rules.outcome import ModelFailure
+from handler.rules.reply import ModelReply, Reading, read
 
 PROBE_SECONDS = 60.0
 
@@ -36,7 +37,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     except SettingsError as error:
         yield from (Finding(False, f"settings: {problem}") for problem in error.problems)
         return
-    if wrong := googlesettings.problems(environment):
+    if wrong := google.problems(environment):
         yield from (Finding(False, f"settings: {problem}") for problem in wrong)
         return
     yield Finding(True, "settings: complete and consistent")

@@ -7,8 +7,8 @@ import click
 
 from handler import check as checks
 from handler import strictjson
-from handler.config import Settings
-from handler.contract import InferenceRequest, InferenceResponse
+from handler.config.settings import Settings
+from handler.rules.contract import InferenceRequest, InferenceResponse
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

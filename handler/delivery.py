@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from handler import strictjson
 from handler.admission.intake import Held
-from handler.contract import InferenceRequest, Options, Priority, priority_of
-from handler.envelope import PubsubMessage
+from handler.push.envelope import PubsubMessage
+from handler.rules.contract import InferenceRequest, Options, Priority, priority_of
 
 
 @dataclass(slots=True)

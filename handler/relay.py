@@ -11,13 +11,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from handler import outcome, strictjson
+from handler import strictjson
 from handler.admission.intake import Held
 from handler.admission.line import Line, Slot, Wish
 from handler.admission.turns import in_turn
-from handler.budget import Budget, Limit, call_budget
-from handler.config import Settings
-from handler.contract import (
+from handler.config.settings import Settings
+from handler.delivery import Delivery, Inference, inference_of
+from handler.ledger import Claim, Ledger, State
+from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.push.envelope import PubsubMessage
+from handler.rules import outcome
+from handler.rules.budget import Budget, Limit, call_budget
+from handler.rules.contract import (
     OWN_ATTRIBUTES,
     Answer,
     RequestError,
@@ -25,13 +30,9 @@ from handler.contract import (
     response_attributes,
     response_data,
 )
-from handler.delivery import Delivery, Inference, inference_of
-from handler.envelope import PubsubMessage
-from handler.ledger import Claim, Ledger, State
-from handler.outcome import ModelFailure, Reason, Situation, Verdict
-from handler.patience import pause as pause_before_next
-from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
-from handler.reply import ModelReply
+from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
+from handler.rules.patience import pause as pause_before_next
+from handler.rules.reply import ModelReply
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from handler.config import Settings
+from handler.config.settings import Settings
 
 # Google says "a minute or more"; the platform's own probe lasts for 120 s (terraform/modules/relay/cloudrun.tf).
 PATIENCE_SECONDS = 90.0

@@ -9,7 +9,7 @@ from typing import IO
 
 from google.cloud import pubsub_v1
 
-from handler.config import Settings, SettingsError
+from handler.config.settings import Settings, SettingsError
 from handler.local.model import LocalModel
 from handler.local.proxy import FaultProxy
 from handler.local.pubsub import LocalPubSub

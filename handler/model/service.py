@@ -17,11 +17,11 @@ from typing import Any
 import requests
 from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, InvalidHeader, NewConnectionError
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
 from handler.model.transport import Adapter, StaleConnection
-from handler.outcome import ModelFailure
-from handler.reply import ModelReply
+from handler.rules.outcome import ModelFailure
+from handler.rules.reply import ModelReply
 
 # What Pub/Sub takes in one publish request; a larger body could not be passed on.
 MAX_BODY_BYTES = 10_000_000

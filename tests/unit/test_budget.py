@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from handler.budget import Budget, Limit, call_budget
-from handler.config import Settings
-from handler.contract import Options
+from handler.config.settings import Settings
+from handler.rules.budget import Budget, Limit, call_budget
+from handler.rules.contract import Options
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SETTINGS = Settings.from_environment(

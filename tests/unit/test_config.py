@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from handler.config import DEFAULT_PATHS, Settings, SettingsError
+from handler.config.settings import DEFAULT_PATHS, Settings, SettingsError
 
 GOOD = {
     "MODEL_URL": "http://kubeai/openai",

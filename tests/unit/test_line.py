@@ -9,8 +9,8 @@ import pytest
 from handler.admission import Refused
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import HEAD_START_SECONDS, REDELIVERY_SECONDS, Line, Wish
-from handler.contract import Priority
-from handler.outcome import Reason
+from handler.rules.contract import Priority
+from handler.rules.outcome import Reason
 
 LONG = 1e9
 

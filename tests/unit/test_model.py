@@ -2,9 +2,9 @@
 
 import socket
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.model.service import ModelService
-from handler.outcome import ModelFailure
+from handler.rules.outcome import ModelFailure
 
 
 def test_a_silent_model_is_given_up_on():

@@ -12,14 +12,14 @@ from handler.admission import Refused
 from handler.admission.intake import Held, Intake
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line, Wish
-from handler.config import Settings
-from handler.contract import Priority
-from handler.envelope import PubsubMessage
+from handler.config.settings import Settings
 from handler.ledger import Claim, State
-from handler.outcome import ModelFailure, Reason
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
+from handler.push.envelope import PubsubMessage
 from handler.relay import WAITERS_PER_SLOT, Relay
-from handler.reply import ModelReply
+from handler.rules.contract import Priority
+from handler.rules.outcome import ModelFailure, Reason
+from handler.rules.reply import ModelReply
 
 SETTINGS = Settings.from_environment(
     {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from handler.config import Settings
-from handler.contract import Options
+from handler.config.settings import Settings
+from handler.rules.contract import Options
 
 
 class Limit(StrEnum):

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from handler import batchline, mistakes, strictjson
+from handler import strictjson
+from handler.rules import batchline, mistakes
 
 DEFAULT_PATH = "/v1/completions"
 MAX_METADATA_BYTES = 1 << 20

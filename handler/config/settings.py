@@ -16,8 +16,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from handler import googlesettings
-from handler import settingvalues as values
+from handler.config import google
+from handler.config import values as values
 
 DEFAULT_PATHS = (
     "/v1/completions",
@@ -218,7 +218,7 @@ class Settings(BaseModel):
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read `environment`; a variable set to nothing or blanks counts as not set. Raises SettingsError."""
         given = {name: value for name, value in environment.items() if value.strip()}
-        problems = googlesettings.problems(environment)
+        problems = google.problems(environment)
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
