@@ -26,7 +26,7 @@ up: $(VENV)/.local ## The same service, left running for you to publish to
 
 test: $(VENV)/.dev ## Every test, with coverage, side by side; those that measure come last and alone
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist loadgroup --ignore tests/bench $(PYTEST_ARGS)
+	@$(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench $(PYTEST_ARGS)
 	@$(BIN)/pytest --cov --cov-append --cov-report= tests/bench
 	@$(BIN)/coverage report
 
