@@ -12,10 +12,11 @@ import flask  # noqa: E402
 
 from handler.app import App  # noqa: E402
 from handler.config.settings import Settings, SettingsError  # noqa: E402
-from handler.telemetry import logs  # noqa: E402
+from handler.telemetry import exposition, logs  # noqa: E402
 
 try:
     settings = Settings.from_environment(os.environ)
+    exposition.start(settings)
 except SettingsError as error:
     print(error, file=sys.stderr)
     # gunicorn starts a worker that failed anew, for ever, unless it says 3.

@@ -9,6 +9,7 @@ from handler import check as checks
 from handler import strictjson
 from handler.config.settings import Settings
 from handler.rules.contract import InferenceRequest, InferenceResponse
+from handler.telemetry import exposition
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,6 +50,12 @@ def schema(message: str) -> None:
 def settings() -> None:
     """Print every setting as a Markdown table."""
     click.echo(Settings.as_markdown())
+
+
+@main.command()
+def metrics() -> None:
+    """Print every metric of `GET /metrics` as Markdown tables."""
+    click.echo(exposition.as_markdown())
 
 
 def _missing(name: str, extra: str) -> click.Command:

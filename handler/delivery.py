@@ -7,6 +7,7 @@ from handler import strictjson
 from handler.admission.intake import Held
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import InferenceRequest, Options, Priority, priority_of
+from handler.telemetry.record import PushRecord
 
 
 @dataclass(slots=True)
@@ -14,7 +15,7 @@ class Delivery:
     """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
-    attempt at it; `held` is what it takes while it waits.
+    attempt at it; `held` is what it takes while it waits; `record` is told what happens to it.
     """
 
     message: PubsubMessage
@@ -23,6 +24,7 @@ class Delivery:
     key: str
     owner: str
     held: Held
+    record: PushRecord = field(default_factory=PushRecord)
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""
@@ -32,6 +34,7 @@ class Delivery:
 
     def unload(self) -> None:
         """Let go of the message's data: somebody else works on it."""
+        self.record.joined()
         self.take_data()
         self.held.resize(0)
 

@@ -33,6 +33,7 @@ from handler.rules.contract import (
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply
+from handler.telemetry.metrics import DEFAULT_ROUTE
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
@@ -142,6 +143,7 @@ class Relay:
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
             kept = OutgoingMessage.from_bytes(claim.kept)
+            delivery.record.kept(DEFAULT_ROUTE)
             return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
         try:
             data = delivery.take_data()
@@ -152,6 +154,7 @@ class Relay:
             return self._respond(delivery, refused, strictjson.dumps(error.metadata))
         inference = inference_of(request, delivery.message.attributes)
         del request
+        delivery.record.routed(DEFAULT_ROUTE, inference.model)
         delivery.held.resize(inference.size)
         return self._infer(delivery, inference, claim)
 
@@ -159,7 +162,8 @@ class Relay:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         if self._is_expired(delivery, inference):
             return self._expire(delivery, inference)
-        slot = self._line.take(self._wish(delivery, inference, claim))
+        with delivery.record.waiting():
+            slot = self._line.take(self._wish(delivery, inference, claim))
         if slot is None:
             return self._expire(delivery, inference)
         with slot:
@@ -176,7 +180,9 @@ class Relay:
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        return in_turn(size, outcome.decide, result, self._situation(delivery.message, claim, limit))
+        verdict = in_turn(size, outcome.decide, result, self._situation(delivery.message, claim, limit))
+        delivery.record.decided(verdict)
+        return verdict
 
     def _wish(self, delivery: Delivery, inference: Inference, claim: Claim) -> Wish:
         deadline = inference.options.deadline
@@ -210,7 +216,7 @@ class Relay:
         """
         patience = self._settings.patience_seconds
         for tries in itertools.count(1):
-            result = self._called(inference, budget.seconds, slot)
+            result = self._called(delivery, inference, budget.seconds, slot)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, inference).seconds))
@@ -220,13 +226,17 @@ class Relay:
                 return ModelFailure.ABORTED, budget.limit
             if not self._ledger.holds(delivery.key, delivery.owner):
                 return None, budget.limit
+            delivery.record.retries()
             patience -= seconds
             budget = self._budget(delivery, inference)
         return result, budget.limit
 
-    def _called(self, inference: Inference, seconds: float, slot: Slot) -> ModelReply | ModelFailure:
+    def _called(
+        self, delivery: Delivery, inference: Inference, seconds: float, slot: Slot
+    ) -> ModelReply | ModelFailure:
         begun = time.monotonic()
         result = self._model.call(inference.path, inference.body, seconds)
+        delivery.record.called(result, begun)
         if isinstance(result, ModelReply):
             slot.called(
                 begun,
@@ -264,9 +274,11 @@ class Relay:
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
-            self._confirm(response)
+            with delivery.record.publishing(response.data):
+                self._confirm(response)
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
+        delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)
         return verdict
 
     def _confirm(self, response: OutgoingMessage) -> None:
@@ -301,6 +313,10 @@ def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
 
 def _response(answer: Answer, message: PubsubMessage, metadata: bytes, model: str | None) -> OutgoingMessage:
     attributes = response_attributes(
-        message.attributes, message_id=message.message_id, status_code=answer.status_code, model=model
+        message.attributes,
+        message_id=message.message_id,
+        status_code=answer.status_code,
+        model=model,
+        usage=answer.usage,
     )
     return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key)

@@ -93,6 +93,16 @@ class Line:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def slots(self) -> int:
+        """How many calls the model gets at once now."""
+        return self._limit.slots
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are taken now."""
+        return self._calling
+
     def take(self, wish: Wish) -> "Slot | None":
         """Wait for a slot, in turn. None once the request's own deadline has passed.
 

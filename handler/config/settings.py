@@ -155,6 +155,11 @@ class Settings(BaseModel):
         description="how long SIGTERM waits for work in flight: 8 on Cloud Run, timeoutSeconds - 30 on Knative",
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8080, description="port to listen on")
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None,
+        description="port of `GET /metrics` (Prometheus, OpenMetrics) beside PORT; the same number as PORT serves it "
+        "there, to whoever reaches that; without it nothing is served",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO", description="least severity that is logged"
     )

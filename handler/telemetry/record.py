@@ -1,0 +1,126 @@
+"""What was seen of one push, from its arrival to its end: for its line in the log and for the metrics."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from handler.admission import Refused
+from handler.push.envelope import PubsubMessage
+from handler.rules.errorcode import error_code_in
+from handler.rules.outcome import ModelFailure, Reason, Verdict
+from handler.rules.reply import ModelReply
+from handler.telemetry import logs, metrics
+
+MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as he likes
+
+
+class PushRecord:
+    """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one thread."""
+
+    def __init__(self) -> None:
+        """The push has just arrived."""
+        self.arrived = time.monotonic()
+        self.fields: dict[str, object] = {}
+        self._published_at: datetime | None = None
+        self._route = metrics.NO_ROUTE
+        self._is_kept = False
+
+    def identify(self, message: PubsubMessage) -> None:
+        """The push is one of this message."""
+        self._published_at = message.publish_time
+        self.fields.update(
+            message_id=message.message_id,
+            subscription=message.subscription,
+            attempt=message.delivery_attempt,
+            request_bytes=len(message.data),
+        )
+
+    def joined(self) -> None:
+        """Another push of the message is being worked on, and this one waits for its verdict."""
+        metrics.count("inference_relay_joined_total")
+
+    def routed(self, route: str, model: str | None = None) -> None:
+        """The message's request goes, or went, this way."""
+        self._route = self.fields["route"] = route
+        if model:
+            self.fields["model"] = model[:MAX_MODEL_CHARACTERS]
+
+    def kept(self, route: str) -> None:
+        """The response is there already: it was made at an earlier delivery."""
+        self.routed(route)
+        self._is_kept = True
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """During the `with` block it waits in the line. Who is refused at once has not waited."""
+        begun = time.monotonic()
+        try:
+            yield
+        except Refused as refused:
+            if refused.reason is not Reason.BUSY:
+                self._waited(time.monotonic() - begun)
+            raise
+        else:
+            self._waited(time.monotonic() - begun)
+
+    def _waited(self, seconds: float) -> None:
+        self.fields["line_seconds"] = round(seconds, 3)
+        metrics.observe("inference_relay_line_wait_seconds", seconds, self._route)
+
+    def called(self, result: ModelReply | ModelFailure, begun: float) -> None:
+        """A call of the model is over, which was begun at `begun` on the monotonic clock."""
+        seconds = time.monotonic() - begun
+        status = result.status if isinstance(result, ModelReply) else result
+        metrics.observe(
+            "inference_relay_model_call_duration_seconds", seconds, metrics.status_value(status), self._route
+        )
+        self._add("model_seconds", seconds)
+        self._add("model_calls", 1)
+
+    def retries(self) -> None:
+        """The model is called again in place."""
+        metrics.count("inference_relay_model_retries_total", self._route)
+
+    def decided(self, verdict: Verdict) -> None:
+        """The verdict on what the model did; its tokens are spent, whatever becomes of the answer."""
+        if verdict.answer is None:
+            return
+        usage = verdict.answer.usage
+        for kind, name, tokens in (
+            ("input", "prompt_tokens", usage.prompt_tokens),
+            ("output", "completion_tokens", usage.completion_tokens),
+        ):
+            if tokens is not None:
+                self.fields[name] = tokens
+                metrics.count("inference_relay_tokens_total", kind, self._route, by=tokens)
+
+    @contextmanager
+    def publishing(self, data: bytes) -> Iterator[None]:
+        """During the `with` block a response with this data is published."""
+        self.fields["response_bytes"] = len(data)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            metrics.observe("inference_relay_publish_duration_seconds", time.monotonic() - begun)
+
+    def published(self, status: str, verdict: Verdict, data: bytes) -> None:
+        """A response with this status is published and confirmed."""
+        code = verdict.answer.error_code if verdict.answer else error_code_in(data)
+        metrics.count("inference_relay_answers_total", metrics.status_value(status), code, self._route)
+        if self._is_kept:
+            metrics.count("inference_relay_kept_total")
+        if self._published_at is not None:
+            age = (datetime.now(UTC) - self._published_at).total_seconds()
+            metrics.observe("inference_relay_answer_age_seconds", max(0.0, age))
+
+    def end(self, verdict: Verdict) -> None:
+        """The push is answered."""
+        self.fields["seconds"] = round(time.monotonic() - self.arrived, 3)
+        metrics.count("inference_relay_pushes_total", verdict.reason.value, str(verdict.status))
+        logs.record(verdict, self.fields)
+
+    def _add(self, name: str, number: float) -> None:
+        before = self.fields.get(name, 0)
+        self.fields[name] = round(number + (before if isinstance(before, int | float) else 0), 3)
