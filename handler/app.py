@@ -52,6 +52,7 @@ class App:
         self._model = ModelService(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
+        self._project = settings.response_topic.split("/")[1]
         self._startup_probe = StartupProbe(settings)
         self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
         metrics.watch(metrics.DEFAULT_ROUTE, self._line)
@@ -124,7 +125,7 @@ class App:
         return _json(200, {"status": "ready"})
 
     def _push(self, request: Request) -> Response:
-        record = PushRecord()
+        record = PushRecord(self._project)
         verdict = self._verdict(request, record)
         record.end(verdict)
         return _to_pubsub(verdict)
@@ -157,7 +158,7 @@ class App:
         """Decode a push. Nobody but the delivery may keep the message, whose data it lets go of while it waits."""
         body = self._body(request)
         message = in_turn(len(body), decode, request.headers, body)
-        record.identify(message)
+        record.identify(message, request.headers)
         delivery = self._relay.delivery(message, record.arrived, held)
         delivery.record = record
         return delivery

@@ -98,6 +98,7 @@ class Relay:
         Where the returned verdict acknowledges, the message's response is published and confirmed, now or before.
         """
         claim = self._claim(delivery)
+        delivery.record.claimed(claim)
         if claim.state is State.ANSWERED:
             return Verdict(Reason.ALREADY_ANSWERED)
         if claim.state is State.TAKEN:
@@ -180,8 +181,9 @@ class Relay:
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        verdict = in_turn(size, outcome.decide, result, self._situation(delivery.message, claim, limit))
-        delivery.record.decided(verdict)
+        now = self._situation(delivery.message, claim, limit)
+        verdict = in_turn(size, outcome.decide, result, now)
+        delivery.record.decided(verdict, now)
         return verdict
 
     def _wish(self, delivery: Delivery, inference: Inference, claim: Claim) -> Wish:

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from handler.admission import Refused
+from handler.ledger import Claim
 from handler.push.envelope import PubsubMessage
 from handler.rules.errorcode import error_code_in
-from handler.rules.outcome import ModelFailure, Reason, Verdict
+from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.reply import ModelReply
 from handler.telemetry import logs, metrics
+from handler.telemetry.context import Headers, context_of
 
 MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as he likes
 
@@ -18,16 +20,17 @@ MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as 
 class PushRecord:
     """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one thread."""
 
-    def __init__(self) -> None:
-        """The push has just arrived."""
+    def __init__(self, project: str = "") -> None:
+        """The push has just arrived. Its trace, if it is in one, is in this project of Google Cloud's."""
         self.arrived = time.monotonic()
+        self._project = project
         self.fields: dict[str, object] = {}
         self._published_at: datetime | None = None
         self._route = metrics.NO_ROUTE
         self._is_kept = False
 
-    def identify(self, message: PubsubMessage) -> None:
-        """The push is one of this message."""
+    def identify(self, message: PubsubMessage, headers: Headers) -> None:
+        """The push is one of this message, and came with these headers."""
         self._published_at = message.publish_time
         self.fields.update(
             message_id=message.message_id,
@@ -35,16 +38,29 @@ class PushRecord:
             attempt=message.delivery_attempt,
             request_bytes=len(message.data),
         )
+        context = context_of(message.attributes, headers)
+        if context is not None:
+            self.fields.update(context.for_log(self._project))
+        self._explain("a message of %d bytes, published at %s", len(message.data), message.publish_time)
+
+    def claimed(self, claim: Claim) -> None:
+        """The ledger was asked for the message."""
+        self._explain(
+            "ledger: %s; failures counted: %s, seen here: %d, deliveries without an attempt: %d, a response kept: %s",
+            *(claim.state, claim.failures, claim.failed, claim.unpaid, claim.kept is not None),
+        )
 
     def joined(self) -> None:
         """Another push of the message is being worked on, and this one waits for its verdict."""
         metrics.count("inference_relay_joined_total")
+        self._explain("joins a copy of its message")
 
     def routed(self, route: str, model: str | None = None) -> None:
         """The message's request goes, or went, this way."""
         self._route = self.fields["route"] = route
         if model:
             self.fields["model"] = model[:MAX_MODEL_CHARACTERS]
+        self._explain("goes to route %s", route)
 
     def kept(self, route: str) -> None:
         """The response is there already: it was made at an earlier delivery."""
@@ -66,6 +82,7 @@ class PushRecord:
 
     def _waited(self, seconds: float) -> None:
         self.fields["line_seconds"] = round(seconds, 3)
+        self._explain("waited in the line for %.3f s", seconds)
         metrics.observe("inference_relay_line_wait_seconds", seconds, self._route)
 
     def called(self, result: ModelReply | ModelFailure, begun: float) -> None:
@@ -77,13 +94,20 @@ class PushRecord:
         )
         self._add("model_seconds", seconds)
         self._add("model_calls", 1)
+        size = len(result.body) if isinstance(result, ModelReply) else 0
+        self._explain("the model said: %s, in %.3f s and %d bytes", status, seconds, size)
 
     def retries(self) -> None:
         """The model is called again in place."""
         metrics.count("inference_relay_model_retries_total", self._route)
+        self._explain("the model is called again in place")
 
-    def decided(self, verdict: Verdict) -> None:
+    def decided(self, verdict: Verdict, now: Situation) -> None:
         """The verdict on what the model did; its tokens are spent, whatever becomes of the answer."""
+        self._explain(
+            "decided: %s %s; attempt %s, the last: %s, bounded by %s, before: %s",
+            *(verdict.reason, verdict.detail, now.attempt, now.last, now.limit, now.before or "nothing"),
+        )
         if verdict.answer is None:
             return
         usage = verdict.answer.usage
@@ -107,6 +131,7 @@ class PushRecord:
 
     def published(self, status: str, verdict: Verdict, data: bytes) -> None:
         """A response with this status is published and confirmed."""
+        self._explain("published: status %s", status)
         code = verdict.answer.error_code if verdict.answer else error_code_in(data)
         metrics.count("inference_relay_answers_total", metrics.status_value(status), code, self._route)
         if self._is_kept:
@@ -120,6 +145,9 @@ class PushRecord:
         self.fields["seconds"] = round(time.monotonic() - self.arrived, 3)
         metrics.count("inference_relay_pushes_total", verdict.reason.value, str(verdict.status))
         logs.record(verdict, self.fields)
+
+    def _explain(self, text: str, *arguments: object) -> None:
+        logs.explain(self.fields, text, *arguments)
 
     def _add(self, name: str, number: float) -> None:
         before = self.fields.get(name, 0)
