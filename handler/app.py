@@ -28,7 +28,7 @@ from handler.push.envelope import DecodeError, decode
 from handler.relay import Relay
 from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
-from handler.telemetry import exposition, logs, metrics
+from handler.telemetry import exposition, logs, metrics, tracing
 from handler.telemetry.record import PushRecord
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -52,6 +52,7 @@ class App:
         self._model = ModelService(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
+        self._tracing = tracing.connect(settings)
         self._project = settings.response_topic.split("/")[1]
         self._startup_probe = StartupProbe(settings)
         self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
@@ -101,6 +102,7 @@ class App:
     def close(self) -> None:
         """Stop what runs in the background, when everything is answered."""
         self._ledger.close()
+        self._tracing.close()
 
     def _respond(self, request: Request) -> Response:
         methods = self._health.get(request.path, {"POST": self._push})
@@ -125,7 +127,7 @@ class App:
         return _json(200, {"status": "ready"})
 
     def _push(self, request: Request) -> Response:
-        record = PushRecord(self._project)
+        record = PushRecord(self._project, self._tracing)
         verdict = self._verdict(request, record)
         record.end(verdict)
         return _to_pubsub(verdict)

@@ -6,7 +6,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -44,8 +44,8 @@ WAITERS_PER_SLOT = 4
 class Model(Protocol):
     """What the relay needs of the model service."""
 
-    def call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
-        """POST `body` to `path` within `seconds`."""
+    def call(self, path: str, body: bytes, seconds: float, headers: Mapping[str, str]) -> ModelReply | ModelFailure:
+        """POST `body` to `path` within `seconds`, with these headers besides."""
         ...
 
 
@@ -237,8 +237,9 @@ class Relay:
         self, delivery: Delivery, inference: Inference, seconds: float, slot: Slot
     ) -> ModelReply | ModelFailure:
         begun = time.monotonic()
-        result = self._model.call(inference.path, inference.body, seconds)
-        delivery.record.called(result, begun)
+        with delivery.record.calling(inference.path) as part:
+            result = self._model.call(inference.path, inference.body, seconds, part.context)
+            delivery.record.called(result, begun, part)
         if isinstance(result, ModelReply):
             slot.called(
                 begun,
@@ -276,8 +277,8 @@ class Relay:
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
-            with delivery.record.publishing(response.data):
-                self._confirm(response)
+            with delivery.record.publishing(response.data) as part:
+                self._confirm(response.within(part.context))
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
         delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -27,6 +28,8 @@ from handler.rules.reply import ModelReply
 MAX_BODY_BYTES = 10_000_000
 _READ_BYTES = 1 << 16
 _READS_IN_A_ROW = 100  # before others get their turn: a peer that sends fast would never let go
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
 
@@ -65,9 +68,17 @@ class ModelService:
         # Preparing checks and normalises the URL and every header. Only paths that the settings allow come here.
         self._prepared = lru_cache(64)(self._prepare)
 
-    def call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
-        """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte."""
-        return self._send(self._with_body(self._prepared("POST", path), body), seconds)
+    def call(
+        self, path: str, body: bytes, seconds: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> ModelReply | ModelFailure:
+        """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte.
+
+        `headers` come besides its own.
+        """
+        request = self._with_body(self._prepared("POST", path), body)
+        if headers:
+            request.headers.update(headers)
+        return self._send(request, seconds)
 
     def probe(self, path: str, seconds: float) -> ModelReply | ModelFailure:
         """GET `path`: for checking the settings, never while serving."""

@@ -5,10 +5,6 @@ from typing import Any
 
 MAX_TOKENS = 1 << 53  # beyond it JSON's numbers are no longer exact
 
-# The names of the chat, completions and embeddings APIs, and those of the responses API.
-_INPUT = ("prompt_tokens", "input_tokens")
-_OUTPUT = ("completion_tokens", "output_tokens")
-
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -22,17 +18,22 @@ NO_USAGE = Usage()
 
 
 def usage_of(document: Any) -> Usage:
-    """What a model's whole answer says of its cost. `document` is its JSON, whatever that is."""
+    """What a model's whole answer says of its cost. `document` is its JSON, whatever that is.
+
+    By the names of the chat, completions and embeddings APIs, or by those of the responses API.
+    """
     usage = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(usage, dict):
         return NO_USAGE
-    return Usage(_first(usage, _INPUT), _first(usage, _OUTPUT))
+    return Usage(
+        _count(usage, "prompt_tokens", "input_tokens"),
+        _count(usage, "completion_tokens", "output_tokens"),
+    )
 
 
-def _first(usage: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    return next((count for name in names if (count := _count(usage.get(name))) is not None), None)
-
-
-def _count(value: Any) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_TOKENS
+def _count(usage: dict[str, Any], name: str, other: str) -> int | None:
+    value = usage.get(name)
+    if value is None:
+        value = usage.get(other)
+    is_count = type(value) is int and 0 <= value < MAX_TOKENS  # a bool is no count
     return value if is_count else None

@@ -24,17 +24,22 @@ class Headers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A trace and a span in it, in lower-case hexadecimal."""
+    """A trace and a span in it, in lower-case hexadecimal; `flags` and `state` as W3C has them."""
 
     trace_id: str
     span_id: str
-    sampled: bool
+    flags: int
     state: str = ""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether whoever began the trace has it recorded."""
+        return bool(self.flags & 1)
 
     @property
     def traceparent(self) -> str:
         """As a header."""
-        return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
 
     def for_log(self, project: str) -> dict[str, object]:
         """As Cloud Logging's fields, which lead from a line to its trace."""
@@ -57,6 +62,4 @@ def _parsed(traceparent: str, tracestate: str) -> Context | None:
     found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
     if found is None or found[1] == "ff" or not int(found[2], 16) or not int(found[3], 16):
         return None
-    return Context(
-        found[2], found[3], bool(int(found[4], 16) & 1), tracestate if len(tracestate) <= MAX_TRACESTATE else ""
-    )
+    return Context(found[2], found[3], int(found[4], 16), tracestate if len(tracestate) <= MAX_TRACESTATE else "")

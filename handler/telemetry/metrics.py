@@ -8,7 +8,7 @@ all of them, and an empty value says that there is none.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
@@ -173,16 +173,27 @@ _HISTOGRAMS: Mapping[str, Histogram] = {
 }
 
 
+_Key = tuple[str, tuple[str, ...]]
+_Made = TypeVar("_Made", Counter, Histogram)
+_COUNTED: dict[_Key, Counter] = {}
+_OBSERVED: dict[_Key, Histogram] = {}
+
+
 def count(name: str, *values: str, by: float = 1) -> None:
     """Add to a counter; `values` are those of its labels, in their order."""
-    counter = _COUNTERS[name]
-    (counter.labels(*values) if values else counter).inc(by)
+    (_COUNTED.get((name, values)) or _series(_COUNTERS, _COUNTED, name, values)).inc(by)
 
 
 def observe(name: str, value: float, *values: str) -> None:
     """Add a measurement to a histogram; `values` are those of its labels, in their order."""
-    histogram = _HISTOGRAMS[name]
-    (histogram.labels(*values) if values else histogram).observe(value)
+    (_OBSERVED.get((name, values)) or _series(_HISTOGRAMS, _OBSERVED, name, values)).observe(value)
+
+
+def _series(made: Mapping[str, _Made], known: dict[_Key, _Made], name: str, values: tuple[str, ...]) -> _Made:
+    """One series of a metric, which is remembered: to look it up by its labels takes longer than to count."""
+    metric = made[name]
+    known[name, values] = metric.labels(*values) if values else metric
+    return known[name, values]
 
 
 def status_value(status: int | str) -> str:

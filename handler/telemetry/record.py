@@ -13,6 +13,7 @@ from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.reply import ModelReply
 from handler.telemetry import logs, metrics
 from handler.telemetry.context import Headers, context_of
+from handler.telemetry.tracing import NO_TRACE, NO_TRACING, Part, Tracing
 
 MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as he likes
 
@@ -20,10 +21,12 @@ MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as 
 class PushRecord:
     """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one thread."""
 
-    def __init__(self, project: str = "") -> None:
+    def __init__(self, project: str = "", tracing: Tracing = NO_TRACING) -> None:
         """The push has just arrived. Its trace, if it is in one, is in this project of Google Cloud's."""
         self.arrived = time.monotonic()
         self._project = project
+        self._tracing = tracing
+        self._trace = NO_TRACE
         self.fields: dict[str, object] = {}
         self._published_at: datetime | None = None
         self._route = metrics.NO_ROUTE
@@ -38,9 +41,11 @@ class PushRecord:
             attempt=message.delivery_attempt,
             request_bytes=len(message.data),
         )
-        context = context_of(message.attributes, headers)
-        if context is not None:
-            self.fields.update(context.for_log(self._project))
+        parent = context_of(message.attributes, headers)
+        self._trace = self._tracing.begin(message, parent, time.monotonic() - self.arrived)
+        position = self._trace.position or parent
+        if position is not None:
+            self.fields.update(position.for_log(self._project))
         self._explain("a message of %d bytes, published at %s", len(message.data), message.publish_time)
 
     def claimed(self, claim: Claim) -> None:
@@ -72,7 +77,8 @@ class PushRecord:
         """During the `with` block it waits in the line. Who is refused at once has not waited."""
         begun = time.monotonic()
         try:
-            yield
+            with self._trace.waiting():
+                yield
         except Refused as refused:
             if refused.reason is not Reason.BUSY:
                 self._waited(time.monotonic() - begun)
@@ -85,8 +91,14 @@ class PushRecord:
         self._explain("waited in the line for %.3f s", seconds)
         metrics.observe("inference_relay_line_wait_seconds", seconds, self._route)
 
-    def called(self, result: ModelReply | ModelFailure, begun: float) -> None:
+    def calling(self, path: str) -> Part:
+        """The model is called, during a `with` block."""
+        model = self.fields.get("model")
+        return self._trace.calling(path, str(model) if model else None)
+
+    def called(self, result: ModelReply | ModelFailure, begun: float, part: Part) -> None:
         """A call of the model is over, which was begun at `begun` on the monotonic clock."""
+        _tell(part, result)
         seconds = time.monotonic() - begun
         status = result.status if isinstance(result, ModelReply) else result
         metrics.observe(
@@ -111,6 +123,7 @@ class PushRecord:
         if verdict.answer is None:
             return
         usage = verdict.answer.usage
+        self._trace.spent(usage)
         for kind, name, tokens in (
             ("input", "prompt_tokens", usage.prompt_tokens),
             ("output", "completion_tokens", usage.completion_tokens),
@@ -120,12 +133,14 @@ class PushRecord:
                 metrics.count("inference_relay_tokens_total", kind, self._route, by=tokens)
 
     @contextmanager
-    def publishing(self, data: bytes) -> Iterator[None]:
+    def publishing(self, data: bytes) -> Iterator[Part]:
         """During the `with` block a response with this data is published."""
         self.fields["response_bytes"] = len(data)
         begun = time.monotonic()
         try:
-            yield
+            with self._trace.publishing() as part:
+                part.note({"messaging.message.body.size": len(data)})
+                yield part
         finally:
             metrics.observe("inference_relay_publish_duration_seconds", time.monotonic() - begun)
 
@@ -145,6 +160,7 @@ class PushRecord:
         self.fields["seconds"] = round(time.monotonic() - self.arrived, 3)
         metrics.count("inference_relay_pushes_total", verdict.reason.value, str(verdict.status))
         logs.record(verdict, self.fields)
+        self._trace.end(verdict.reason.value, verdict.status)
 
     def _explain(self, text: str, *arguments: object) -> None:
         logs.explain(self.fields, text, *arguments)
@@ -152,3 +168,13 @@ class PushRecord:
     def _add(self, name: str, number: float) -> None:
         before = self.fields.get(name, 0)
         self.fields[name] = round(number + (before if isinstance(before, int | float) else 0), 3)
+
+
+def _tell(part: Part, result: ModelReply | ModelFailure) -> None:
+    """How a call ended, for its trace."""
+    if isinstance(result, ModelFailure):
+        part.fail(result.value)
+        return
+    part.note({"http.response.status_code": result.status})
+    if result.status >= 400:
+        part.fail(str(result.status))

@@ -12,10 +12,10 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 @pytest.mark.parametrize(
     ("traceparent", "expected"),
     [
-        (f"00-{TRACE}-{SPAN}-01", Context(TRACE, SPAN, sampled=True)),
-        (f"00-{TRACE}-{SPAN}-00", Context(TRACE, SPAN, sampled=False)),
-        (f"00-{TRACE}-{SPAN}-03", Context(TRACE, SPAN, sampled=True)),
-        (f"42-{TRACE}-{SPAN}-01-more", Context(TRACE, SPAN, sampled=True)),
+        (f"00-{TRACE}-{SPAN}-01", Context(TRACE, SPAN, 1)),
+        (f"00-{TRACE}-{SPAN}-00", Context(TRACE, SPAN, 0)),
+        (f"00-{TRACE}-{SPAN}-03", Context(TRACE, SPAN, 3)),
+        (f"42-{TRACE}-{SPAN}-01-more", Context(TRACE, SPAN, 1)),
         (f"ff-{TRACE}-{SPAN}-01", None),
         (f"00-{'0' * 32}-{SPAN}-01", None),
         (f"00-{TRACE}-{'0' * 16}-01", None),
@@ -33,7 +33,7 @@ def test_the_publishers_trace_counts_before_the_platforms():
     """Google's client says in attributes where the message comes from; an attribute that is none is none."""
     headers = {"traceparent": f"00-{'1' * 32}-{SPAN}-00"}
     published = {"googclient_traceparent": f"00-{TRACE}-{SPAN}-01", "googclient_tracestate": "a=b"}
-    assert context_of(published, headers) == Context(TRACE, SPAN, sampled=True, state="a=b")
+    assert context_of(published, headers) == Context(TRACE, SPAN, 1, "a=b")
     assert context_of({"googclient_traceparent": "nonsense"}, headers) is None
     assert context_of({}, headers).trace_id == "1" * 32
 
@@ -41,7 +41,13 @@ def test_the_publishers_trace_counts_before_the_platforms():
 def test_a_state_that_is_too_long_is_left_out():
     """The trace goes on without it."""
     published = {"googclient_traceparent": f"00-{TRACE}-{SPAN}-01", "googclient_tracestate": "a" * 513}
-    assert context_of(published, {}) == Context(TRACE, SPAN, sampled=True)
+    assert context_of(published, {}) == Context(TRACE, SPAN, 1)
+
+
+def test_who_decides_to_record():
+    """Only the lowest bit says so; the others are handed on."""
+    assert [Context(TRACE, SPAN, flags).sampled for flags in (0, 1, 2, 3)] == [False, True, False, True]
+    assert Context(TRACE, SPAN, 3).traceparent == f"00-{TRACE}-{SPAN}-03"
 
 
 @given(st.text())
@@ -53,7 +59,7 @@ def test_any_text(text):
 
 def test_cloud_loggings_fields():
     """By them a line is found from its trace, and the other way round."""
-    assert Context(TRACE, SPAN, sampled=True).for_log("p") == {
+    assert Context(TRACE, SPAN, 1).for_log("p") == {
         "logging.googleapis.com/trace": f"projects/p/traces/{TRACE}",
         "logging.googleapis.com/spanId": SPAN,
         "logging.googleapis.com/trace_sampled": True,
