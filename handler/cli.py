@@ -13,6 +13,7 @@ from handler.config.routing import RoutingFile
 from handler.config.settings import Settings
 from handler.config.table import as_markdown
 from handler.rules.contract import InferenceRequest, InferenceResponse
+from handler.telemetry import exposition
 
 _SCHEMAS: Mapping[str, type[BaseModel]] = {
     "request": InferenceRequest,
@@ -58,6 +59,12 @@ def schema(of: str) -> None:
 def settings() -> None:
     """Print every setting as a Markdown table."""
     click.echo(as_markdown(Settings))
+
+
+@main.command()
+def metrics() -> None:
+    """Print every metric of `GET /metrics` as Markdown tables."""
+    click.echo(exposition.as_markdown())
 
 
 def _missing(name: str, extra: str) -> click.Command:

@@ -10,6 +10,7 @@ from handler.config.settings import Settings
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import ErrorCode, InferenceRequest, Options, Priority, RequestError, priority_of
 from handler.rules.modelheaders import model_headers
+from handler.telemetry.record import PushRecord
 
 TOPIC_ATTRIBUTE = "response_topic"
 
@@ -19,7 +20,7 @@ class Delivery:
     """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
-    attempt at it; `held` is what it takes while it waits.
+    attempt at it; `held` is what it takes while it waits; `record` is told what happens to it.
     """
 
     message: PubsubMessage
@@ -30,6 +31,7 @@ class Delivery:
     held: Held
     stream: Stream
     topic: str
+    record: PushRecord = field(default_factory=PushRecord)
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""
@@ -39,6 +41,7 @@ class Delivery:
 
     def unload(self) -> None:
         """Let go of the message's data: somebody else works on it."""
+        self.record.joined()
         self.take_data()
         self.held.resize(0)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import google.auth
@@ -24,6 +24,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.types import PublishRequest, PublishResponse, PubsubMessage
 
 from handler import greenlets, strictjson
+from handler.rules.contract import MAX_ATTRIBUTES
 
 MAX_REQUEST_BYTES = 10_000_000  # https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_BATCH_MESSAGES = 1_000  # the same page
@@ -63,6 +64,13 @@ class OutgoingMessage:
     attributes: Mapping[str, str] = field(default_factory=dict, repr=False)
     ordering_key: str = ""
     topic: str = ""
+
+    def within(self, context: Mapping[str, str]) -> Self:
+        """The message with its place in a trace (W3C's names) as Google's clients hand it on, if there is room."""
+        if not context or len(self.attributes) + len(context) > MAX_ATTRIBUTES:
+            return self
+        handed_on = {f"googclient_{name}": value for name, value in context.items()}
+        return replace(self, attributes={**self.attributes, **handed_on})
 
     def to_bytes(self) -> bytes:
         """The message in one piece, to be kept."""

@@ -87,6 +87,7 @@ class Relay:
         Where the returned verdict acknowledges, the message's response is published and confirmed, now or before.
         """
         claim = self._claim(delivery)
+        delivery.record.claimed(claim)
         if claim.state is State.ANSWERED:
             return Verdict(Reason.ALREADY_ANSWERED)
         if claim.state is State.TAKEN:
@@ -132,12 +133,14 @@ class Relay:
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
             kept = OutgoingMessage.from_bytes(claim.kept)
+            delivery.record.kept(self._routes.only_name)
             return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), replace(kept, topic=delivery.topic))
         try:
             route, inference = self._read(delivery)
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
             return self._respond(delivery, refused, strictjson.dumps(error.metadata))
+        delivery.record.routed(route.name, inference.model)
         delivery.held.resize(inference.size)
         return self._infer(delivery, route, inference, claim)
 
@@ -154,7 +157,8 @@ class Relay:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         if self._is_expired(delivery, route, inference):
             return self._expire(delivery, inference)
-        slot = route.line.take(self._wish(delivery, inference, claim))
+        with delivery.record.waiting():
+            slot = route.line.take(self._wish(delivery, inference, claim))
         if slot is None:
             return self._expire(delivery, inference)
         with slot:
@@ -171,7 +175,10 @@ class Relay:
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        return in_turn(size, outcome.decide, result, self._situation(delivery, claim, limit))
+        now = self._situation(delivery, claim, limit)
+        verdict = in_turn(size, outcome.decide, result, now)
+        delivery.record.decided(verdict, now)
+        return verdict
 
     def _wish(self, delivery: Delivery, inference: Inference, claim: Claim) -> Wish:
         deadline = inference.options.deadline
@@ -213,7 +220,7 @@ class Relay:
         """
         patience = self._settings.patience_seconds
         for tries in itertools.count(1):
-            result = _called(route, inference, budget.seconds, slot)
+            result = _called(delivery, route, inference, budget.seconds, slot)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, route, inference).seconds))
@@ -223,6 +230,7 @@ class Relay:
                 return ModelFailure.ABORTED, budget.limit
             if not self._ledger.holds(delivery.key, delivery.owner):
                 return None, budget.limit
+            delivery.record.retries()
             patience -= seconds
             budget = self._budget(delivery, route, inference)
         return result, budget.limit
@@ -255,9 +263,11 @@ class Relay:
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
-            self._confirm(response)
+            with delivery.record.publishing(response.data, response.topic) as part:
+                self._confirm(response.within(part.context))
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
+        delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)
         return verdict
 
     def _confirm(self, response: OutgoingMessage) -> None:
@@ -270,10 +280,15 @@ class Relay:
             self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
 
 
-def _called(route: Route, inference: Inference, seconds: float, slot: Slot) -> ModelReply | ModelFailure:
+def _called(
+    delivery: Delivery, route: Route, inference: Inference, seconds: float, slot: Slot
+) -> ModelReply | ModelFailure:
     """Call the model service once, and tell the line how that went."""
     begun = time.monotonic()
-    result = route.model.call(inference.path, inference.body, seconds, inference.headers, inference.model or "")
+    with delivery.record.calling(inference.path, route.settings.url) as part:
+        headers = {**inference.headers, **part.context}
+        result = route.model.call(inference.path, inference.body, seconds, headers, inference.model or "")
+        delivery.record.called(result, begun, part)
     if isinstance(result, ModelReply):
         slot.called(
             begun,
@@ -312,6 +327,10 @@ def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
 def _response(answer: Answer, delivery: Delivery, metadata: bytes, model: str | None) -> OutgoingMessage:
     message = delivery.message
     attributes = response_attributes(
-        message.attributes, message_id=message.message_id, status_code=answer.status_code, model=model
+        message.attributes,
+        message_id=message.message_id,
+        status_code=answer.status_code,
+        model=model,
+        usage=answer.usage,
     )
     return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key, delivery.topic)

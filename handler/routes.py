@@ -59,6 +59,11 @@ class Routes:
     def __iter__(self) -> "Sequence[Route].__iter__":  # type: ignore[valid-type]
         return iter(self._routes)
 
+    @property
+    def only_name(self) -> str:
+        """The name of the one route that there is; "" where there are more."""
+        return self._routes[0].name if len(self._routes) == 1 else ""
+
     def route(self, request: InferenceRequest, stream: routing.Stream) -> Route:
         """The request's route. Raises RequestError where there is none for it, or not for this stream."""
         number = self._match(request.model)

@@ -124,12 +124,12 @@ class Line:
 
     @property
     def slots(self) -> int:
-        """How many calls there may be at once now."""
+        """How many calls the model gets at once now."""
         return self._limit.slots
 
     @property
-    def slots_in_use(self) -> int:
-        """How many calls there are."""
+    def in_use(self) -> int:
+        """How many slots are taken now."""
         return self._calling
 
     def take(self, wish: Wish) -> "Slot | None":

@@ -185,6 +185,17 @@ class Settings(BaseModel):
         description="how long SIGTERM waits for work in flight: 8 on Cloud Run, timeoutSeconds - 30 on Knative",
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8080, description="port to listen on")
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None,
+        description="port of `GET /metrics` (Prometheus, OpenMetrics) beside PORT; the same number as PORT serves it "
+        "there, to whoever reaches that; without it nothing is served",
+    )
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(values.url)] | None = Field(
+        None,
+        description="base URL of an OpenTelemetry collector that takes traces by OTLP over HTTP, e.g. "
+        "`http://localhost:4318`; OpenTelemetry's other OTEL_* variables count, too. It needs the extra `traces`, "
+        "which the image has",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO", description="least severity that is logged"
     )

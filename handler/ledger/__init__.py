@@ -47,6 +47,11 @@ class Ledger(Protocol):
         """How many operations failed so far because the ledger was down, slow or full; those bypassed do not count."""
         ...
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it answered when it was last asked."""
+        ...
+
     def claim(self, key: str, owner: str) -> Claim:
         """Ask to work on a message; what is granted lasts until `release` or `answered`, or as long as this process."""
         ...

@@ -43,6 +43,11 @@ class CircuitBreaker:
         with self._lock:
             return self._open_until is not None and self._clock() < self._open_until
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether Redis answered when it was last asked: it stays False until a probe has worked."""
+        return self._open_until is None
+
     def way(self) -> Way:
         """How to ask now. Whoever is told PROBE must do so, and say whether it worked or failed."""
         with self._lock:

@@ -37,6 +37,7 @@ class MemoryLedger:
     """
 
     troubles = 0
+    is_up = True
 
     def __init__(
         self,

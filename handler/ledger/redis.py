@@ -78,6 +78,11 @@ class RedisLedger:
         """How many operations have failed so far, renewals included; those bypassed do not count."""
         return self._breaker.troubles
 
+    @property
+    def is_up(self) -> bool:
+        """Whether Redis answered when it was last asked."""
+        return self._breaker.is_closed
+
     def claim(self, key: str, owner: str) -> Claim:
         """Take the message's lease.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -29,9 +30,10 @@ MAX_BODY_BYTES = 10_000_000
 _READ_BYTES = 1 << 16
 _READS_IN_A_ROW = 100  # before others get their turn: a peer that sends fast would never let go
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
 _log = logging.getLogger(__name__)
 
-_NO_HEADERS: Mapping[str, str] = {}
 SERVICES = 32  # of a route whose URL depends on the model, how many are kept connections to
 
 # What an exception says about the call, most specific first. Of what is under requests only what it wraps is looked at:
@@ -72,14 +74,15 @@ class ModelService:
         self._prepared = lru_cache(64)(self._prepare)
 
     def call(
-        self, path: str, body: bytes, seconds: float, headers: Mapping[str, str] = _NO_HEADERS, model: str = ""
+        self, path: str, body: bytes, seconds: float, headers: Mapping[str, str] = NO_HEADERS, model: str = ""
     ) -> ModelReply | ModelFailure:
         """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte.
 
-        `model` stands for {model} in the route's URL.
+        `headers` come besides its own; `model` stands for {model} in the route's URL.
         """
         request = self._with_body(self._prepared("POST", path, model), body)
-        request.headers.update(headers)
+        if headers:
+            request.headers.update(headers)
         return self._send(request, seconds)
 
     def probe(self, path: str, seconds: float, model: str = "") -> ModelReply | ModelFailure:

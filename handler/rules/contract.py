@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from handler import strictjson
 from handler.rules import batchline, mistakes
+from handler.rules.usage import NO_USAGE, Usage
 
 DEFAULT_PATH = "/v1/completions"
 MAX_METADATA_BYTES = 1 << 20
@@ -23,7 +24,7 @@ EXCERPT_CHARACTERS = 1_000
 MAX_ATTRIBUTES = 100
 MAX_KEY_BYTES = 256
 MAX_VALUE_BYTES = 1_024
-OWN_ATTRIBUTES = ("request_message_id", "status_code", "model")
+OWN_ATTRIBUTES = ("request_message_id", "status_code", "model", "prompt_tokens", "completion_tokens")
 _RESERVED_PREFIXES = ("goog", "CloudPubSub")
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -171,10 +172,15 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back to the requester, save the metadata: an HTTP status and a body that is JSON text already."""
+    """What goes back to the requester, save the metadata: an HTTP status and a body that is JSON text already.
+
+    `usage` is what the model says that it has cost; `error_code` the word of an error of the relay's own, else "".
+    """
 
     status_code: int
     body: bytes
+    usage: Usage = NO_USAGE
+    error_code: str = ""
 
 
 class RequestError(Exception):
@@ -254,7 +260,7 @@ def error(code: ErrorCode, message: str, *, param: str | None = None, status_cod
     """An OpenAI-shaped error of the relay's own, with the code's status unless `status_code` says otherwise."""
     kind = ERRORS[code]
     body = {"error": {"message": message, "type": kind.type, "param": param, "code": code.value}}
-    return Answer(status_code or kind.status_code, strictjson.dumps(body))
+    return Answer(status_code or kind.status_code, strictjson.dumps(body), error_code=code.value)
 
 
 # Media types that are text though they do not begin with text/.
@@ -309,13 +315,19 @@ def priority_of(attributes: Mapping[str, str]) -> Priority:
 
 
 def response_attributes(
-    requested: Mapping[str, str], *, message_id: str, status_code: int, model: str | None = None
+    requested: Mapping[str, str],
+    *,
+    message_id: str,
+    status_code: int,
+    model: str | None = None,
+    usage: Usage = NO_USAGE,
 ) -> dict[str, str]:
     """The response message's attributes: ours, then the request's own as far as Pub/Sub's limits allow.
 
     Those of the request's own that are named like ours are kept with `request_` before their name.
     """
-    own = zip(OWN_ATTRIBUTES, (message_id, str(status_code), model), strict=True)
+    tokens = ("" if count is None else str(count) for count in (usage.prompt_tokens, usage.completion_tokens))
+    own = zip(OWN_ATTRIBUTES, (message_id, str(status_code), model, *tokens), strict=True)
     attributes = {key: _fitting(value) for key, value in own if value}
     echoed = {_free_name(key, requested): value for key, value in requested.items() if _may_be_echoed(key, value)}
     for key, value in echoed.items():

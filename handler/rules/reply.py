@@ -14,6 +14,7 @@ from handler import strictjson
 from handler.rules.complaint import Complaint, Shape, complaint_in
 from handler.rules.contract import Answer, ErrorCode, error, excerpt, is_text_type, wrap_content
 from handler.rules.diagnosis import Kind, diagnose
+from handler.rules.usage import usage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _json_content(reply: ModelReply, document: "_Document") -> Reading:
     value = document.value
     if isinstance(value, dict) and value.get("choices", ()) is None:
         return _nonsense(reply, "had no choices (null) and no error that says why")
-    return Reading(Kind.ANSWER, Answer(reply.status, document.text))
+    return Reading(Kind.ANSWER, Answer(reply.status, document.text, usage_of(value)))
 
 
 def _nonsense(reply: ModelReply, problem: str) -> Reading:

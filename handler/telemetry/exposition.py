@@ -1,0 +1,83 @@
+"""How the metrics get out: GET /metrics, on a port of its own or on the service's, and the page that lists them."""
+
+import threading
+from collections.abc import Iterable
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from handler.config.settings import Settings, SettingsError
+from handler.telemetry.metrics import DECLARED, REGISTRY
+
+PATH = "/metrics"
+# For a scraper to say what it wants: nobody shall hold connections for ever.
+REQUEST_SECONDS = 10
+
+# Prometheus' text format or OpenMetrics, as the scraper asks for, packed where it takes that.
+application = make_wsgi_app(REGISTRY)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, _request: object, _client_address: object) -> None:
+        """A scraper that goes away is not worth a line in the log."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_SECONDS
+
+    def log_message(self, *_arguments: object) -> None:
+        """Scrapes are not logged."""
+
+
+def start(settings: Settings) -> None:
+    """Serve them on METRICS_PORT, if that is a port of its own. Raises SettingsError where it cannot be had."""
+    port = settings.metrics_port
+    if port is None or port == settings.port:
+        return
+    try:
+        serve(port)
+    except OSError as error:
+        raise SettingsError(f"METRICS_PORT {port} cannot be had: {error.strerror}; choose another") from None
+
+
+def serve(port: int) -> WSGIServer:
+    """Serve the metrics on a port of their own, until the process ends. Raises OSError where the port is taken."""
+    server = make_server("0.0.0.0", port, application, _Server, _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def as_markdown() -> str:
+    """Every metric, as Markdown tables: the metrics, and the values of their labels."""
+    rows = (f"| `{one.name}` | {one.kind} | {_names(one.labels)} | {one.help} |" for one in DECLARED)
+    labels = (f"| `{label}` | {', '.join(_shown(value) for value in values)} |" for label, values in _values().items())
+    buckets = (f"| `{one.name}` | {', '.join(f'{le:g}' for le in one.buckets)} |" for one in DECLARED if one.buckets)
+    return "\n".join(
+        (
+            *("| metric | kind | labels | what it says |", "|---|---|---|---|", *rows, ""),
+            *("| label | values |", "|---|---|", *labels, ""),
+            *("| histogram | buckets, in seconds |", "|---|---|", *buckets),
+        )
+    )
+
+
+def _names(labels: Iterable[str]) -> str:
+    return ", ".join(f"`{label}`" for label in labels)
+
+
+def _shown(value: str) -> str:
+    return f"`{value}`" if value else "empty: none"
+
+
+def _values() -> dict[str, tuple[str, ...]]:
+    """All values of each label, `route` left out."""
+    found: dict[str, dict[str, None]] = {}
+    for metric in DECLARED:
+        for label in metric.labels:
+            if label != "route":
+                found.setdefault(label, {}).update(dict.fromkeys(metric.values(label)))
+    return {label: tuple(values) for label, values in found.items()}

@@ -1,0 +1,283 @@
+"""The metrics: what there is, declared in one table, and where it is counted.
+
+docs/metrics.md is made from the table (`inference-relay metrics`). Labels hold what is bounded and known at the start,
+so that every series exists from the start, at 0: no tenant, user, batch or model's name. One label has one meaning in
+all of them, and an empty value says that there is none.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+
+from handler.rules.contract import ERRORS, ErrorCode
+from handler.rules.outcome import VERDICTS, ModelFailure
+
+NO_ROUTE = ""
+
+# The statuses that model servers are known to give; any other one is counted as `other`.
+STATUSES = tuple(map(str, (200, 400, 401, 402, 403, 404, 408, 409, 413, 415, 422, 429, 500, 501, 502, 503, 504)))
+OTHER_STATUS = "other"
+ERROR_STATUSES = (*(status for status in STATUSES if status >= "400"), OTHER_STATUS)
+TOKEN_TYPES = ("input", "output")
+LEDGERS = ("memory", "redis")
+
+# Seconds. A call of the model may take as long as Pub/Sub waits for an answer; what waits in a backlog, days.
+_CALL = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 450.0, 600.0)
+_AGE = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0, 604800.0)
+_PUBLISH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0)
+
+
+class Kind(StrEnum):
+    """What a metric is, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric: what it counts; its labels, and the values that they have together, `route` (the last) left out.
+
+    `unrouted` are the series of a metric by route that exist for what has none: requests that could not be read or sent
+    anywhere and, where there are several routes, responses that were kept from an earlier delivery.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    series: tuple[tuple[str, ...], ...] = ((),)
+    unrouted: tuple[tuple[str, ...], ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def by_route(self) -> bool:
+        """Whether there is a series for each route."""
+        return self.labels[-1:] == ("route",)
+
+    def values(self, label: str) -> Sequence[str]:
+        """All values of a label but `route`, in the order of the table."""
+        at = self.labels.index(label)
+        return tuple(dict.fromkeys(one[at] for one in self.series))
+
+
+def _answers() -> Iterator[tuple[str, str]]:
+    """Status and error code of every answer there can be; no code where the error, if it is one, is the model's own."""
+    yield from ((status, "") for status in (*STATUSES, OTHER_STATUS))
+    yield from ((str(kind.status_code), code) for code, kind in ERRORS.items() if code is not ErrorCode.MODEL_ERROR)
+    yield from ((status, ErrorCode.MODEL_ERROR) for status in ERROR_STATUSES)
+
+
+DECLARED: tuple[Declared, ...] = (
+    Declared(
+        "inference_relay_pushes_total",
+        Kind.COUNTER,
+        "Pushes, by how each ended and the HTTP status that Pub/Sub got. Every push ends in exactly one way.",
+        ("reason", "code"),
+        tuple((reason.value, str(status)) for reason, (status, _) in VERDICTS.items()),
+    ),
+    Declared(
+        "inference_relay_answers_total",
+        Kind.COUNTER,
+        "Responses that were published and confirmed: the status in them, and the code where the error is the relay's "
+        "own. Together as many as the pushes that were acknowledged, less those already answered.",
+        ("status", "error_code", "route"),
+        tuple(_answers()),
+        unrouted=tuple(_answers()),
+    ),
+    Declared(
+        "inference_relay_model_call_duration_seconds",
+        Kind.HISTOGRAM,
+        "Calls of the model, from connecting to the last byte, by the HTTP status or by what there was instead of one.",
+        ("status", "route"),
+        tuple((status,) for status in (*STATUSES, OTHER_STATUS, *ModelFailure)),
+        buckets=_CALL,
+    ),
+    Declared(
+        "inference_relay_model_retries_total",
+        Kind.COUNTER,
+        "Calls of the model that were made again in place, after brief trouble (PATIENCE_SECONDS).",
+        ("route",),
+    ),
+    Declared(
+        "inference_relay_answer_age_seconds",
+        Kind.HISTOGRAM,
+        "From the request's publication to the confirmation of its response, where the push says when that was.",
+        buckets=_AGE,
+    ),
+    Declared(
+        "inference_relay_publish_duration_seconds",
+        Kind.HISTOGRAM,
+        "Publishing a response until it was confirmed, or given up on.",
+        buckets=_PUBLISH,
+    ),
+    Declared("inference_relay_slots", Kind.GAUGE, "Calls that the model gets at once, at most, now.", ("route",)),
+    Declared("inference_relay_slots_in_use", Kind.GAUGE, "Slots in which a call is made now.", ("route",)),
+    Declared("inference_relay_waiting", Kind.GAUGE, "Pushes that wait in the line for a slot now.", ("route",)),
+    Declared(
+        "inference_relay_line_wait_seconds",
+        Kind.HISTOGRAM,
+        "The wait in the line, 0 where a slot was free, however it ended. Who is refused at once (busy) does not wait.",
+        ("route",),
+        buckets=_CALL,
+    ),
+    Declared(
+        "inference_relay_joined_total",
+        Kind.COUNTER,
+        "Pushes that joined a copy of their message on which this instance worked already.",
+    ),
+    Declared(
+        "inference_relay_kept_total",
+        Kind.COUNTER,
+        "Responses that could not be published at first, were kept, and were published by a redelivery without a call.",
+    ),
+    Declared(
+        "inference_relay_ledger_up",
+        Kind.GAUGE,
+        "1 while the ledger in use answers, 0 while it is bypassed. It is `redis`, or `memory`, this process' own, "
+        "which knows of no other instance and is always up.",
+        ("ledger",),
+        tuple((kind,) for kind in LEDGERS),
+    ),
+    Declared(
+        "inference_relay_tokens_total",
+        Kind.COUNTER,
+        "Tokens that the model says it has read (input) and written (output), whatever became of the answer.",
+        ("type", "route"),
+        tuple((kind,) for kind in TOKEN_TYPES),
+    ),
+)
+
+# Their `_created` series would be metrics that nobody has declared.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+
+_COUNTERS: Mapping[str, Counter] = {
+    one.name: Counter(one.name, one.help, one.labels, registry=REGISTRY) for one in DECLARED if one.kind is Kind.COUNTER
+}
+_HISTOGRAMS: Mapping[str, Histogram] = {
+    one.name: Histogram(one.name, one.help, one.labels, buckets=one.buckets, registry=REGISTRY)
+    for one in DECLARED
+    if one.kind is Kind.HISTOGRAM
+}
+
+
+_Key = tuple[str, tuple[str, ...]]
+_Made = TypeVar("_Made", Counter, Histogram)
+_COUNTED: dict[_Key, Counter] = {}
+_OBSERVED: dict[_Key, Histogram] = {}
+
+
+def count(name: str, *values: str, by: float = 1) -> None:
+    """Add to a counter; `values` are those of its labels, in their order."""
+    (_COUNTED.get((name, values)) or _series(_COUNTERS, _COUNTED, name, values)).inc(by)
+
+
+def observe(name: str, value: float, *values: str) -> None:
+    """Add a measurement to a histogram; `values` are those of its labels, in their order."""
+    (_OBSERVED.get((name, values)) or _series(_HISTOGRAMS, _OBSERVED, name, values)).observe(value)
+
+
+def _series(made: Mapping[str, _Made], known: dict[_Key, _Made], name: str, values: tuple[str, ...]) -> _Made:
+    """One series of a metric, which is remembered: to look it up by its labels takes longer than to count."""
+    metric = made[name]
+    known[name, values] = metric.labels(*values) if values else metric
+    return known[name, values]
+
+
+def status_value(status: int | str) -> str:
+    """The label's value for an HTTP status or a ModelFailure."""
+    text = str(status)
+    return text if text in _KNOWN else OTHER_STATUS
+
+
+_KNOWN = frozenset((*STATUSES, *ModelFailure))
+
+
+# --- what is read when somebody asks
+
+
+class Line(Protocol):
+    """What a gauge reads of a line."""
+
+    @property
+    def slots(self) -> int:
+        """Calls at once, at most."""
+        ...
+
+    @property
+    def in_use(self) -> int:
+        """Calls under way."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """How many wait."""
+        ...
+
+
+class Ledger(Protocol):
+    """What a gauge reads of a ledger."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        ...
+
+
+_lines: dict[str, Line] = {}
+_ledgers: dict[str, Ledger] = {}
+
+
+def watch(route: str, line: Line) -> None:
+    """Have the gauges read this line, and all series of the route begin at 0."""
+    _lines[route] = line
+    for metric in DECLARED:
+        if metric.by_route:
+            _begin(metric, ((*values, route) for values in metric.series))
+
+
+def watch_ledger(kind: str, ledger: Ledger) -> None:
+    """Have the gauge read this ledger, of a kind in LEDGERS, and no other."""
+    _ledgers.clear()
+    _ledgers[kind] = ledger
+
+
+def _begin(metric: Declared, series: Iterable[tuple[str, ...]]) -> None:
+    made = _COUNTERS.get(metric.name) or _HISTOGRAMS.get(metric.name)
+    if made is not None and metric.labels:
+        for values in series:
+            made.labels(*values)
+
+
+for _metric in DECLARED:
+    _begin(_metric, _metric.series if not _metric.by_route else ((*one, NO_ROUTE) for one in _metric.unrouted))
+
+
+class _Gauges:
+    """Reads the gauges when somebody asks, so that keeping them costs nothing."""
+
+    def collect(self) -> Iterator[Family]:
+        for name, read in _READ.items():
+            metric = next(one for one in DECLARED if one.name == name)
+            family = GaugeMetricFamily(name, metric.help, labels=metric.labels)
+            for value, number in read():
+                family.add_metric((value,), number)
+            yield family
+
+
+_READ: Mapping[str, Callable[[], Sequence[tuple[str, float]]]] = {
+    "inference_relay_slots": lambda: [(route, line.slots) for route, line in _lines.items()],
+    "inference_relay_slots_in_use": lambda: [(route, line.in_use) for route, line in _lines.items()],
+    "inference_relay_waiting": lambda: [(route, line.length) for route, line in _lines.items()],
+    "inference_relay_ledger_up": lambda: [(kind, int(ledger.is_up)) for kind, ledger in _ledgers.items()],
+}
+REGISTRY.register(_Gauges())

@@ -1,0 +1,104 @@
+"""What a trace is told of a push. Nothing is imported for it, and nothing done, unless traces are asked for."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from handler.config.settings import Settings, SettingsError
+from handler.push.envelope import PubsubMessage
+from handler.rules.usage import Usage
+from handler.telemetry.context import Context
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Part:
+    """Something that a push does, during a `with` block; this one is not traced."""
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """It is over, or has failed."""
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """What whoever is called has to know to go on with the trace: W3C's `traceparent` and `tracestate`."""
+        return _NOTHING
+
+    def note(self, attributes: Mapping[str, str | int | None]) -> None:
+        """Add what is known now, by OpenTelemetry's names; None is not known."""
+
+    def fail(self, kind: str) -> None:
+        """It went wrong, in a word."""
+
+
+class Trace:
+    """The trace of one push; this one is none."""
+
+    @property
+    def position(self) -> Context | None:
+        """Where the push stands in its trace, if it is traced here."""
+        return None
+
+    def waiting(self) -> Part:
+        """The wait in the line."""
+        return NO_PART
+
+    def calling(self, path: str, model: str | None, url: str) -> Part:  # noqa: ARG002
+        """One call of the model service at this URL."""
+        return NO_PART
+
+    def spent(self, usage: Usage) -> None:
+        """The last call of the model has cost this."""
+
+    def publishing(self, topic: str) -> Part:  # noqa: ARG002
+        """Publishing the response, to the topic with this full name."""
+        return NO_PART
+
+    def end(self, reason: str, status: int) -> None:
+        """The push is answered."""
+
+
+NO_PART = Part()
+NO_TRACE = Trace()
+
+
+class Tracing(Protocol):
+    """Where traces begin."""
+
+    def begin(self, message: PubsubMessage, parent: Context | None, seconds: float) -> Trace:
+        """Begin the trace of a push that came so many seconds ago, or go on with the one that it comes from."""
+        ...
+
+    def close(self) -> None:
+        """Send what is left, if that can be had soon."""
+        ...
+
+
+class NoTracing:
+    """Traces nothing."""
+
+    def begin(self, message: PubsubMessage, parent: Context | None, seconds: float) -> Trace:  # noqa: ARG002
+        """No trace."""
+        return NO_TRACE
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+NO_TRACING = NoTracing()
+
+
+def connect(settings: Settings) -> Tracing:
+    """What the settings ask for. Raises SettingsError where it is not installed."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        return NO_TRACING
+    try:
+        from handler.telemetry.otel import OpenTelemetry
+    except ImportError:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which are not installed: "
+            "pip install 'inference-relay[traces]', or leave it out"
+        ) from None
+    return OpenTelemetry(settings)

@@ -1,0 +1,42 @@
+"""Which responses hold an error of the relay's own."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.rules.contract import Answer, ErrorCode, encode_response, error
+from handler.rules.errorcode import error_code_in
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+@given(metadata=st.dictionaries(st.text(), st.text() | st.just('"body":{"error":{"message":')), message=st.text())
+def test_the_relays_own_errors(code, metadata, message):
+    """Each is told by its form, whatever it says and whatever the metadata are."""
+    assert error_code_in(encode_response(error(code, message), metadata)) == code
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": []},
+        {"error": {"message": "no", "type": "x", "param": None, "code": None}},
+        {"error": {"message": "no", "type": "server_error", "param": None, "code": "invalid_json"}},
+        {"error": {"message": "no", "code": "model_error"}},
+        {"error": {"message": "x" * 20_000, "type": "server_error", "param": None, "code": "model_error"}},
+        {"error": {"message": "no", "type": "server_error", "param": None, "code": ["model_error"]}},
+        "model_error",
+    ],
+)
+def test_a_models_errors(body):
+    """They are the model's, though they may look alike."""
+    data = encode_response(Answer(502, json.dumps(body, separators=(",", ":")).encode()), {"body": "x"})
+    assert error_code_in(data) == ""
+
+
+@given(st.binary())
+def test_any_bytes(data):
+    """What is no response holds none."""
+    assert error_code_in(data) == ""
+    assert error_code_in(b'"body":{"error":{"message":' + data) in ("", *ErrorCode)
