@@ -29,6 +29,7 @@ from handler.push.envelope import DecodeError, PubsubMessage, decode
 from handler.relay import Relay
 from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
+from handler.storage.claimcheck import claim_check
 from handler.telemetry import logs
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -53,7 +54,9 @@ class App:
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
         self._startup_probe = StartupProbe(settings)
-        self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
+        self._relay = Relay(
+            settings, self._model, publisher, self._ledger, self._line, self._draining.wait, claim_check(settings)
+        )
         self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
             "/health/startup": {"GET": self._startup, "HEAD": self._startup},

@@ -1,12 +1,14 @@
 """What is held of a message while it waits and is worked on: as little as can be."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from handler import strictjson
 from handler.admission.intake import Held
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import InferenceRequest, Options, Priority, priority_of
+from handler.rules.reference import MULTIPART_PATHS, Reference
 
 
 @dataclass(slots=True)
@@ -36,25 +38,49 @@ class Delivery:
         self.held.resize(0)
 
 
+class Streamed(Protocol):
+    """A body that is read while it is sent, anew each time; its length is that in bytes."""
+
+    content_type: str
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Inference:
     """What is left of a request while it waits and the model works on it: bytes, not the objects that it is made of."""
 
     path: str
-    body: bytes = field(repr=False)
+    body: bytes | Streamed = field(repr=False)
     metadata: bytes = field(repr=False)
     options: Options
     model: str | None
     priority: Priority
+    reference: Reference | None = None  # what of it lies in Cloud Storage
 
     @property
     def size(self) -> int:
-        """The bytes that it takes."""
-        return len(self.body) + len(self.metadata)
+        """The bytes that it takes here."""
+        return len(self.metadata) + (len(self.body) if isinstance(self.body, bytes) else 0)
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the model's endpoint takes a form with a file in it."""
+        return self.path in MULTIPART_PATHS
 
 
 def inference_of(request: InferenceRequest, attributes: Mapping[str, str]) -> Inference:
     """What is left of a request, and of its message's attributes."""
     priority = request.options.priority or priority_of(attributes)
     metadata = strictjson.dumps(request.metadata)
-    return Inference(request.path, request.model_body(), metadata, request.options, request.model, priority)
+    return Inference(
+        request.path, request.model_body(), metadata, request.options, request.model, priority, request.reference
+    )
+
+
+def with_body(inference: Inference, body: dict[str, Any]) -> Inference:
+    """The request with a body that lay elsewhere."""
+    request = InferenceRequest.model_construct(path=inference.path, metadata={}, body=body)
+    return replace(inference, body=request.model_body(), model=request.model)

@@ -16,7 +16,7 @@ from handler.admission.intake import Held
 from handler.admission.line import Line, Slot, Wish
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
-from handler.delivery import Delivery, Inference, inference_of
+from handler.delivery import Delivery, Inference, Streamed, inference_of
 from handler.ledger import Claim, Ledger, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.push.envelope import PubsubMessage
@@ -32,7 +32,9 @@ from handler.rules.contract import (
 )
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
-from handler.rules.reply import ModelReply
+from handler.rules.reply import ModelReply, Overflow
+from handler.storage import StorageFailed, Unusable
+from handler.storage.claimcheck import ClaimCheck
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
@@ -43,8 +45,10 @@ WAITERS_PER_SLOT = 4
 class Model(Protocol):
     """What the relay needs of the model service."""
 
-    def call(self, path: str, body: bytes, seconds: float) -> ModelReply | ModelFailure:
-        """POST `body` to `path` within `seconds`."""
+    def call(
+        self, path: str, body: bytes | Streamed, seconds: float, overflow: Overflow | None = None
+    ) -> ModelReply | ModelFailure:
+        """POST `body` to `path` within `seconds`; `overflow` takes a reply that no message can hold."""
         ...
 
 
@@ -71,6 +75,7 @@ class Relay:
         ledger: Ledger,
         line: Line,
         pause: Callable[[float], bool],
+        claim_check: ClaimCheck | None = None,
     ) -> None:
         """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._settings = settings
@@ -79,6 +84,7 @@ class Relay:
         self._ledger = ledger
         self._line = line
         self._pause = pause
+        self._claim_check = claim_check or ClaimCheck(settings)
         self._waiters = threading.BoundedSemaphore(settings.slots * WAITERS_PER_SLOT)
 
     def delivery(self, message: PubsubMessage, arrived: float, held: Held) -> Delivery:
@@ -136,7 +142,7 @@ class Relay:
         if verdict.status == 204:
             self._ledger.answered(delivery.key, delivery.owner)
         else:
-            failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED)
+            failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED, Reason.STORAGE_FAILED)
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
@@ -152,8 +158,23 @@ class Relay:
             return self._respond(delivery, refused, strictjson.dumps(error.metadata))
         inference = inference_of(request, delivery.message.attributes)
         del request
-        delivery.held.resize(inference.size)
-        return self._infer(delivery, inference, claim)
+        return self._fetch(delivery, inference, claim)
+
+    def _fetch(self, delivery: Delivery, inference: Inference, claim: Claim) -> Verdict:
+        """Go on with what the request refers to in Cloud Storage, if it does; and answer for whatever fails there."""
+        try:
+            with self._claim_check.fetched(inference, self._storage_seconds(delivery)) as whole:
+                delivery.held.resize(whole.size)
+                return self._infer(delivery, whole, claim)
+        except Unusable as error:
+            verdict = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
+        except StorageFailed as error:
+            situation = self._situation(delivery.message, claim, Limit.MODEL_TIMEOUT)
+            verdict = outcome.storage_failed(str(error), situation)
+        return self._respond(delivery, verdict, inference.metadata, inference.model)
+
+    def _storage_seconds(self, delivery: Delivery) -> float:
+        return self._left(delivery) - self._settings.publish_timeout_seconds
 
     def _infer(self, delivery: Delivery, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
@@ -210,7 +231,7 @@ class Relay:
         """
         patience = self._settings.patience_seconds
         for tries in itertools.count(1):
-            result = self._called(inference, budget.seconds, slot)
+            result = self._called(delivery, inference, budget.seconds, slot)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, inference).seconds))
@@ -224,9 +245,12 @@ class Relay:
             budget = self._budget(delivery, inference)
         return result, budget.limit
 
-    def _called(self, inference: Inference, seconds: float, slot: Slot) -> ModelReply | ModelFailure:
+    def _called(
+        self, delivery: Delivery, inference: Inference, seconds: float, slot: Slot
+    ) -> ModelReply | ModelFailure:
         begun = time.monotonic()
-        result = self._model.call(inference.path, inference.body, seconds)
+        overflow = self._claim_check.overflow(delivery.key)
+        result = self._model.call(inference.path, inference.body, seconds, overflow)
         if isinstance(result, ModelReply):
             slot.called(
                 begun,
@@ -254,7 +278,12 @@ class Relay:
         try:
             return self._publish(delivery, verdict, _response(verdict.answer, delivery.message, metadata, model))
         except ResponseTooLarge:
-            return self._respond(delivery, outcome.too_large(), metadata, model)
+            return self._respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
+
+    def _stored(self, delivery: Delivery, verdict: Verdict, answer: Answer) -> Verdict:
+        """What becomes of an answer that no message can hold."""
+        stored = self._claim_check.stored(delivery.key, answer, self._storage_seconds(delivery))
+        return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
 
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
@@ -301,6 +330,10 @@ def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
 
 def _response(answer: Answer, message: PubsubMessage, metadata: bytes, model: str | None) -> OutgoingMessage:
     attributes = response_attributes(
-        message.attributes, message_id=message.message_id, status_code=answer.status_code, model=model
+        message.attributes,
+        message_id=message.message_id,
+        status_code=answer.status_code,
+        model=model,
+        is_reference=answer.is_reference,
     )
     return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key)
