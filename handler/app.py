@@ -54,8 +54,9 @@ class App:
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
         self._startup_probe = StartupProbe(settings)
+        self._claim_check = claim_check(settings)
         self._relay = Relay(
-            settings, self._model, publisher, self._ledger, self._line, self._draining.wait, claim_check(settings)
+            settings, self._model, publisher, self._ledger, self._line, self._draining.wait, self._claim_check
         )
         self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
@@ -99,6 +100,7 @@ class App:
     def close(self) -> None:
         """Stop what runs in the background, when everything is answered."""
         self._ledger.close()
+        self._claim_check.close()
 
     def _respond(self, request: Request) -> Response:
         methods = self._health.get(request.path, {"POST": self._push})

@@ -56,3 +56,7 @@ class Objects(Protocol):
         Raises TooLarge beyond `limit` bytes, StorageFailed, and whatever `parts` raises.
         """
         ...
+
+    def close(self) -> None:
+        """Disconnect."""
+        ...

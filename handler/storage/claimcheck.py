@@ -5,10 +5,14 @@ from contextlib import AbstractContextManager, nullcontext
 from handler.config.settings import Settings
 from handler.delivery import Inference
 from handler.rules.contract import Answer
+from handler.rules.reference import Reference
 from handler.rules.reply import Overflow
-from handler.storage import Objects
+from handler.storage import NoSuchObject, Objects, StorageFailed
 from handler.storage.requests import RequestObjects
 from handler.storage.responses import ResponseObjects
+
+CHECKED = "inference-relay-check"  # an object that is looked for and written to see whether that may be
+CHECK_SECONDS = 60.0
 
 
 class ClaimCheck:
@@ -16,6 +20,7 @@ class ClaimCheck:
 
     def __init__(self, settings: Settings, objects: Objects | None = None) -> None:
         """Without `objects` nothing is read and nothing stored."""
+        self._objects = objects
         self._requests = RequestObjects(settings, objects)
         self._responses = None
         if objects and settings.response_bucket:
@@ -44,6 +49,31 @@ class ClaimCheck:
         Raises StorageFailed.
         """
         return self._responses.stored(key, answer, seconds) if self._responses else None
+
+    def cannot_read(self, bucket: str) -> str:
+        """Why requests cannot refer to objects in a bucket; "" where they can."""
+        try:
+            if self._objects:
+                self._objects.find(Reference(bucket, CHECKED))
+        except NoSuchObject:
+            return ""
+        except StorageFailed as error:
+            return str(error)
+        return ""
+
+    def cannot_write(self) -> str:
+        """Why no response can be stored; "" where one can: it is stored twice, since that takes another right."""
+        try:
+            for _ in range(2):
+                self.stored(CHECKED, Answer(200, b"{}"), CHECK_SECONDS)
+        except StorageFailed as error:
+            return str(error)
+        return ""
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._objects:
+            self._objects.close()
 
 
 def claim_check(settings: Settings) -> ClaimCheck:

@@ -87,6 +87,11 @@ class Bucketed:
             raise
         return Stored(str(reference), source.tell(), content_type, source.sha256.hexdigest())
 
+    def close(self) -> None:
+        """Disconnect."""
+        if self._client is not None:
+            self._client.close()
+
     def _blob(self, reference: Reference) -> Any:
         bucket = self._connected().bucket(reference.bucket)
         return bucket.blob(reference.name, chunk_size=WRITE_BYTES, generation=reference.generation)

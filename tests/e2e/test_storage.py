@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import platform
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pytest
 from google.cloud import storage
 from werkzeug.formparser import parse_form_data
 
-from .conftest import SERVERS, free_port, http, listening, process, push_of, until
+from .conftest import BIN, SERVERS, free_port, http, listening, process, push_of, until
 
 LINUX = sys.platform == "linux"
 
@@ -380,3 +381,40 @@ def test_settings_that_cannot_be(serve, local_topics, model):
     """A bucket's name that is none stops the start, in one line."""
     with pytest.raises(AssertionError, match="REQUEST_BUCKETS has 'My_Bucket!', which is no bucket's name"):
         serve("gunicorn", MODEL_URL=model.url, REQUEST_BUCKETS="My_Bucket!")
+
+
+def test_check_tries_each_bucket(buckets, local_topics, model):
+    """What the service would run into is said before any traffic."""
+    environment = {
+        **os.environ,
+        **SETTINGS,
+        "MODEL_URL": model.url,
+        "RESPONSE_TOPIC": local_topics.topic("responses"),
+        "PUSH_AUTH": "none",
+        "COLUMNS": "200",
+    }
+    model.replies["GET /v1/models"] = [http(200, "application/json", b'{"data": []}')]
+
+    def check(**changed):
+        done = subprocess.run(
+            [BIN / "inference-relay", "check"],
+            env=environment | changed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    code, output = check()
+    assert code == 0, output
+    assert "request bucket inputs: can be read" in output
+    assert "response bucket outputs: took an object" in output
+    assert buckets.outputs() == {"responses/inference-relay-check": b"{}"}
+    code, output = check(RESPONSE_BUCKET="missing")
+    assert code == 1
+    assert "response bucket missing: cannot be written: there is no such bucket: see RESPONSE_BUCKET" in output
+    with denying(buckets, 1000) as url:
+        code, output = check(STORAGE_EMULATOR_HOST=url)
+    assert code == 1
+    assert "request bucket inputs: cannot be read: Forbidden: the service account needs" in output
