@@ -6,8 +6,8 @@
 #
 # /app/sbom.cdx.json in the image is its software bill of materials (CycloneDX).
 
-# --- The service and what it needs, without the extras: the very files that requirements/ names by their hashes, with which
-# it was tested. And the list of what they are.
+# --- The service and what it needs, with the extra gs (Cloud Storage), which is loaded where a bucket is set, and no other:
+# the very files that requirements/ names by their hashes, with which it was tested. And the list of what they are.
 FROM python:3.13-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \

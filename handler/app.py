@@ -26,6 +26,7 @@ from handler.relay import Relay
 from handler.routes import Streams
 from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
+from handler.storage.claimcheck import claim_check
 from handler.telemetry import exposition, logs, metrics, tracing
 from handler.telemetry.record import PushRecord
 
@@ -53,7 +54,8 @@ class App:
         self._tracing = tracing.connect(settings)
         self._project = settings.response_topic.split("/")[1]
         self._startup_probe = StartupProbe(settings)
-        self._relay = Relay(settings, self._routes, publisher, self._ledger, self._draining.wait)
+        self._claim_check = claim_check(settings)
+        self._relay = Relay(settings, self._routes, publisher, self._ledger, self._draining.wait, self._claim_check)
         for route in self._routes:
             metrics.watch(route.name, route.line)
         metrics.watch_ledger("memory" if settings.ledger_url is None else "redis", self._ledger)
@@ -102,6 +104,7 @@ class App:
         """Stop what runs in the background, when everything is answered."""
         self._ledger.close()
         self._tracing.close()
+        self._claim_check.close()
 
     def _respond(self, request: Request) -> Response:
         methods = self._health.get(request.path, {"POST": self._push})

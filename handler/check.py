@@ -19,6 +19,7 @@ from handler.rules.contract import Answer, encode_response
 from handler.rules.diagnosis import Kind
 from handler.rules.outcome import ModelFailure
 from handler.rules.reply import ModelReply, Reading, read
+from handler.storage.claimcheck import claim_check
 
 PROBE_SECONDS = 60.0
 
@@ -47,6 +48,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
         yield _keys(settings.push_certs_url)
     if settings.ledger_url is not None:
         yield _ledger(connect(settings))
+    yield from _buckets(settings)
     yield _publish(Publisher(settings.response_topic), settings)
 
 
@@ -165,6 +167,19 @@ def _ledger(ledger: Ledger) -> Finding:
     if ledger.troubles:
         return Finding(False, "ledger: Redis does not work; is LEDGER_URL right? The reason is logged above")
     return Finding(True, "ledger: Redis reads and writes")
+
+
+def _buckets(settings: Settings) -> Iterator[Finding]:
+    """Look for an object in each bucket that requests may refer to, and write one into that of responses."""
+    storage = claim_check(settings)
+    for bucket in settings.request_buckets:
+        problem = storage.cannot_read(bucket)
+        text = f"cannot be read: {problem}" if problem else "can be read"
+        yield Finding(not problem, f"request bucket {bucket}: {text}")
+    if settings.response_bucket:
+        problem = storage.cannot_write()
+        text = f"cannot be written: {problem}" if problem else "took an object"
+        yield Finding(not problem, f"response bucket {settings.response_bucket}: {text}")
 
 
 def _publish(publisher: Publisher, settings: Settings) -> Finding:

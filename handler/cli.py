@@ -37,7 +37,7 @@ def check(model: str | None) -> None:
     """Say whether the settings are right, the model answers and the topic takes a publish, before any traffic.
 
     Reads the same environment variables as the service. Publishes one message to RESPONSE_TOPIC, with the attribute
-    `relay_check`. Exits with 1 if anything is wrong.
+    `relay_check`, and writes one object into RESPONSE_BUCKET. Exits with 1 if anything is wrong.
     """
     ok = True
     for finding in checks.run(os.environ, model):

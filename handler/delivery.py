@@ -1,7 +1,8 @@
 """What is held of a message while it waits and is worked on: as little as can be."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from handler import strictjson
 from handler.admission.intake import Held
@@ -10,6 +11,7 @@ from handler.config.settings import Settings
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import ErrorCode, InferenceRequest, Options, Priority, RequestError, priority_of
 from handler.rules.modelheaders import model_headers
+from handler.rules.reference import MULTIPART_PATHS, Reference
 from handler.telemetry.record import PushRecord
 
 TOPIC_ATTRIBUTE = "response_topic"
@@ -46,22 +48,38 @@ class Delivery:
         self.held.resize(0)
 
 
+class Streamed(Protocol):
+    """A body that is read while it is sent, anew each time; its length is that in bytes."""
+
+    content_type: str
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Inference:
     """What is left of a request while it waits and the model works on it: bytes, not the objects that it is made of."""
 
     path: str
-    body: bytes = field(repr=False)
+    body: bytes | Streamed = field(repr=False)
     metadata: bytes = field(repr=False)
     options: Options
     model: str | None
     priority: Priority
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reference: Reference | None = None  # what of it lies in Cloud Storage
 
     @property
     def size(self) -> int:
-        """The bytes that it takes."""
-        return len(self.body) + len(self.metadata)
+        """The bytes that it takes here."""
+        return len(self.metadata) + (len(self.body) if isinstance(self.body, bytes) else 0)
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the model's endpoint takes a form with a file in it."""
+        return self.path in MULTIPART_PATHS
 
 
 def inference_of(
@@ -72,9 +90,29 @@ def inference_of(
     Raises RequestError for an attribute that goes to the model service as a header, and cannot.
     """
     priority = stream.priority or request.options.priority or priority_of(attributes)
-    headers = model_headers(settings.attribute_headers, request, attributes, priority)
-    metadata, body = strictjson.dumps(request.metadata), request.model_body(model)
-    return Inference(request.path, body, metadata, request.options, request.model, priority, headers)
+    return Inference(
+        path=request.path,
+        body=request.model_body(model),
+        metadata=strictjson.dumps(request.metadata),
+        options=request.options,
+        model=request.model,
+        priority=priority,
+        headers=model_headers(settings.attribute_headers, request, attributes, priority),
+        reference=request.reference,
+    )
+
+
+def with_body(inference: Inference, body: dict[str, Any]) -> Inference:
+    """The request with a body that lay elsewhere."""
+    request = InferenceRequest.model_construct(path=inference.path, metadata={}, body=body)
+    return replace(inference, body=request.model_body(), model=request.model)
+
+
+def renamed(inference: Inference, model: str | None) -> Inference:
+    """The request, for a model service that knows its model as `model`, if that is another name."""
+    if model is None or not isinstance(inference.body, bytes):
+        return inference
+    return replace(inference, body=strictjson.dumps({**strictjson.loads(inference.body), "model": model}))
 
 
 def topic_of(message: PubsubMessage, stream: Stream, allowed: Collection[str]) -> str:

@@ -17,7 +17,7 @@ from handler.admission.line import Slot, Wish
 from handler.admission.turns import in_turn
 from handler.config.routing import Stream
 from handler.config.settings import Settings
-from handler.delivery import Delivery, Inference, check_topic, inference_of, topic_of
+from handler.delivery import Delivery, Inference, check_topic, inference_of, renamed, topic_of
 from handler.ledger import Claim, Ledger, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.push.envelope import PubsubMessage
@@ -34,7 +34,9 @@ from handler.rules.contract import (
 )
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
-from handler.rules.reply import ModelReply
+from handler.rules.reply import ModelReply, Overflow
+from handler.storage import StorageFailed, Unusable
+from handler.storage.claimcheck import ClaimCheck
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
@@ -64,6 +66,7 @@ class Relay:
         publisher: Publishes,
         ledger: Ledger,
         pause: Callable[[float], bool],
+        claim_check: ClaimCheck | None = None,
     ) -> None:
         """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._settings = settings
@@ -72,6 +75,7 @@ class Relay:
         self._publisher = publisher
         self._ledger = ledger
         self._pause = pause
+        self._claim_check = claim_check or ClaimCheck(settings)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
 
     def delivery(self, message: PubsubMessage, stream: Stream, arrived: float, held: Held) -> Delivery:
@@ -127,7 +131,7 @@ class Relay:
         if verdict.status == 204:
             self._ledger.answered(delivery.key, delivery.owner)
         else:
-            failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED)
+            failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED, Reason.STORAGE_FAILED)
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
@@ -140,18 +144,42 @@ class Relay:
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
             return self._respond(delivery, refused, strictjson.dumps(error.metadata))
+        return self._fetch(delivery, route, inference, claim)
+
+    def _fetch(self, delivery: Delivery, route: Route | None, inference: Inference, claim: Claim) -> Verdict:
+        """Go on with what the request refers to in Cloud Storage, if it does; and answer for whatever fails there."""
+        try:
+            with self._claim_check.fetched(inference, self._storage_seconds(delivery)) as whole:
+                return self._go(delivery, route, whole, claim)
+        except (Unusable, RequestError) as error:
+            verdict = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
+        except StorageFailed as error:
+            verdict = outcome.storage_failed(str(error), self._situation(delivery, claim, Limit.MODEL_TIMEOUT))
+        return self._respond(delivery, verdict, inference.metadata, inference.model)
+
+    def _go(self, delivery: Delivery, route: Route | None, inference: Inference, claim: Claim) -> Verdict:
+        """Go where the request's model is. What was fetched says only now which that is. Raises RequestError."""
+        if route is None:
+            route = self._routes.route(inference.path, inference.model, delivery.stream)
+            inference = renamed(inference, route.settings.model)
         delivery.record.routed(route.name, inference.model)
         delivery.held.resize(inference.size)
         return self._infer(delivery, route, inference, claim)
 
-    def _read(self, delivery: Delivery) -> tuple[Route, Inference]:
-        """The request, and where it goes. Raises RequestError."""
+    def _storage_seconds(self, delivery: Delivery) -> float:
+        return self._left(delivery) - self._settings.publish_timeout_seconds
+
+    def _read(self, delivery: Delivery) -> tuple[Route | None, Inference]:
+        """The request, and where it goes if that can be told before its body is fetched. Raises RequestError."""
         data, attributes = delivery.take_data(), delivery.message.attributes
         request = in_turn(len(data), parse_request, data, self._paths, attributes)
         del data
         check_topic(attributes, request, self._settings.response_topics)
-        route = self._routes.route(request, delivery.stream)
-        return route, inference_of(request, attributes, delivery.stream, self._settings, route.settings.model)
+        route = None
+        if request.body_ref is None:
+            route = self._routes.route(request.path, request.model, delivery.stream, request.metadata)
+        model = route.settings.model if route else None
+        return route, inference_of(request, attributes, delivery.stream, self._settings, model)
 
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
@@ -218,9 +246,9 @@ class Relay:
 
         No result where another instance has taken the message over meanwhile.
         """
-        patience = self._settings.patience_seconds
+        patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.key)
         for tries in itertools.count(1):
-            result = _called(delivery, route, inference, budget.seconds, slot)
+            result = _called(delivery, route, inference, budget.seconds, slot, overflow)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, route, inference).seconds))
@@ -253,7 +281,12 @@ class Relay:
         try:
             return self._publish(delivery, verdict, _response(verdict.answer, delivery, metadata, model))
         except ResponseTooLarge:
-            return self._respond(delivery, outcome.too_large(), metadata, model)
+            return self._respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
+
+    def _stored(self, delivery: Delivery, verdict: Verdict, answer: Answer) -> Verdict:
+        """What becomes of an answer that no message can hold."""
+        stored = self._claim_check.stored(delivery.key, answer, self._storage_seconds(delivery))
+        return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
 
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
@@ -281,13 +314,13 @@ class Relay:
 
 
 def _called(
-    delivery: Delivery, route: Route, inference: Inference, seconds: float, slot: Slot
+    delivery: Delivery, route: Route, inference: Inference, seconds: float, slot: Slot, overflow: Overflow | None
 ) -> ModelReply | ModelFailure:
     """Call the model service once, and tell the line how that went."""
     begun = time.monotonic()
     with delivery.record.calling(inference.path, route.settings.url) as part:
         headers = {**inference.headers, **part.context}
-        result = route.model.call(inference.path, inference.body, seconds, headers, inference.model or "")
+        result = route.model.call(inference.path, inference.body, seconds, headers, inference.model or "", overflow)
         delivery.record.called(result, begun, part)
     if isinstance(result, ModelReply):
         slot.called(

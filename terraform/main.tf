@@ -35,6 +35,8 @@ module "relay" {
   requesters                = var.requesters
   response_subscriptions    = var.response_subscriptions
   dead_letter_readers       = var.dead_letter_readers
+  request_buckets           = var.request_buckets
+  response_bucket           = var.response_bucket
   image                     = var.image
   traffic                   = var.traffic
   check_model               = var.check_model

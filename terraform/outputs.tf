@@ -13,6 +13,11 @@ output "response_subscriptions" {
   value       = module.relay.response_subscriptions
 }
 
+output "response_bucket" {
+  description = "The bucket of responses that no message can hold, if there is one."
+  value       = module.relay.response_bucket
+}
+
 output "push_subscription" {
   description = "The subscription that pushes requests."
   value       = module.relay.push_subscription

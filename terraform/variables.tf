@@ -67,7 +67,7 @@ variable "secret_regions" {
 }
 
 variable "kms_key" {
-  description = "Cloud KMS key of the region that topics, service, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
+  description = "Cloud KMS key of the region that topics, service, bucket, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
   type        = string
   default     = null
 }
@@ -207,6 +207,23 @@ variable "dead_letter_readers" {
   type        = set(string)
   default     = []
   nullable    = false
+}
+
+variable "request_buckets" {
+  description = "Cloud Storage buckets that requests may refer to (REQUEST_BUCKETS), by name. They are yours; the service gets the right to read them. Whoever may publish requests may have the model read any object in them."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
+variable "response_bucket" {
+  description = "Makes a bucket for responses over Pub/Sub's 10 MB (RESPONSE_BUCKET): its name, which nobody else in Google Cloud may have (left out, PROJECT-NAME-responses), the days after which a response is deleted (left out, a day more than twice message_retention_seconds, for which the message that names it may wait), and who may read, such as group:team@example.com."
+  type = object({
+    name    = optional(string)
+    days    = optional(number)
+    readers = optional(set(string), [])
+  })
+  default = null
 }
 
 # The service on Cloud Run

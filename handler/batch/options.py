@@ -30,6 +30,7 @@ class Options:
     journal: str | None = None
     style: Style = Style.OPENAI
     in_order: bool = False
+    fetch_bodies: bool = False  # what the relay has put into Cloud Storage goes into the output
     strict: bool = False  # send nothing if one line is bad
     allowed_paths: Sequence[str] = DEFAULT_PATHS
     model: str | None = None  # replaces the model in every request

@@ -1,6 +1,7 @@
 """Settings, read once from the environment, validated and frozen."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ DEFAULT_PATHS = (
     "/v1/rerank",
     "/v1/score",
     "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
     "/v1/images/generations",
 )
 
@@ -156,6 +159,27 @@ class Settings(BaseModel):
     answered_ttl_seconds: Seconds = Field(
         3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
     )
+    request_buckets: Annotated[tuple[str, ...], BeforeValidator(values.paths), AfterValidator(values.buckets)] = Field(
+        (),
+        description="Cloud Storage buckets, separated by commas, that requests may refer to: with `body_ref`, and with "
+        "`body.file` where the model takes a form (audio transcription)",
+    )
+    max_file_mb: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1024, description="MiB that a file which a request refers to may have; it is streamed to the model, never held"
+    )
+    max_body_ref_mb: Annotated[int, Field(ge=1, le=1024)] = Field(
+        64,
+        description="MiB that a JSON body which a request refers to may have; it is held in memory, all of them "
+        "together with no more than MAX_WAITING_MB, or one of them",
+    )
+    response_bucket: Annotated[str, AfterValidator(values.bucket)] | None = Field(
+        None,
+        description="Cloud Storage bucket that responses over Pub/Sub's 10 MB are written to, under `responses/`; "
+        "without it they are answered with an error",
+    )
+    max_response_mb: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        1024, description="MiB that a response in RESPONSE_BUCKET may have"
+    )
     model_slots: Annotated[int, Field(ge=1, le=2000)] | Literal["auto"] = Field(
         64,
         description="calls that the model gets at once from one instance; others wait in the line. `auto` starts low "
@@ -198,6 +222,9 @@ class Settings(BaseModel):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO", description="least severity that is logged"
+    )
+    storage_emulator_host: Annotated[str, AfterValidator(values.url)] | None = Field(
+        None, description="URL of a Cloud Storage emulator, with its `http://`; for tests and laptops"
     )
     pubsub_emulator_host: str | None = Field(
         None, description="`HOST:PORT` of a Pub/Sub emulator; for tests and laptops"
@@ -260,6 +287,15 @@ class Settings(BaseModel):
         url = urlsplit(self.push_certs_url)
         if url.scheme == "http" and not (self.pubsub_emulator_host or values.is_loopback(url.hostname or "")):
             raise ValueError("PUSH_CERTS_URL is not https: whoever is on the way could sign pushes; use https")
+        return self
+
+    @model_validator(mode="after")
+    def _storage_is_installed(self) -> Self:
+        if (self.request_buckets or self.response_bucket) and find_spec("google.cloud.storage") is None:
+            raise ValueError(
+                "REQUEST_BUCKETS and RESPONSE_BUCKET need Google's library, which the image has: pip install "
+                "'inference-relay[gs]'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from handler.rules.reference import BUCKET
+
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
@@ -79,6 +81,19 @@ def plain_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
         if not _PATH.fullmatch(path) or "/../" in f"{path}/" or "/./" in f"{path}/":
             raise ValueError(f"has {path!r}, which is no plain path such as /v1/completions")
     return paths
+
+
+def bucket(value: str) -> str:
+    """The name of a bucket in Cloud Storage; gs:// before it and / behind it do no harm."""
+    name = value.removeprefix("gs://").removesuffix("/")
+    if not re.fullmatch(BUCKET, name):
+        raise ValueError(f"has {value!r}, which is no bucket's name such as my-bucket")
+    return name
+
+
+def buckets(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of buckets."""
+    return tuple(bucket(name) for name in names)
 
 
 def header_value(value: SecretStr) -> SecretStr:

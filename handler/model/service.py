@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -19,11 +20,12 @@ import requests
 from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, InvalidHeader, NewConnectionError
 
 from handler.config.routing import MODEL_FIELD, Route
+from handler.delivery import Streamed
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
 from handler.model.identity import Fixed, Identity, NoToken, access_token, id_token
 from handler.model.transport import Adapter, StaleConnection
 from handler.rules.outcome import ModelFailure
-from handler.rules.reply import ModelReply
+from handler.rules.reply import ModelReply, Overflow
 
 # What Pub/Sub takes in one publish request; a larger body could not be passed on.
 MAX_BODY_BYTES = 10_000_000
@@ -74,16 +76,23 @@ class ModelService:
         self._prepared = lru_cache(64)(self._prepare)
 
     def call(
-        self, path: str, body: bytes, seconds: float, headers: Mapping[str, str] = NO_HEADERS, model: str = ""
+        self,
+        path: str,
+        body: bytes | Streamed,
+        seconds: float,
+        headers: Mapping[str, str] = NO_HEADERS,
+        model: str = "",
+        overflow: Overflow | None = None,
     ) -> ModelReply | ModelFailure:
         """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte.
 
-        `headers` come besides its own; `model` stands for {model} in the route's URL.
+        `headers` come besides its own; `model` stands for {model} in the route's URL; `overflow` takes a reply that no
+        message can hold. What it raises, and what `body` raises, is raised here.
         """
         request = self._with_body(self._prepared("POST", path, model), body)
         if headers:
             request.headers.update(headers)
-        return self._send(request, seconds)
+        return self._send(request, seconds, overflow)
 
     def probe(self, path: str, seconds: float, model: str = "") -> ModelReply | ModelFailure:
         """GET `path`: for checking the settings, never while serving."""
@@ -98,23 +107,27 @@ class ModelService:
     def _prepare(self, method: str, path: str, model: str) -> requests.PreparedRequest:
         return requests.Request(method, self._url.replace(MODEL_FIELD, model) + path, headers=self._headers).prepare()
 
-    def _with_body(self, prepared: requests.PreparedRequest, body: bytes | None) -> requests.PreparedRequest:
+    def _with_body(self, prepared: requests.PreparedRequest, body: bytes | Streamed | None) -> requests.PreparedRequest:
         request = requests.PreparedRequest()
         request.method, request.url = prepared.method, prepared.url
         request.headers = prepared.headers.copy()
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
-            request.body = body
+            request.body = body  # type: ignore[assignment]
+        if body is not None and not isinstance(body, bytes):
+            request.headers["Content-Type"] = body.content_type
         return request
 
-    def _send(self, request: requests.PreparedRequest, seconds: float) -> ModelReply | ModelFailure:
+    def _send(
+        self, request: requests.PreparedRequest, seconds: float, overflow: Overflow | None = None
+    ) -> ModelReply | ModelFailure:
         if self._aborted:
             return ModelFailure.ABORTED
         begun, deadline = time.monotonic(), Deadline(seconds)
         self._calls.add(deadline)
         try:
             with deadline:
-                return self._identified(request, seconds)
+                return self._identified(request, seconds, overflow)
         except tuple(kind for kind, _ in FAILURES) as error:
             is_late = isinstance(error, requests.ReadTimeout) and time.monotonic() > begun + seconds
             failure = ModelFailure.TIMEOUT if is_late else failure_of(error)
@@ -126,47 +139,62 @@ class ModelService:
             self._adapter.drop_kept()
         return failure
 
-    def _identified(self, request: requests.PreparedRequest, seconds: float) -> ModelReply:
+    def _identified(self, request: requests.PreparedRequest, seconds: float, overflow: Overflow | None) -> ModelReply:
         """The reply to a request that says who asks; a token that is refused is replaced, once."""
         shown = self._identity.headers()
         request.headers.update(shown)
-        reply = self._exchange(request, seconds)
+        reply = self._exchange(request, seconds, overflow)
         if reply.status == 401 and self._identity.renew(shown):
             request.headers.update(self._identity.headers())
-            return self._exchange(request, seconds)
+            return self._exchange(request, seconds, overflow)
         return reply
 
-    def _exchange(self, request: requests.PreparedRequest, seconds: float) -> ModelReply:
+    def _exchange(self, request: requests.PreparedRequest, seconds: float, overflow: Overflow | None) -> ModelReply:
         # The deadline ends each read that takes this long; where it ends nothing, as in a command, requests does.
         timeout = (self._connect_seconds, seconds + 1)
         response = self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify, proxies={})
         try:
-            body, truncated = _read(response)
-            _check_there_is_something(response, body, truncated=truncated)
+            reply = _read(response, overflow)
+            _check_there_is_something(response, reply)
         except BaseException:
             response.raw.close()
             raise
-        return _reply(response, body, truncated=truncated)
+        return reply
 
 
-def _check_there_is_something(response: requests.Response, body: bytes, *, truncated: bool) -> None:
+def _check_there_is_something(response: requests.Response, reply: ModelReply) -> None:
     """Half a head looks like a whole one where the connection ends: nothing says then how long the body is."""
     is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
-    if not (body or truncated or is_framed):
+    if not (reply.body or reply.truncated or is_framed):
         raise requests.ConnectionError("the connection ended before anything came of the body")
 
 
-def _read(response: requests.Response) -> tuple[bytes, bool]:
-    """The body, unpacked where it was packed although that was not asked for; and whether there was more of it."""
-    body, raw = bytearray(), response.raw
-    for number, part in enumerate(_parts(raw), 1):
+def _read(response: requests.Response, overflow: Overflow | None) -> ModelReply:
+    """The reply, unpacked where it was packed although that was not asked for."""
+    body, parts = bytearray(), _parts(response.raw)
+    for number, part in enumerate(parts, 1):
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raw.close()
-            return b"", True
+            return _overflowed(response, _all(body, parts), overflow)
         if number % _READS_IN_A_ROW == 0:
             time.sleep(0)
-    return bytes(body), False
+    return _reply(response, bytes(body))
+
+
+def _overflowed(response: requests.Response, parts: Iterator[bytes], overflow: Overflow | None) -> ModelReply:
+    """The reply without its body, which is stored where there is a place for it."""
+    head = _reply(response, b"", truncated=True)
+    stored = overflow(head, parts) if overflow else None
+    if stored is None:
+        response.raw.close()
+    return replace(head, stored=stored)
+
+
+def _all(body: bytearray, parts: Iterator[bytes]) -> Iterator[bytes]:
+    """What was read before, which is let go of, and what comes."""
+    yield bytes(body)
+    body.clear()
+    yield from parts
 
 
 def _parts(raw: Any) -> Iterator[bytes]:
@@ -199,7 +227,7 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _reply(response: requests.Response, body: bytes, *, truncated: bool) -> ModelReply:
+def _reply(response: requests.Response, body: bytes, *, truncated: bool = False) -> ModelReply:
     headers = response.headers
     encoding = headers.get("content-encoding", "").strip().lower()
     return ModelReply(

@@ -1,11 +1,7 @@
 """The wire contract: what a requester publishes, what it gets back, and the errors in between."""
 
-import base64
-import re
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -14,60 +10,27 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from handler import strictjson
 from handler.rules import batchline, mistakes
+from handler.rules.options import Options as Options
+from handler.rules.options import Priority as Priority
+from handler.rules.options import priority_of as priority_of
+from handler.rules.reference import FILE_FIELD, MULTIPART_PATHS, Reference, reference_of
 from handler.rules.usage import NO_USAGE, Usage
 
 DEFAULT_PATH = "/v1/completions"
 MAX_METADATA_BYTES = 1 << 20
-EXCERPT_CHARACTERS = 1_000
 
 # Pub/Sub's limits on a message's attributes: https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_ATTRIBUTES = 100
 MAX_KEY_BYTES = 256
 MAX_VALUE_BYTES = 1_024
-OWN_ATTRIBUTES = ("request_message_id", "status_code", "model", "prompt_tokens", "completion_tokens")
+OWN_ATTRIBUTES = ("request_message_id", "status_code", "model", "prompt_tokens", "completion_tokens", "content_ref")
 _RESERVED_PREFIXES = ("goog", "CloudPubSub")
-
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-class Priority(StrEnum):
-    """Who goes ahead of whom in the line for the model."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
-def _deadline(value: object) -> object:
-    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise ValueError("an RFC 3339 time with its offset")
-    return datetime.fromisoformat(value.upper())
 
 
 def _path(value: object) -> object:
     if value is None:
         return DEFAULT_PATH
     return f"/{value}" if isinstance(value, str) and not value.startswith("/") else value
-
-
-class Options(BaseModel):
-    """Limits of the requester's own. They only ever shorten the service's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    deadline: Annotated[datetime, BeforeValidator(_deadline, json_schema_input_type=str)] | None = Field(
-        default=None,
-        description="RFC 3339 time after which the model is not called, and at which a call is cut short",
-        json_schema_extra={"examples": ["2030-01-31T12:00:00Z"]},
-    )
-    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="the longest that the model may take for this request"
-    )
-    priority: Annotated[Priority, Field(strict=False)] | None = Field(
-        default=None,
-        description="`high` goes ahead of what came up to five minutes before, `low` lets ahead what comes up to five "
-        "minutes later; without it the message's attribute `priority` counts, else `normal`",
-    )
 
 
 _NO_OPTIONS = Options()
@@ -77,10 +40,21 @@ def _options(value: object) -> object:
     return _NO_OPTIONS if value is None else value
 
 
+def _body_or_its_reference(schema: dict[str, Any]) -> None:
+    """One of the two is required, and not both."""
+    schema["required"] = [name for name in schema["required"] if name != "body"]
+    schema["oneOf"] = [
+        {"required": ["body"], "properties": {"body_ref": {"type": "null"}}},
+        {"required": ["body_ref"], "properties": {"body_ref": {"type": "string"}, "body": False}},
+    ]
+
+
 class InferenceRequest(BaseModel):
     """What a requester publishes: the message's data, as JSON."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, json_schema_extra=_body_or_its_reference
+    )
 
     path: Annotated[str, BeforeValidator(_path, json_schema_input_type=str | None)] = Field(
         DEFAULT_PATH, description="HTTP path of the model service; must be one that the service allows"
@@ -91,7 +65,14 @@ class InferenceRequest(BaseModel):
     )
     body: dict = Field(  # type: ignore[type-arg]
         description="the body that the model's HTTP API takes; `stream` is set to false and `stream_options` dropped, "
-        "since one message goes back"
+        "since one message goes back. For an endpoint that takes a form (audio transcription) the form's fields, of "
+        "which `file` is a reference, `gs://BUCKET/OBJECT`"
+    )
+    body_ref: str | None = Field(
+        None,
+        description="in place of `body`: where in Cloud Storage it lies as JSON, `gs://BUCKET/OBJECT`, perhaps with "
+        "`#GENERATION` behind it",
+        json_schema_extra={"examples": ["gs://my-bucket/body.json"]},
     )
     options: Annotated[Options, BeforeValidator(_options, json_schema_input_type=Options | None)] = Field(
         default_factory=lambda: _NO_OPTIONS, description="limits of the requester's own"
@@ -103,9 +84,23 @@ class InferenceRequest(BaseModel):
         name = self.body.get("model")
         return name if isinstance(name, str) else None
 
+    @property
+    def is_form(self) -> bool:
+        """Whether the model's endpoint takes a form with a file in it."""
+        return self.path in MULTIPART_PATHS
+
+    @property
+    def reference(self) -> Reference | None:
+        """What of the request lies in Cloud Storage. Raises Mistake where that is no reference, or in a wrong place."""
+        return reference_of(self.path, self.body, self.body_ref)
+
     def model_body(self, model: str | None = None) -> bytes:
-        """The JSON that goes to the model service; with `model` as the model's name, if there is one."""
-        body = {key: value for key, value in self.body.items() if key != "stream_options"}
+        """The JSON that goes to the model service, or a form's fields besides its file.
+
+        With `model` as the model's name, if there is one.
+        """
+        left_out = ("stream_options", FILE_FIELD) if self.is_form else ("stream_options",)
+        body = {key: value for key, value in self.body.items() if key not in left_out}
         if model is not None:
             body["model"] = model
         if "stream" in body:
@@ -122,7 +117,8 @@ class InferenceResponse(BaseModel):
     )
     body: Any = Field(
         description="the model's JSON; for other content an object of `content_type`, `encoding` (base64 or utf-8) and "
-        "`content`; for an error of the relay's own, an object with `error`"
+        "`content`; for content that no message can hold, an object with `content_ref`: `uri`, `bytes`, "
+        "`content_type` and `sha256`; for an error of the relay's own, an object with `error`"
     )
 
 
@@ -139,6 +135,11 @@ class ErrorCode(StrEnum):
     MODEL_ERROR = "model_error"
     INVALID_MODEL_RESPONSE = "invalid_model_response"
     RESPONSE_TOO_LARGE = "response_too_large"
+    INVALID_REFERENCE = "invalid_reference"
+    REFERENCE_NOT_ALLOWED = "reference_not_allowed"
+    REFERENCE_NOT_FOUND = "reference_not_found"
+    REFERENCE_TOO_LARGE = "reference_too_large"
+    STORAGE_FAILED = "storage_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,18 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
         "server_error",
         "the model's answer was empty, cut off, redirected or no JSON, and so again when it was asked again",
     ),
-    ErrorCode.RESPONSE_TOO_LARGE: _Kind(502, "server_error", "the response does not fit in a Pub/Sub message"),
+    ErrorCode.RESPONSE_TOO_LARGE: _Kind(
+        502, "server_error", "the response does not fit in a Pub/Sub message, nor in what the service stores of it"
+    ),
+    ErrorCode.INVALID_REFERENCE: _Kind(
+        400, "invalid_request_error", "`body_ref` or `body.file` is no reference, or what it names cannot be used"
+    ),
+    ErrorCode.REFERENCE_NOT_ALLOWED: _Kind(403, "invalid_request_error", "the service does not read this bucket"),
+    ErrorCode.REFERENCE_NOT_FOUND: _Kind(404, "invalid_request_error", "no such object, or no such generation of it"),
+    ErrorCode.REFERENCE_TOO_LARGE: _Kind(413, "invalid_request_error", "the object is larger than the service takes"),
+    ErrorCode.STORAGE_FAILED: _Kind(
+        502, "server_error", "Cloud Storage did not give or take what it had to, on every attempt"
+    ),
 }
 
 
@@ -175,12 +187,16 @@ class Answer:
     """What goes back to the requester, save the metadata: an HTTP status and a body that is JSON text already.
 
     `usage` is what the model says that it has cost; `error_code` the word of an error of the relay's own, else "".
+    `wraps` is the type of the content that the body wraps, "" where it is JSON itself; `is_reference` says that
+    the body only names where the content is.
     """
 
     status_code: int
     body: bytes
     usage: Usage = NO_USAGE
     error_code: str = ""
+    wraps: str = ""
+    is_reference: bool = False
 
 
 class RequestError(Exception):
@@ -207,7 +223,7 @@ def parse_request(
     document = _document(data, attributes)
     metadata = _echoable(batchline.metadata(document))
     try:
-        request = _validated(batchline.as_request(document))
+        request = validated(batchline.as_request(document))
     except mistakes.Mistake as mistake:
         raise RequestError(ErrorCode.INVALID_REQUEST, str(mistake), param=mistake.param, metadata=metadata) from None
     if request.path not in allowed_paths:
@@ -217,11 +233,20 @@ def parse_request(
             param="path",
             metadata=metadata,
         )
+    try:
+        _ = request.reference
+    except mistakes.Mistake as mistake:
+        raise RequestError(ErrorCode.INVALID_REFERENCE, str(mistake), param=mistake.param, metadata=metadata) from None
     return request
 
 
-def _validated(document: Mapping[str, Any]) -> InferenceRequest:
+def validated(document: Mapping[str, Any]) -> InferenceRequest:
+    """Read the fields of a request. Raises Mistake."""
     mistakes.check_names(document, InferenceRequest.model_fields, Options.model_fields)
+    if document.get("body_ref") is not None:
+        if document.get("body") is not None:
+            raise mistakes.Mistake("body_ref", "`body` and `body_ref` are two ways to say the same: leave one out.")
+        document = {**document, "body": {}}
     try:
         return InferenceRequest.model_validate(document)
     except ValidationError as problems:
@@ -263,35 +288,6 @@ def error(code: ErrorCode, message: str, *, param: str | None = None, status_cod
     return Answer(status_code or kind.status_code, strictjson.dumps(body), error_code=code.value)
 
 
-# Media types that are text though they do not begin with text/.
-_TEXT_TYPES = frozenset(
-    f"application/{name}"
-    for name in (
-        *("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-seq", "xml", "yaml", "x-yaml"),
-        *("x-subrip", "csv", "javascript", "toml", "sql", "x-www-form-urlencoded"),
-    )
-)
-
-
-def is_text_type(media_type: str) -> bool:
-    """Whether content of this type, without its parameters and in lower case, is text."""
-    return media_type.startswith("text/") or media_type in _TEXT_TYPES or media_type.endswith(("+xml", "+yaml"))
-
-
-def wrap_content(content_type: str, content: bytes) -> bytes:
-    """Content that is not JSON, as JSON: text as it is where it is UTF-8 and said to be text, else base64."""
-    encoding, text = "base64", base64.b64encode(content).decode()
-    if is_text_type(content_type.partition(";")[0].strip().lower()):
-        with suppress(UnicodeDecodeError):
-            encoding, text = "utf-8", content.decode()
-    return strictjson.dumps({"content_type": content_type, "encoding": encoding, "content": text})
-
-
-def excerpt(content: bytes) -> str:
-    """The start of a text that is not JSON, for an error message."""
-    return content[: 4 * EXCERPT_CHARACTERS].decode(errors="replace")[:EXCERPT_CHARACTERS]
-
-
 def encode_response(answer: Answer, metadata: Mapping[str, Any]) -> bytes:
     """The response message's data."""
     return response_data(answer, strictjson.dumps(metadata))
@@ -305,15 +301,6 @@ def response_data(answer: Answer, metadata: bytes) -> bytes:
     return b'{"status_code":%d,"metadata":%b,"body":%b}' % (answer.status_code, metadata, answer.body)
 
 
-_PRIORITIES = frozenset(priority.value for priority in Priority)
-
-
-def priority_of(attributes: Mapping[str, str]) -> Priority:
-    """The priority that a message's attributes ask for; what is none of them asks for nothing."""
-    name = attributes.get("priority", "")
-    return Priority(name) if name in _PRIORITIES else Priority.NORMAL
-
-
 def response_attributes(
     requested: Mapping[str, str],
     *,
@@ -321,13 +308,15 @@ def response_attributes(
     status_code: int,
     model: str | None = None,
     usage: Usage = NO_USAGE,
+    is_reference: bool = False,
 ) -> dict[str, str]:
     """The response message's attributes: ours, then the request's own as far as Pub/Sub's limits allow.
 
     Those of the request's own that are named like ours are kept with `request_` before their name.
     """
     tokens = ("" if count is None else str(count) for count in (usage.prompt_tokens, usage.completion_tokens))
-    own = zip(OWN_ATTRIBUTES, (message_id, str(status_code), model, *tokens), strict=True)
+    values = (message_id, str(status_code), model, *tokens, "true" if is_reference else None)
+    own = zip(OWN_ATTRIBUTES, values, strict=True)
     attributes = {key: _fitting(value) for key, value in own if value}
     echoed = {_free_name(key, requested): value for key, value in requested.items() if _may_be_echoed(key, value)}
     for key, value in echoed.items():

@@ -17,6 +17,7 @@ from handler.rules.reply import ModelReply, Reading, invalid, read
 
 # Deliveries after which an error that may be the request's own is its answer.
 FEW_ATTEMPTS = 3
+STORED = "stored"  # in the log, of an answer that no message can hold
 
 
 class Reason(StrEnum):
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     GAVE_UP = "gave_up"
     MODEL_FAILED = "model_failed"
     MODEL_MISCONFIGURED = "model_misconfigured"
+    STORAGE_FAILED = "storage_failed"
     PUBLISH_FAILED = "publish_failed"
     IN_PROGRESS = "in_progress"
     BUSY = "busy"
@@ -54,6 +56,7 @@ VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.GAVE_UP: (204, logging.ERROR),
     Reason.MODEL_FAILED: (503, logging.WARNING),
     Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
+    Reason.STORAGE_FAILED: (503, logging.ERROR),
     Reason.PUBLISH_FAILED: (503, logging.ERROR),
     Reason.IN_PROGRESS: (503, logging.INFO),
     Reason.BUSY: (429, logging.INFO),
@@ -125,6 +128,9 @@ def decide(result: ModelReply | ModelFailure, now: Situation) -> Verdict:
     """The verdict on what the model service did with a request."""
     if isinstance(result, ModelFailure):
         return _failed(result, now)
+    if result.stored is not None:
+        answer = Answer(result.status, result.stored.to_json(), is_reference=True)
+        return Verdict(Reason.ANSWERED, answer, STORED)
     if 200 <= result.status < 300 and result.truncated:
         return too_large()
     return _judged(read(result), now)
@@ -203,7 +209,18 @@ def past_deadline() -> Answer:
     )
 
 
+def storage_failed(detail: str, now: Situation) -> Verdict:
+    """The verdict where Cloud Storage did not give or take what it had to."""
+    message = (
+        "Cloud Storage could not be read or written. Send the request again later, or tell the service's operator."
+    )
+    return _retry(Reason.STORAGE_FAILED, error(ErrorCode.STORAGE_FAILED, message), now, detail)
+
+
 def too_large() -> Verdict:
-    """The verdict on a response that no Pub/Sub message can hold."""
-    message = "The response is larger than the 10 MB that Pub/Sub takes. Ask for less: smaller max_tokens, n or batch."
+    """The verdict on a response that no Pub/Sub message can hold, and that is not stored."""
+    message = (
+        "The response is larger than the 10 MB that Pub/Sub takes, and than what is stored elsewhere (MAX_RESPONSE_MB, "
+        "with a RESPONSE_BUCKET). Ask for less: smaller max_tokens, n or batch."
+    )
     return Verdict(Reason.RESPONSE_TOO_LARGE, error(ErrorCode.RESPONSE_TOO_LARGE, message))

@@ -6,14 +6,17 @@ on is valid JSON always, and byte by byte what the model wrote where that is val
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
 
 from handler import strictjson
 from handler.rules.complaint import Complaint, Shape, complaint_in
-from handler.rules.contract import Answer, ErrorCode, error, excerpt, is_text_type, wrap_content
+from handler.rules.content import excerpt, is_text_type, wrap_content
+from handler.rules.contract import Answer, ErrorCode, error
 from handler.rules.diagnosis import Kind, diagnose
+from handler.rules.reference import Stored
 from handler.rules.usage import usage_of
 
 
@@ -21,8 +24,8 @@ from handler.rules.usage import usage_of
 class ModelReply:
     """An HTTP response of the model service.
 
-    `truncated` says that there was more of it than a message can hold; `retry_after` is in seconds; `waiting` is how
-    many requests wait inside the model service, where it says so.
+    `truncated` says that there was more of it than a message can hold, and `stored` where all of it is, if anywhere;
+    `retry_after` is in seconds; `waiting` is how many requests wait inside the model service, where it says so.
     """
 
     status: int
@@ -30,8 +33,13 @@ class ModelReply:
     body: bytes = field(repr=False)
     content_encoding: str = ""
     truncated: bool = False
+    stored: Stored | None = None
     retry_after: float | None = None
     waiting: int | None = None
+
+
+# Takes the head of a reply and all the parts of its body; None where it takes no such reply, or not so much of it.
+Overflow = Callable[[ModelReply, Iterator[bytes]], Stored | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,12 @@ def read(reply: ModelReply) -> Reading:
     return _error(
         reply.status, complaint or _unstructured(reply), _error_answer(reply, document), f"status {reply.status}"
     )
+
+
+def is_storable(head: ModelReply) -> bool:
+    """Whether a reply, by all but its body, is an answer that is stored unread where no message can hold it."""
+    succeeded = 200 <= head.status < 300
+    return succeeded and not _encoded(head) and not _is_html(head) and _media_type(head) != "text/event-stream"
 
 
 def invalid(problem: str, quoted: str = "") -> Answer:
@@ -103,7 +117,8 @@ def _content(reply: ModelReply, document: "_Document | None") -> Reading:
         return _json_content(reply, document)
     if not media_type or _is_json_type(media_type):
         return _nonsense(reply, "was not whole JSON")
-    return Reading(Kind.ANSWER, Answer(reply.status, wrap_content(reply.content_type, reply.body)))
+    wrapped = wrap_content(reply.content_type, reply.body)
+    return Reading(Kind.ANSWER, Answer(reply.status, wrapped, wraps=reply.content_type))
 
 
 def _json_content(reply: ModelReply, document: "_Document") -> Reading:

@@ -3,7 +3,7 @@
     python answerer.py SUBSCRIPTION RESPONSE_TOPIC CALLS_FILE [SECONDS_PER_BATCH]
 
 A request whose prompt is a JSON object is told by it what to do: {"status": 400}, {"twice": true}, {"lose": 1} (the
-first time), {"size": BYTES}.
+first time), {"size": BYTES}, {"body": JSON}.
 """
 
 import json
@@ -48,6 +48,7 @@ def answers(message, seen):
         message_back = {"role": "assistant", "content": text}
         body["choices"] = [{"index": 0, "message": message_back, "finish_reason": "stop", "logprobs": None}]
     body["usage"] = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    body = wished.get("body", body)
     if status != 200:
         body = {"error": {"message": "as asked", "type": "server_error", "param": None, "code": wished.get("code")}}
     data = b'{"status_code":%d,"metadata":%b,"body":%b}' % (
@@ -56,6 +57,7 @@ def answers(message, seen):
         json.dumps(body).encode(),
     )
     own = {"request_message_id": message.message_id, "status_code": str(status), "model": "m"}
+    own |= {"content_ref": "true"} if "content_ref" in body and "pretends" not in wished else {}
     return [Message(data=data, attributes={**message.attributes, **own})] * (2 if wished.get("twice") else 1)
 
 

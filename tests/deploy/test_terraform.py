@@ -132,7 +132,7 @@ def test_the_variables_defaults_are_the_services(name):
     default = re.search(r"^  default += (.+)$", dict(variables(RELAY)).get(name, ""), re.M)
 
     if default and default[1] != "null":
-        assert Settings.model_fields[name].default == json.loads(default[1])
+        assert json.loads(json.dumps(Settings.model_fields[name].default)) == json.loads(default[1])
 
 
 def test_the_service_takes_the_settings_that_it_is_given(terraform):
@@ -204,6 +204,10 @@ def depends_on(graph: str, resource: str) -> set[str]:
 ORDER = (
     ("google_pubsub_topic_iam_member.relay_publishes", "google_cloud_run_v2_job.check"),
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
+    ("google_storage_bucket_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
+    ("google_storage_bucket_iam_member.relay_writes", "google_cloud_run_v2_job.check"),
+    ("google_storage_bucket_iam_member.relay_reads", "google_pubsub_subscription.push"),
+    ("google_storage_bucket_iam_member.relay_writes", "google_pubsub_subscription.push"),
     ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
     ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
     ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from licences import PROJECT, closure
+from licences import PROJECT, SHIPPED_EXTRAS, closure
 from locked import pins
 
 UNREACHABLE = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|HTTPError|timed out")
@@ -47,7 +47,7 @@ def known(findings):
 
 
 def main():
-    packages = closure(PROJECT)
+    packages = closure(PROJECT, SHIPPED_EXTRAS)
     packages.pop(PROJECT)
     installed = {f"{name}=={package.version}" for name, package in packages.items()}
     findings = [one for pinned in (installed, pins("service")) for one in asked(sorted(pinned))]

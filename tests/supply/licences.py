@@ -10,6 +10,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 
 PROJECT = "inference-relay"
+SHIPPED_EXTRAS = frozenset({"gs"})  # which are in the image
 # Whoever uses these may run, change and sell what is built with them, and need only name the authors. The Mozilla
 # licence asks for more, but of changes to the package's own files alone. By SPDX names, and as packages write them.
 ALLOWED = {
@@ -56,7 +57,7 @@ def allowed(expression):
 
 
 def main():
-    packages = closure(PROJECT)
+    packages = closure(PROJECT, SHIPPED_EXTRAS)
     if PROJECT not in packages:
         sys.exit(f"{PROJECT} is not installed here")
     wrong = {name: stated(package) for name, package in sorted(packages.items()) if not allowed(stated(package))}

@@ -92,7 +92,7 @@ def test_what_ships_is_what_is_tested(tool):
                 assert tested[normal(requirement.name)] == (requirement.specifier, hashes), requirement
 
 
-@pytest.mark.parametrize(("name", "extras"), [("service", ()), ("test", ("local", "bench", "dev"))])
+@pytest.mark.parametrize(("name", "extras"), [("service", ("gs",)), ("test", ("local", "bench", "dev"))])
 def test_the_locks_are_of_this_project(tool, name, extras):
     """Each dependency in pyproject.toml is locked to a version that it allows; otherwise: make lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

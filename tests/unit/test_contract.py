@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler import strictjson
+from handler.rules.content import wrap_content
 from handler.rules.contract import (
     ERRORS,
     MAX_METADATA_BYTES,
@@ -26,7 +27,6 @@ from handler.rules.contract import (
     error,
     parse_request,
     response_attributes,
-    wrap_content,
 )
 
 PATHS = ("/v1/completions", "/v1/chat/completions")
@@ -187,7 +187,7 @@ def test_deadline():
         ("deadline", "Did you mean `options.deadline`?"),
         ("model", "Put it inside `body`."),
         ("max_tokens", "Put it inside `body`."),
-        ("whatever", "A request has `path`, `metadata`, `body` and `options`."),
+        ("whatever", "A request has `path`, `metadata`, `body`, `body_ref` and `options`."),
         ("\ud800", "is not a field of a request"),
         ("x" * 100_000, "is not a field of a request"),
         ("", "is not a field of a request"),

@@ -36,7 +36,7 @@ class Model:
     def __init__(self, *replies):
         self.replies, self.calls = list(replies or [REPLY]), []
 
-    def call(self, path, body, seconds, headers, model):
+    def call(self, path, body, seconds, headers, model, overflow):
         self.headers = headers
         self.calls.append((path, json.loads(body), seconds))
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

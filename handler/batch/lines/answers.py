@@ -28,6 +28,7 @@ class Answer:
     model: str | None = None
     tokens_in: int = 0
     tokens_out: int = 0
+    is_reference: bool = False  # the relay says that the body only names where the content is
 
 
 class NotAnAnswer(Exception):
@@ -57,7 +58,7 @@ def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> Answer:
         text = _body(data, status, metadata, body)
     except (strictjson.JsonError, LookupError, TypeError, ValueError):
         raise NotAnAnswer from None
-    tokens_in, tokens_out = _usage(body)
+    tokens_in, tokens_out = usage(body)
     return Answer(
         custom_id=custom_id,
         request_message_id=attributes.get("request_message_id", ""),
@@ -68,6 +69,7 @@ def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> Answer:
         model=_text(_of(body, "model")) or attributes.get("model"),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
+        is_reference=attributes.get("content_ref") == "true",
     )
 
 
@@ -76,8 +78,12 @@ def _body(data: bytes, status: int, metadata: Mapping[str, Any], body: Any) -> b
     head = b'{"status_code":%d,"metadata":%b,"body":' % (status, strictjson.dumps(metadata))
     if not data.startswith(head):
         return strictjson.dumps(body)
-    # Line breaks in JSON text are only ever between its parts.
-    return data[len(head) : -1].replace(b"\r", b" ").replace(b"\n", b" ")
+    return one_line(data[len(head) : -1])
+
+
+def one_line(text: bytes) -> bytes:
+    """JSON text in one line: in it line breaks are only ever between its parts."""
+    return text.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 def _of(value: Any, key: str) -> Any:
@@ -93,10 +99,11 @@ def _code(status: int, body: Any) -> str:
     return str(code) if isinstance(code, str | int) and code else f"http_{status}"
 
 
-def _usage(body: Any) -> tuple[int, int]:
-    usage = _of(body, "usage")
+def usage(body: Any) -> tuple[int, int]:
+    """The tokens that an answer says to have taken: of the prompt, and of its own."""
+    said = _of(body, "usage")
     counts = [
-        next((n for n in (_of(usage, f"{name}_tokens") for name in names) if isinstance(n, int)), 0)
+        next((n for n in (_of(said, f"{name}_tokens") for name in names) if isinstance(n, int)), 0)
         for names in (("prompt", "input"), ("completion", "output"))
     ]
     return counts[0], counts[1]

@@ -84,7 +84,13 @@ class Rules:
         if text is None:
             raise BadLine("request_too_large", f"The line is longer than {files.MAX_LINE_BYTES >> 20} MiB.")
         request = formats.read(line, text, form, self.allowed_paths)
-        return replaced(request, body={**request.body, "model": self.model}) if self.model else request
+        return self._with_model(request, self.model) if self.model else request
+
+    def _with_model(self, request: Request, model: str) -> Request:
+        if request.body_ref is not None:
+            message = "The model cannot be replaced in a body that is in Cloud Storage: leave --model out."
+            raise BadLine("invalid_request", message, param="body_ref", custom_id=request.custom_id)
+        return replaced(request, body={**request.body, "model": model})
 
 
 def form_of(stream: IO[bytes]) -> Form:

@@ -99,6 +99,15 @@ def _blob(name: str) -> Any:
     return storage.Blob.from_uri(name, client=storage.Client())
 
 
+def content(name: str) -> bytes:
+    """All the bytes of an object in Cloud Storage, as they lie there. Raises CannotRun."""
+    if not name.startswith(GS):
+        raise CannotRun(f"{name} is not in Cloud Storage")
+    with _told(name):
+        whole: bytes = _blob(name).download_as_bytes(raw_download=True)
+    return whole
+
+
 def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
     """Each line that is not blank, with its number from 1; None for one that is too long to be a request."""
     number = 0

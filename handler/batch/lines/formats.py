@@ -1,15 +1,14 @@
 """The lines of a request file: what each asks for, and the message that asks the relay for it. Pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import ValidationError
-
 from handler import strictjson
-from handler.rules.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request
+from handler.rules.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request, validated
+from handler.rules.mistakes import Mistake
 
 # What the service allows unless its ALLOWED_PATHS says otherwise.
 DEFAULT_PATHS = (
@@ -20,6 +19,8 @@ DEFAULT_PATHS = (
     "/v1/rerank",
     "/v1/score",
     "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
     "/v1/images/generations",
 )
 
@@ -45,6 +46,7 @@ class Request:
     metadata: Mapping[str, Any]
     body: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    body_ref: str | None = None  # in place of the body
 
 
 class BadLine(Exception):
@@ -70,7 +72,7 @@ def told_by(text: bytes) -> Form | None:
 def _form_of(document: Mapping[str, Any]) -> Form | None:
     if "custom_id" in document or "url" in document:
         return Form.OPENAI
-    return Form.RELAY if {"body", "path", "metadata"} & document.keys() else None
+    return Form.RELAY if {"body", "body_ref", "path", "metadata"} & document.keys() else None
 
 
 def read(line: int, text: bytes, form: Form, allowed_paths: Collection[str]) -> Request:
@@ -94,12 +96,17 @@ def _document(text: bytes) -> dict[str, Any]:
 
 def _from_openai(line: int, document: Mapping[str, Any]) -> Request:
     custom_id = _custom_id(document.get("custom_id"))
-    for name in ("url", "body"):
-        if name not in document:
-            raise BadLine("invalid_request", f"`{name}` is missing.", param=name, custom_id=custom_id)
+    _check_there_is("url", document, custom_id)
+    _check_there_is("body", document, custom_id)
     if document.get("method", "POST") != "POST":
         raise BadLine("invalid_method", "`method` must be POST.", param="method", custom_id=custom_id)
-    return Request(line, custom_id, document["url"], {}, document["body"])
+    return Request(line, custom_id, document["url"], {}, document.get("body", {}), body_ref=document.get("body_ref"))
+
+
+def _check_there_is(name: str, document: Mapping[str, Any], custom_id: str) -> None:
+    in_its_place = name == "body" and document.get("body_ref") is not None
+    if name not in document and not in_its_place:
+        raise BadLine("invalid_request", f"`{name}` is missing.", param=name, custom_id=custom_id)
 
 
 def _from_relay(line: int, document: Mapping[str, Any]) -> Request:
@@ -112,10 +119,10 @@ def _from_relay(line: int, document: Mapping[str, Any]) -> Request:
         named = str(named)
     custom_id = _custom_id(nameless(line) if named is None else named)
     path = document.get("path", InferenceRequest.model_fields["path"].default)
-    if "body" not in document:
-        raise BadLine("invalid_request", "`body` is missing.", param="body", custom_id=custom_id)
+    _check_there_is("body", document, custom_id)
     options = document.get("options")
-    return Request(line, custom_id, path, metadata, document["body"], {} if options is None else options)
+    body, body_ref = document.get("body", {}), document.get("body_ref")
+    return Request(line, custom_id, path, metadata, body, {} if options is None else options, body_ref)
 
 
 def nameless(line: int) -> str:
@@ -137,14 +144,22 @@ def _custom_id(value: Any) -> str:
 
 
 def _validated(made: Request, allowed_paths: Collection[str]) -> Request:
-    document = {"path": made.path, "metadata": made.metadata, "body": made.body, "options": made.options}
+    document = {"path": made.path, "metadata": made.metadata, **_body(made), "options": made.options}
     try:
-        checked = InferenceRequest.model_validate(document)
+        checked = validated(document)
+        _ = checked.reference
         if checked.path in allowed_paths:
-            return Request(made.line, made.custom_id, checked.path, made.metadata, made.body, made.options)
-    except ValidationError:
+            return replace(made, path=checked.path)
+    except Mistake:
         pass
     raise _as_the_relay_says_it(document, allowed_paths, made.custom_id)
+
+
+def _body(request: Request) -> dict[str, Any]:
+    """The request's body, or where it is."""
+    if request.body_ref is None:
+        return {"body": request.body}
+    return {"body_ref": request.body_ref, **({"body": request.body} if request.body else {})}
 
 
 def _as_the_relay_says_it(document: Mapping[str, Any], allowed_paths: Collection[str], custom_id: str) -> BadLine:
@@ -159,7 +174,7 @@ def _as_the_relay_says_it(document: Mapping[str, Any], allowed_paths: Collection
 def encode(request: Request, batch_id: str, deadline: str | None = None) -> bytes:
     """The message's data that asks the relay for it. Raises BadLine where Pub/Sub would not take it."""
     metadata = {**request.metadata, "custom_id": request.custom_id, "batch_id": batch_id}
-    message: dict[str, Any] = {"path": request.path, "metadata": metadata, "body": request.body}
+    message: dict[str, Any] = {"path": request.path, "metadata": metadata, **_body(request)}
     if options := _options(request.options, deadline):
         message["options"] = options
     data = strictjson.dumps(message)

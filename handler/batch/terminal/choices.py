@@ -138,6 +138,11 @@ tokens = click.option(
     help="Send no more once the answers have, or will have, so many tokens.",
 )
 ending = _grouped(
+    click.option(
+        "--fetch-bodies",
+        is_flag=True,
+        help="Answers over 10 MB, which are in Cloud Storage: write them out, instead of where they are.",
+    ),
     click.option("--in-order", is_flag=True, help="In the end, put both files in the order of the input."),
     click.option(
         "--unsure-after",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from handler.batch.lines import bodies
 from handler.batch.lines.answers import Answer, NotAnAnswer, line_not_run, line_of, origin, parse
 from handler.batch.pubsub import Messages, Received
 from handler.batch.work.beginning import Plan
@@ -20,12 +21,16 @@ _FINAL = (State.SUCCEEDED, State.FAILED)
 class Collector:
     """Takes answers until told to stop."""
 
-    def __init__(self, journal: Journal, outputs: Outputs, plan: Plan, stop: threading.Event) -> None:
+    def __init__(
+        self, journal: Journal, outputs: Outputs, plan: Plan, stop: threading.Event, *, fetch_bodies: bool = False
+    ) -> None:
+        """With `fetch_bodies` what answers refer to is written out."""
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
+        self._fetch_bodies = fetch_bodies
         self.last_answer = time.monotonic()
 
     def run(self, messages: Messages) -> None:
-        """Take answers. Raises CannotRun where the subscription cannot be read."""
+        """Take answers. Raises CannotRun where the subscription cannot be read, or what an answer refers to."""
         while not self._stop.is_set():
             received = messages.next_ones(_MOST, _LOOK_SECONDS)
             if received and len(received) < _MOST and not self._stop.wait(_GATHER_SECONDS):
@@ -59,7 +64,7 @@ class Collector:
     def _written(self, place: Place, data: bytes, attributes: Any, custom_id: str) -> Ending:
         """Write the answer's line; how its request ended."""
         try:
-            answer = parse(data, attributes, custom_id)
+            answer = self._filled(parse(data, attributes, custom_id))
         except NotAnAnswer:
             text = line_not_run(
                 custom_id, place.line, "invalid_answer", "What came back is no response of the relay's."
@@ -67,6 +72,9 @@ class Collector:
             return Ending(place.line, State.FAILED, *self._outputs.append(State.FAILED, text), code="invalid_answer")
         state = State.FAILED if answer.code else State.SUCCEEDED
         return _ending(place.line, state, answer, self._outputs.append(state, line_of(answer, self._plan.style)))
+
+    def _filled(self, answer: Answer) -> Answer:
+        return bodies.fetched(answer) if self._fetch_bodies else answer
 
     def give_up(self, code: str, message: str) -> None:
         """End all lines that have no answer, with an error that says why."""

@@ -48,7 +48,9 @@ class Session:
             self.journal = parts.enter_context(Journal(self._paths.journal))
             self.plan: Plan = plan_of(self.journal)
             self._outputs = parts.enter_context(Outputs(self.journal, self._paths.output, self._paths.errors))
-            self._collector = Collector(self.journal, self._outputs, self.plan, self._stop)
+            self._collector = Collector(
+                self.journal, self._outputs, self.plan, self._stop, fetch_bodies=self._options.fetch_bodies
+            )
             yield parts
 
     # --- what other modules show

@@ -83,5 +83,10 @@ resource "google_cloud_run_v2_job" "check" {
     ignore_changes = [client, client_version]
   }
 
-  depends_on = [google_pubsub_topic_iam_member.relay_publishes, google_secret_manager_secret_iam_member.relay_reads]
+  depends_on = [
+    google_pubsub_topic_iam_member.relay_publishes,
+    google_secret_manager_secret_iam_member.relay_reads,
+    google_storage_bucket_iam_member.relay_reads,
+    google_storage_bucket_iam_member.relay_writes,
+  ]
 }

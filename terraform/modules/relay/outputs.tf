@@ -13,6 +13,11 @@ output "response_subscriptions" {
   value       = { for name, one in google_pubsub_subscription.responses : name => one.name }
 }
 
+output "response_bucket" {
+  description = "The bucket of responses that no message can hold, if there is one."
+  value       = local.response_bucket
+}
+
 output "push_subscription" {
   description = "The subscription that pushes requests."
   value       = google_pubsub_subscription.push.name

@@ -21,6 +21,8 @@ locals {
     },
     local.model_url == null ? {} : { MODEL_URL = local.model_url },
     contains(local.secret_names, "MODEL_CA_FILE") ? { MODEL_CA_FILE = "${local.secret_root}/model-ca/ca.pem" } : {},
+    length(var.request_buckets) == 0 ? {} : { REQUEST_BUCKETS = join(",", sort(var.request_buckets)) },
+    var.response_bucket == null ? {} : { RESPONSE_BUCKET = local.response_bucket },
     var.environment,
   )
 

@@ -48,6 +48,8 @@ resource "google_pubsub_subscription" "push" {
     google_pubsub_topic_iam_member.relay_publishes,
     google_service_account_iam_member.pubsub_signs_as_push,
     google_service_account_iam_member.pod_is_relay,
+    google_storage_bucket_iam_member.relay_reads,
+    google_storage_bucket_iam_member.relay_writes,
   ]
 }
 

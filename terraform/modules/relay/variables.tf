@@ -100,7 +100,7 @@ variable "secret_regions" {
 }
 
 variable "kms_key" {
-  description = "Cloud KMS key of the region that topics, service, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
+  description = "Cloud KMS key of the region that topics, service, bucket, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
   type        = string
   default     = null
 

@@ -190,3 +190,40 @@ variable "dead_letter_readers" {
     error_message = "dead_letter_readers are user:, group:, serviceAccount:, domain:, principal: or principalSet: and who it is, never everybody."
   }
 }
+
+variable "request_buckets" {
+  description = "Cloud Storage buckets that requests may refer to (REQUEST_BUCKETS), by name. They are yours; the service gets the right to read them. Whoever may publish requests may have the model read any object in them."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.request_buckets : can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", one))])
+    error_message = "request_buckets has names of buckets, such as my-inputs, without gs://."
+  }
+}
+
+variable "response_bucket" {
+  description = "Makes a bucket for responses over Pub/Sub's 10 MB (RESPONSE_BUCKET): its name, which nobody else in Google Cloud may have (left out, PROJECT-NAME-responses), the days after which a response is deleted (left out, a day more than twice message_retention_seconds, for which the message that names it may wait), and who may read, such as group:team@example.com."
+  type = object({
+    name    = optional(string)
+    days    = optional(number)
+    readers = optional(set(string), [])
+  })
+  default = null
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", try(coalesce(var.response_bucket.name), "a-name")))
+    error_message = "response_bucket has a name of 3 to 63 small letters, digits, - and _, without gs://."
+  }
+
+  validation {
+    condition     = try(coalesce(var.response_bucket.days) >= ceil(2 * var.message_retention_seconds / 86400) && floor(var.response_bucket.days) == var.response_bucket.days, true)
+    error_message = "response_bucket has whole days that come to twice message_retention_seconds at least: a request waits for so long, and then its response, whose message would name an object that is gone."
+  }
+
+  validation {
+    condition     = try(alltrue([for one in var.response_bucket.readers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):[^\\s]+$", one))]), true)
+    error_message = "response_bucket has readers such as user:, group:, serviceAccount: or domain: with what they are called."
+  }
+}

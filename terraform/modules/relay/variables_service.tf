@@ -271,7 +271,7 @@ variable "environment" {
       "ACK_DEADLINE_SECONDS", "CONCURRENCY", "GRACE_SECONDS", "LEDGER_URL", "MARGIN_SECONDS", "MAX_AGE_SECONDS",
       "MAX_ATTEMPTS", "MAX_WAITING", "MAX_WAITING_MB", "MODEL_API_KEY", "MODEL_CA_FILE", "MODEL_SLOTS",
       "MODEL_TIMEOUT_SECONDS", "MODEL_URL", "PORT", "PUBLISH_TIMEOUT_SECONDS", "PUBSUB_EMULATOR_HOST", "PUSH_AUDIENCE",
-      "PUSH_AUTH", "PUSH_SERVICE_ACCOUNT", "RESPONSE_TOPIC",
+      "PUSH_AUTH", "PUSH_SERVICE_ACCOUNT", "REQUEST_BUCKETS", "RESPONSE_BUCKET", "RESPONSE_TOPIC", "STORAGE_EMULATOR_HOST",
     ])) == 0
     error_message = "environment has a setting that this module sets, that is a secret, or that is for tests: use the variable of its name in small letters, or model_slots for how much at once, or model_api_key_secret, model_ca_secret or ledger_url_secret."
   }

@@ -250,6 +250,53 @@ run "model_api_key_version" {
   expect_failures = [var.model_api_key_secret]
 }
 
+run "request_bucket_url" {
+  command = plan
+  variables {
+    request_buckets = ["gs://my-inputs"]
+  }
+  expect_failures = [var.request_buckets]
+}
+
+run "response_bucket_capitals" {
+  command = plan
+  variables {
+    response_bucket = { name = "My-Responses" }
+  }
+  expect_failures = [var.response_bucket]
+}
+
+run "response_bucket_too_few_days" {
+  command = plan
+  variables {
+    response_bucket = { days = 13 }
+  }
+  expect_failures = [var.response_bucket]
+}
+
+run "response_bucket_half_days" {
+  command = plan
+  variables {
+    response_bucket = { days = 14.5 }
+  }
+  expect_failures = [var.response_bucket]
+}
+
+run "response_bucket_reader" {
+  command = plan
+  variables {
+    response_bucket = { readers = ["me@example.com"] }
+  }
+  expect_failures = [var.response_bucket]
+}
+
+run "response_bucket_fewest_days" {
+  command = plan
+  variables {
+    response_bucket = { days = 14 }
+  }
+}
+
 run "ledger_tier" {
   command = plan
   variables {

@@ -1,0 +1,56 @@
+"""A form with a file in it (multipart/form-data, RFC 7578), which is read while it is sent and never held."""
+
+import mimetypes
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from urllib3.fields import RequestField
+from urllib3.filepost import choose_boundary, encode_multipart_formdata
+
+from handler import strictjson
+
+
+class Multipart:
+    """The body of a request, as requests takes one: its length is known, and it can be sent again."""
+
+    def __init__(
+        self, fields: Mapping[str, Any], file: str, path: str, content_type: str, size: int, content: Iterable[bytes]
+    ) -> None:
+        """`fields` are JSON; `file` is the name of the field of the file, whose name `path` ends with.
+
+        `content` has `size` bytes, each time that it is iterated over.
+        """
+        name = path.rstrip("/").rpartition("/")[2]
+        content_type = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        boundary = choose_boundary()
+        # urllib3 writes the whole of a form whose file is empty; the file goes where it ends.
+        parts = [RequestField.from_tuples(key, text) for key, text in form_fields(fields)]
+        parts.append(RequestField.from_tuples(file, (name, b"", content_type)))
+        whole, self.content_type = encode_multipart_formdata(parts, boundary)
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._head = whole.removesuffix(self._tail)
+        self._size, self._content = size, content
+
+    def __len__(self) -> int:
+        return len(self._head) + self._size + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        yield from self._content
+        yield self._tail
+
+
+def form_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """JSON as the fields of a form, in the way of OpenAI's clients: `name[]` for lists, `name[key]` for objects."""
+    for name, value in fields.items():
+        yield from _field(name, value)
+
+
+def _field(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        yield from form_fields({f"{name}[{key}]": one for key, one in value.items()})
+    elif isinstance(value, list):
+        for one in value:
+            yield from _field(name if name.endswith("[]") else f"{name}[]", one)
+    elif value is not None:
+        yield name, value if isinstance(value, str) else strictjson.dumps(value).decode()

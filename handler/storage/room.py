@@ -1,0 +1,34 @@
+"""Room for what is fetched and held in memory: a semaphore that counts bytes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from handler.admission import Refused
+from handler.rules.outcome import Reason
+
+
+class Room:
+    """So many bytes that may be held at once. One that is larger than all of it is held alone. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int, seconds: float) -> Iterator[None]:
+        """Hold `size` bytes during the `with` block, once there is room. Raises Refused where that takes too long."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has(size), max(0.0, seconds)):
+                raise Refused(Reason.BUSY, f"MAX_WAITING_MB: bodies that were fetched have {self._used} bytes")
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
+
+    def _has(self, size: int) -> bool:
+        return not self._used or self._used + size <= self._size

@@ -1,0 +1,342 @@
+"""The claim check, with a Cloud Storage that does as it is told."""
+
+import hashlib
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.formparser import parse_form_data
+
+from handler.admission import Refused
+from handler.admission.limit import FixedLimit
+from handler.admission.line import Line
+from handler.config.settings import Settings
+from handler.delivery import inference_of
+from handler.model.multipart import Multipart, form_fields
+from handler.relay import Relay
+from handler.rules.content import wrap_content
+from handler.rules.contract import Answer, parse_request
+from handler.rules.outcome import Reason
+from handler.rules.reference import Stored
+from handler.rules.reply import ModelReply, is_storable
+from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge, Unusable
+from handler.storage.claimcheck import ClaimCheck
+from handler.storage.room import Room
+
+from .test_relay import Model, Notes, Topic, held, message
+
+ENVIRONMENT = {
+    "MODEL_URL": "http://model",
+    "RESPONSE_TOPIC": "projects/p/topics/responses",
+    "PUSH_AUTH": "platform",
+    "REQUEST_BUCKETS": "gs://inputs/, more-inputs",
+    "RESPONSE_BUCKET": "outputs",
+    "MAX_BODY_REF_MB": "1",
+    "MAX_RESPONSE_MB": "10",
+}
+SETTINGS = Settings.from_environment(ENVIRONMENT)
+FORM = {
+    "path": "/v1/audio/transcriptions",
+    "body": {"model": "w", "file": "gs://inputs/a/b.wav"},
+    "metadata": {"id": 7},
+}
+REQUEST = {"body_ref": "gs://inputs/body", "metadata": {"id": 7}}
+
+
+class Shelf:
+    """Objects in memory; raises the errors that it was given, one a look, first."""
+
+    def __init__(self, *errors, encoding="", **contents):
+        self.errors, self.encoding, self.contents, self.written = list(errors), encoding, contents, {}
+
+    def find(self, reference):
+        if self.errors:
+            raise self.errors.pop(0)
+        if reference.name not in self.contents or reference.generation not in (None, 5):
+            raise NoSuchObject
+        return Found(replace(reference, generation=5), len(self.contents[reference.name]), "", self.encoding)
+
+    def read(self, found):
+        assert found.reference.generation == 5
+        if self.errors:
+            raise self.errors.pop(0)
+        yield self.contents[found.reference.name]
+
+    def write(self, reference, content_type, parts, limit):
+        content = b"".join(parts)
+        if self.errors:
+            raise self.errors.pop(0)
+        if len(content) > limit:
+            raise TooLarge
+        self.written[str(reference)] = content
+        return Stored(str(reference), len(content), content_type, hashlib.sha256(content).hexdigest())
+
+
+def inference(request):
+    """What is left of a request."""
+    return inference_of(parse_request(json.dumps(request).encode(), SETTINGS.allowed_paths), {})
+
+
+@contextmanager
+def fetched(request, shelf, seconds=10.0):
+    """A request with what it refers to."""
+    with ClaimCheck(SETTINGS, shelf).fetched(inference(request), seconds) as whole:
+        yield whole
+
+
+# --- requests
+
+
+def test_what_refers_to_nothing_is_left_alone():
+    """Whether there is a Cloud Storage or not."""
+    given = inference({"metadata": {}, "body": {"model": "m"}})
+    with ClaimCheck(SETTINGS).fetched(given, 1.0) as whole:
+        assert whole is given
+
+
+def test_a_body_that_lies_elsewhere():
+    """It becomes the body, with what one message back needs, and its model's name counts."""
+    shelf = Shelf(body=b'{"model": "m", "stream": true, "stream_options": {}, "n": 1}')
+    with fetched(REQUEST, shelf) as whole:
+        assert (json.loads(whole.body), whole.model) == ({"model": "m", "stream": False, "n": 1}, "m")
+        assert whole.size == len(whole.body) + len(whole.metadata)
+
+
+def test_a_form_is_as_long_as_it_says_and_can_be_sent_twice():
+    """What it takes here is its fields; a server reads the file out of it."""
+    with fetched(FORM, Shelf(**{"a/b.wav": b"RIFF"})) as whole:
+        sent = b"".join(whole.body)
+        assert len(sent) == len(whole.body)
+        assert b"".join(whole.body) == sent
+        assert whole.size == len(whole.metadata)
+        fields, files = form(whole.body)
+    assert fields == {"model": ["w"]}
+    with files["file"].stream as file:
+        assert (files["file"].filename, file.read()) == ("b.wav", b"RIFF")
+    assert files["file"].mimetype in ("audio/x-wav", "audio/wav", "audio/vnd.wave")
+
+
+def form(body):
+    """A form, as a server reads it."""
+    environ = {
+        "wsgi.input": BytesIO(b"".join(body)),
+        "CONTENT_TYPE": body.content_type,
+        "CONTENT_LENGTH": str(len(body)),
+    }
+    _, fields, files = parse_form_data(environ | {"REQUEST_METHOD": "POST"})
+    return fields.to_dict(flat=False), files
+
+
+def test_the_fields_of_a_form():
+    """JSON in the way of OpenAI's clients."""
+    fields = {"a": "x", "b": 1.5, "c": True, "d": None, "e": ["x", 2], "f[]": ["y"], "g": {"h": {"i": 1}, "j": ["z"]}}
+    assert list(form_fields(fields)) == [
+        *(("a", "x"), ("b", "1.5"), ("c", "true"), ("e[]", "x"), ("e[]", "2"), ("f[]", "y")),
+        *(("g[h][i]", "1"), ("g[j][]", "z")),
+    ]
+
+
+@given(
+    st.dictionaries(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), st.text(min_size=1)),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: name.strip("/. ")),
+    st.binary(),
+)
+def test_no_field_or_name_breaks_a_form(fields, name, content):
+    """The boundary is not to be guessed, and quotes and line breaks do not end a header."""
+    fields = {key: value for key, value in fields.items() if not any(0xD800 <= ord(one) < 0xE000 for one in value)}
+    body = Multipart(fields, "file", name, "audio/mpeg", len(content), [content])
+    sent = b"".join(body)
+    assert len(sent) == len(body)
+    boundary = b"--" + body.content_type.rpartition("boundary=")[2].encode()
+    parts = sent.split(boundary)
+    assert (len(parts), parts[-1]) == (len(fields) + 3, b"--\r\n")
+    assert parts[-2].partition(b"\r\n\r\n")[2] == content + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "shelf", "code"),
+    [
+        ({**REQUEST, "body_ref": "gs://others/body"}, Shelf(body=b"{}"), "reference_not_allowed"),
+        ({**REQUEST, "body_ref": "gs://inputs/none"}, Shelf(body=b"{}"), "reference_not_found"),
+        ({**REQUEST, "body_ref": "gs://inputs/body#4"}, Shelf(body=b"{}"), "reference_not_found"),
+        (REQUEST, Shelf(body=b" " * ((1 << 20) + 1)), "reference_too_large"),
+        (REQUEST, Shelf(body=b""), "invalid_reference"),
+        (REQUEST, Shelf(body=b"{}", encoding="gzip"), "invalid_reference"),
+        (REQUEST, Shelf(body=b'{"a": NaN}'), "invalid_json"),
+        (REQUEST, Shelf(body=b"[]"), "invalid_request"),
+        (FORM, Shelf(), "reference_not_found"),
+        (REQUEST, None, "reference_not_allowed"),
+    ],
+)
+def test_references_that_cannot_be_used(request_, shelf, code):
+    """No retry mends them, and each says what it is."""
+    with pytest.raises(Unusable) as caught, fetched(request_, shelf):
+        pytest.fail("it was fetched")
+    assert caught.value.code == code
+
+
+def test_a_file_that_is_gone_when_it_is_sent():
+    """It is told then."""
+    shelf = Shelf(**{"a/b.wav": b"RIFF"})
+    with fetched(FORM, shelf) as whole:
+        shelf.errors = [NoSuchObject()]
+        with pytest.raises(Unusable, match=r"There is no gs://inputs/a/b.wav#5"):
+            list(whole.body)
+
+
+# --- room
+
+
+def test_bodies_wait_for_room():
+    """One after the other where there is no room for both; one that is too large for all of it is held alone."""
+    room, seen = Room(10), []
+    begun, end = threading.Event(), threading.Event()
+
+    def hold():
+        with room.taken(6, 10.0):
+            begun.set()
+            end.wait(10)
+            seen.append("first")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait(10)
+    with room.taken(4, 10.0):
+        pass
+    with pytest.raises(Refused) as refused, room.taken(5, 0.01):
+        pytest.fail("there was room")
+    assert refused.value.reason is Reason.BUSY
+    end.set()
+    with room.taken(100, 10.0):
+        seen.append("second")
+    holder.join()
+    assert seen == ["first", "second"]
+
+
+def test_there_is_room_again_after_a_failure():
+    """Whatever happens to those who had it."""
+    room = Room(10)
+    with pytest.raises(ZeroDivisionError), room.taken(10, 1.0):
+        raise ZeroDivisionError
+    with room.taken(10, 1.0):
+        pass
+
+
+# --- responses
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (ModelReply(200, "application/json", b""), True),
+        (ModelReply(206, "audio/mpeg", b""), True),
+        (ModelReply(200, "", b""), True),
+        (ModelReply(500, "application/json", b""), False),
+        (ModelReply(302, "application/json", b""), False),
+        (ModelReply(200, "text/html; charset=utf-8", b""), False),
+        (ModelReply(200, "text/event-stream", b""), False),
+        (ModelReply(200, "application/json", b"", content_encoding="br"), False),
+    ],
+)
+def test_what_is_stored(reply, expected):
+    """Answers, and nothing that would not have been one had it been smaller."""
+    assert is_storable(reply) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "content_type", "content"),
+    [
+        (Answer(200, b'{"a":1}'), "application/json", b'{"a":1}'),
+        (Answer(201, wrap_content("audio/mpeg", b"\xff\0"), wraps="audio/mpeg"), "audio/mpeg", b"\xff\0"),
+        (Answer(200, wrap_content("text/vtt", "ü".encode()), wraps="text/vtt"), "text/vtt", "ü".encode()),
+    ],
+)
+def test_an_answer_is_stored_as_the_model_sent_it(answer, content_type, content):
+    """Not in base64, under the message's key."""
+    shelf = Shelf()
+    stored = ClaimCheck(SETTINGS, shelf).stored("key", answer, 10.0)
+    assert shelf.written == {"gs://outputs/responses/key": content}
+    assert (stored.status_code, stored.is_reference) == (answer.status_code, True)
+    reference = json.loads(stored.body)["content_ref"]
+    assert (reference["bytes"], reference["content_type"]) == (len(content), content_type)
+    assert reference["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_without_a_bucket_nothing_is_stored():
+    """As ever."""
+    without = ClaimCheck(SETTINGS.model_copy(update={"response_bucket": None}), Shelf())
+    assert (without.overflow("key"), without.stored("key", Answer(200, b"{}"), 1.0)) == (None, None)
+
+
+# --- the way of a message
+
+
+def relayed(model, topic, incoming, shelf, ledger=None):
+    """The verdict on a message."""
+    line = Line(FixedLimit(4))
+    relay = Relay(SETTINGS, model, topic, ledger or Notes(), line, lambda _: False, ClaimCheck(SETTINGS, shelf))
+    return relay.answer(relay.delivery(incoming, time.monotonic(), held()))
+
+
+def test_a_response_that_does_not_fit_is_stored():
+    """The small response is what is kept and published; its attributes say so."""
+    content = b'{"choices":["%b"]}' % (b"x" * 5000)
+    topic, ledger, shelf = Topic(room=1000), Notes(), Shelf(body=b"{}")
+    verdict = relayed(Model(ModelReply(200, "application/json", content)), topic, message(REQUEST), shelf, ledger)
+    assert (verdict.reason, verdict.detail) == (Reason.ANSWERED, "stored")
+    ((uri, written),) = shelf.written.items()
+    assert (written, topic.response["body"]["content_ref"]["uri"]) == (content, uri)
+    assert topic.messages[0].attributes["content_ref"] == "true"
+    assert ledger.notes == [("keep", topic.messages[0]), "answered"]
+
+
+def test_a_response_that_was_stored_while_it_came():
+    """It is answered with its status."""
+    stored = Stored("gs://outputs/responses/1", 30_000_000, "application/json", "ab")
+    topic = Topic()
+    verdict = relayed(Model(ModelReply(201, "", b"", truncated=True, stored=stored)), topic, message(), Shelf())
+    assert (verdict.reason, topic.response["status_code"]) == (Reason.ANSWERED, 201)
+    assert topic.response["body"] == json.loads(stored.to_json())
+
+
+def test_a_reference_that_cannot_be_used_is_answered():
+    """Without the model, and with the metadata."""
+    model, topic = Model(), Topic()
+    verdict = relayed(model, topic, message(REQUEST), Shelf())
+    assert (verdict.reason, verdict.detail, model.calls) == (Reason.REQUEST_REFUSED, "reference_not_found", [])
+    assert (topic.response["status_code"], topic.response["metadata"]) == (404, {"id": 7})
+
+
+@pytest.mark.parametrize("when", ["reading", "writing"])
+def test_trouble_of_cloud_storage(when):
+    """It counts as a failed attempt, and the last one answers."""
+    reply = ModelReply(200, "application/json", b" " * 5000 + b"{}")
+    incoming = message(REQUEST) if when == "reading" else message()
+    for attempt, (reason, published) in ((1, (Reason.STORAGE_FAILED, 0)), (10, (Reason.GAVE_UP, 1))):
+        topic, ledger = Topic(room=1000), Notes()
+        verdict = relayed(
+            Model(reply), topic, replace(incoming, delivery_attempt=attempt), Shelf(StorageFailed("away")), ledger
+        )
+        assert (verdict.reason, len(topic.messages)) == (reason, published)
+        assert ledger.notes[-1] == ("answered" if published else "failed")
+        assert "away" in verdict.detail
+    assert topic.response["body"]["error"]["code"] == "storage_failed"
+
+
+def test_a_slot_is_free_again_after_trouble():
+    """As many failures as there are slots, and one more, do not hang."""
+
+    class Broken(Model):
+        def call(self, path, body, seconds, overflow=None):
+            raise StorageFailed("away")
+
+    relay = Relay(SETTINGS, Broken(), Topic(), Notes(), Line(FixedLimit(1)), lambda _: False, ClaimCheck(SETTINGS))
+    for _ in range(2):
+        verdict = relay.answer(relay.delivery(message(), time.monotonic(), held()))
+        assert verdict.reason is Reason.STORAGE_FAILED
