@@ -161,9 +161,7 @@ class App:
         body = self._body(request)
         message = in_turn(len(body), decode, request.headers, body)
         record.identify(message, request.headers)
-        delivery = self._relay.delivery(message, record.arrived, held)
-        delivery.record = record
-        return delivery
+        return self._relay.delivery(message, record.arrived, held, record)
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""

@@ -24,7 +24,7 @@ class Delivery:
     key: str
     owner: str
     held: Held
-    record: PushRecord = field(default_factory=PushRecord)
+    record: PushRecord
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""

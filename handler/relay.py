@@ -34,6 +34,7 @@ from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply
 from handler.telemetry.metrics import DEFAULT_ROUTE
+from handler.telemetry.record import PushRecord
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
@@ -82,11 +83,15 @@ class Relay:
         self._pause = pause
         self._waiters = threading.BoundedSemaphore(settings.slots * WAITERS_PER_SLOT)
 
-    def delivery(self, message: PubsubMessage, arrived: float, held: Held) -> Delivery:
+    def delivery(
+        self, message: PubsubMessage, arrived: float, held: Held, record: PushRecord | None = None
+    ) -> Delivery:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
         until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
         held.resize(len(message.data))
-        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16), held)
+        return Delivery(
+            message, arrived, until, self._key(message), secrets.token_hex(16), held, record or PushRecord()
+        )
 
     def _key(self, message: PubsubMessage) -> str:
         parts = (message.subscription, message.message_id, str(message.publish_time), self._settings.response_topic)
@@ -163,8 +168,7 @@ class Relay:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         if self._is_expired(delivery, inference):
             return self._expire(delivery, inference)
-        with delivery.record.waiting():
-            slot = self._line.take(self._wish(delivery, inference, claim))
+        slot = delivery.record.wait(self._line.take, self._wish(delivery, inference, claim))
         if slot is None:
             return self._expire(delivery, inference)
         with slot:
@@ -277,8 +281,7 @@ class Relay:
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
-            with delivery.record.publishing(response.data) as part:
-                self._confirm(response.within(part.context))
+            delivery.record.publish(self._confirm, response)
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
         delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)
