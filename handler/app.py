@@ -166,9 +166,7 @@ class App:
         stream = self._streams.find(message.subscription)
         if stream is None:
             raise Refused(Reason.FORBIDDEN, "its subscription is none of the streams in ROUTES_FILE")
-        delivery = self._relay.delivery(message, stream, record.arrived, held)
-        delivery.record = record
-        return delivery
+        return self._relay.delivery(message, stream, record.arrived, held, record)
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""

@@ -33,7 +33,7 @@ class Delivery:
     held: Held
     stream: Stream
     topic: str
-    record: PushRecord = field(default_factory=PushRecord)
+    record: PushRecord
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""

@@ -37,6 +37,7 @@ from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply, Overflow
 from handler.storage import StorageFailed, Unusable
 from handler.storage.claimcheck import ClaimCheck
+from handler.telemetry.record import PushRecord
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
@@ -78,12 +79,15 @@ class Relay:
         self._claim_check = claim_check or ClaimCheck(settings)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
 
-    def delivery(self, message: PubsubMessage, stream: Stream, arrived: float, held: Held) -> Delivery:
+    def delivery(
+        self, message: PubsubMessage, stream: Stream, arrived: float, held: Held, record: PushRecord | None = None
+    ) -> Delivery:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
         until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
         held.resize(len(message.data))
         topic = topic_of(message, stream, self._settings.response_topics)
-        return Delivery(message, arrived, until, _key(message, topic), secrets.token_hex(16), held, stream, topic)
+        key, owner = _key(message, topic), secrets.token_hex(16)
+        return Delivery(message, arrived, until, key, owner, held, stream, topic, record or PushRecord())
 
     def answer(self, delivery: Delivery) -> Verdict:
         """Work on one message. Raises Refused where it gets no slot of the model's.
@@ -185,8 +189,7 @@ class Relay:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         if self._is_expired(delivery, route, inference):
             return self._expire(delivery, inference)
-        with delivery.record.waiting():
-            slot = route.line.take(self._wish(delivery, inference, claim))
+        slot = delivery.record.wait(route.line.take, self._wish(delivery, inference, claim))
         if slot is None:
             return self._expire(delivery, inference)
         with slot:
@@ -296,8 +299,7 @@ class Relay:
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
-            with delivery.record.publishing(response.data, response.topic) as part:
-                self._confirm(response.within(part.context))
+            delivery.record.publish(self._confirm, response)
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
         delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-# The attributes in which Google's Pub/Sub clients hand a trace over.
-PREFIX = "googclient_"
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
 MAX_TRACESTATE = 512  # characters; a longer one may be left out
 
@@ -51,15 +49,15 @@ class Context:
 
 
 def context_of(attributes: Mapping[str, str], headers: Headers) -> Context | None:
-    """Where a push comes from: the publisher's trace or else, with the platform's own, the HTTP request's."""
-    name = f"{PREFIX}traceparent"
-    if name in attributes:
-        return _parsed(attributes[name], attributes.get(f"{PREFIX}tracestate", ""))
-    return _parsed(headers.get("traceparent", ""), headers.get("tracestate", ""))
+    """Where a push comes from: the publisher's trace, by the attributes of Google's clients, or the HTTP request's."""
+    if "googclient_traceparent" in attributes:
+        return _parsed(attributes["googclient_traceparent"], attributes.get("googclient_tracestate", ""))
+    traceparent = headers.get("traceparent", "")
+    return _parsed(traceparent, headers.get("tracestate", "")) if traceparent else None
 
 
 def _parsed(traceparent: str, tracestate: str) -> Context | None:
-    found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
+    found = _TRACEPARENT.fullmatch(traceparent.strip())
     if found is None or found[1] == "ff" or not int(found[2], 16) or not int(found[3], 16):
         return None
     return Context(found[2], found[3], int(found[4], 16), tracestate if len(tracestate) <= MAX_TRACESTATE else "")

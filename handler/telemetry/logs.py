@@ -22,6 +22,9 @@ def configure(level: str) -> None:
     handler.setFormatter(formatter())
     for gunicorns in logging.getLogger("gunicorn.error").handlers:  # that of the functions-framework command, too
         gunicorns.setFormatter(formatter())
+    # What no line has need not be found out: https://docs.python.org/3/howto/logging.html#optimization
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # These quote headers, addresses or bodies: urllib3 in warnings even, the others at DEBUG.
     for library, least in (("urllib3", logging.ERROR), ("google", logging.INFO), ("werkzeug", logging.INFO)):
@@ -62,10 +65,14 @@ def for_gunicorn() -> Mapping[str, Any]:
     }
 
 
+def explains() -> bool:
+    """Whether steps are explained."""
+    return _log.isEnabledFor(logging.DEBUG)
+
+
 def explain(fields: Mapping[str, object], text: str, *arguments: object) -> None:
     """Write a line, at DEBUG, about a step on a push's way. Never what is in the message."""
-    if _log.isEnabledFor(logging.DEBUG):
-        _log.debug(text, *arguments, extra={"message_id": fields.get("message_id")})
+    _log.debug(text, *arguments, extra={"message_id": fields.get("message_id")})
 
 
 def record(verdict: Verdict, fields: Mapping[str, object]) -> None:

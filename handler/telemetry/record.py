@@ -1,12 +1,14 @@
 """What was seen of one push, from its arrival to its end: for its line in the log and for the metrics."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from handler.admission import Refused
+from handler.admission.line import Wish
 from handler.ledger import Claim
+from handler.publisher import OutgoingMessage
 from handler.push.envelope import PubsubMessage
 from handler.rules.errorcode import error_code_in
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
@@ -14,6 +16,8 @@ from handler.rules.reply import ModelReply
 from handler.telemetry import logs, metrics
 from handler.telemetry.context import Headers, context_of
 from handler.telemetry.tracing import NO_TRACE, NO_TRACING, Part, Tracing
+
+Taken = TypeVar("Taken")
 
 MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as he likes
 
@@ -27,6 +31,7 @@ class PushRecord:
         self._project = project
         self._tracing = tracing
         self._trace = NO_TRACE
+        self._explains = logs.explains()
         self.fields: dict[str, object] = {}
         self._published_at: datetime | None = None
         self._route = metrics.NO_ROUTE
@@ -46,49 +51,54 @@ class PushRecord:
         position = self._trace.position or parent
         if position is not None:
             self.fields.update(position.for_log(self._project))
-        self._explain("a message of %d bytes, published at %s", len(message.data), message.publish_time)
+        if self._explains:
+            logs.explain(self.fields, "a message of %d bytes, published at %s", len(message.data), message.publish_time)
 
     def claimed(self, claim: Claim) -> None:
         """The ledger was asked for the message."""
-        self._explain(
-            "ledger: %s; failures counted: %s, seen here: %d, deliveries without an attempt: %d, a response kept: %s",
-            *(claim.state, claim.failures, claim.failed, claim.unpaid, claim.kept is not None),
-        )
+        if self._explains:
+            logs.explain(
+                self.fields,
+                "ledger: %s; failures counted: %s, seen here: %d; deliveries that were no attempt: %d; kept: %s",
+                *(claim.state, claim.failures, claim.failed, claim.unpaid, claim.kept is not None),
+            )
 
     def joined(self) -> None:
         """Another push of the message is being worked on, and this one waits for its verdict."""
         metrics.count("inference_relay_joined_total")
-        self._explain("joins a copy of its message")
+        if self._explains:
+            logs.explain(self.fields, "joins a copy of its message")
 
     def routed(self, route: str, model: str | None = None) -> None:
         """The message's request goes, or went, this way."""
         self._route = self.fields["route"] = route
         if model:
             self.fields["model"] = model[:MAX_MODEL_CHARACTERS]
-        self._explain("goes to route %s", route)
+        if self._explains:
+            logs.explain(self.fields, "goes to route %s", route)
 
     def kept(self, route: str) -> None:
         """The response is there already: it was made at an earlier delivery."""
         self.routed(route)
         self._is_kept = True
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """During the `with` block it waits in the line. Who is refused at once has not waited."""
+    def wait(self, take: Callable[[Wish], Taken], wish: Wish) -> Taken:
+        """Have it wait in the line, by `take`. Who is refused at once has not waited."""
         begun = time.monotonic()
         try:
             with self._trace.waiting():
-                yield
+                taken = take(wish)
         except Refused as refused:
             if refused.reason is not Reason.BUSY:
                 self._waited(time.monotonic() - begun)
             raise
-        else:
-            self._waited(time.monotonic() - begun)
+        self._waited(time.monotonic() - begun)
+        return taken
 
     def _waited(self, seconds: float) -> None:
         self.fields["line_seconds"] = round(seconds, 3)
-        self._explain("waited in the line for %.3f s", seconds)
+        if self._explains:
+            logs.explain(self.fields, "waited in the line for %.3f s", seconds)
         metrics.observe("inference_relay_line_wait_seconds", seconds, self._route)
 
     def calling(self, path: str, url: str) -> Part:
@@ -107,46 +117,50 @@ class PushRecord:
         self._add("model_seconds", seconds)
         self._add("model_calls", 1)
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        self._explain("the model said: %s, in %.3f s and %d bytes", status, seconds, size)
+        if self._explains:
+            logs.explain(self.fields, "the model said: %s, in %.3f s and %d bytes", status, seconds, size)
 
     def retries(self) -> None:
         """The model is called again in place."""
         metrics.count("inference_relay_model_retries_total", self._route)
-        self._explain("the model is called again in place")
+        if self._explains:
+            logs.explain(self.fields, "the model is called again in place")
 
     def decided(self, verdict: Verdict, now: Situation) -> None:
         """The verdict on what the model did; its tokens are spent, whatever becomes of the answer."""
-        self._explain(
-            "decided: %s %s; attempt %s, the last: %s, bounded by %s, before: %s",
-            *(verdict.reason, verdict.detail, now.attempt, now.last, now.limit, now.before or "nothing"),
-        )
+        if self._explains:
+            logs.explain(
+                self.fields,
+                "decided: %s %s; attempt %s, the last: %s, bounded by %s, before: %s",
+                *(verdict.reason, verdict.detail, now.attempt, now.last, now.limit, now.before or "nothing"),
+            )
         if verdict.answer is None:
             return
         usage = verdict.answer.usage
         self._trace.spent(usage)
-        for kind, name, tokens in (
-            ("input", "prompt_tokens", usage.prompt_tokens),
-            ("output", "completion_tokens", usage.completion_tokens),
-        ):
-            if tokens is not None:
-                self.fields[name] = tokens
-                metrics.count("inference_relay_tokens_total", kind, self._route, by=tokens)
+        self._count_tokens("prompt_tokens", "input", usage.prompt_tokens)
+        self._count_tokens("completion_tokens", "output", usage.completion_tokens)
 
-    @contextmanager
-    def publishing(self, data: bytes, topic: str) -> Iterator[Part]:
-        """During the `with` block a response with this data is published."""
-        self.fields["response_bytes"] = len(data)
+    def _count_tokens(self, name: str, kind: str, tokens: int | None) -> None:
+        if tokens is not None:
+            self.fields[name] = tokens
+            metrics.count("inference_relay_tokens_total", kind, self._route, by=tokens)
+
+    def publish(self, confirm: Callable[[OutgoingMessage], None], response: OutgoingMessage) -> None:
+        """Have a response published, by `confirm`, with its place in the trace."""
+        self.fields["response_bytes"] = len(response.data)
         begun = time.monotonic()
         try:
-            with self._trace.publishing(topic) as part:
-                part.note({"messaging.message.body.size": len(data)})
-                yield part
+            with self._trace.publishing(response.topic) as part:
+                part.note({"messaging.message.body.size": len(response.data)})
+                confirm(response.within(part.context))
         finally:
             metrics.observe("inference_relay_publish_duration_seconds", time.monotonic() - begun)
 
     def published(self, status: str, verdict: Verdict, data: bytes) -> None:
         """A response with this status is published and confirmed."""
-        self._explain("published: status %s", status)
+        if self._explains:
+            logs.explain(self.fields, "published: status %s", status)
         code = verdict.answer.error_code if verdict.answer else error_code_in(data)
         metrics.count("inference_relay_answers_total", metrics.status_value(status), code, self._route)
         if self._is_kept:
@@ -161,9 +175,6 @@ class PushRecord:
         metrics.count("inference_relay_pushes_total", verdict.reason.value, str(verdict.status))
         logs.record(verdict, self.fields)
         self._trace.end(verdict.reason.value, verdict.status)
-
-    def _explain(self, text: str, *arguments: object) -> None:
-        logs.explain(self.fields, text, *arguments)
 
     def _add(self, name: str, number: float) -> None:
         before = self.fields.get(name, 0)
