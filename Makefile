@@ -61,7 +61,7 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, the Terraform module's README
-	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
+	@for one in request response control; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
 

@@ -1,14 +1,23 @@
 """The command line of a person at a terminal. The service does not use it."""
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import click
+from pydantic import BaseModel
 
 from handler import check as checks
 from handler import strictjson
 from handler.config.settings import Settings
 from handler.rules.contract import InferenceRequest, InferenceResponse
+from handler.rules.control import ControlMessage
+
+_SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "request": InferenceRequest,
+    "response": InferenceResponse,
+    "control": ControlMessage,
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,11 +47,10 @@ def check(model: str | None) -> None:
 
 
 @main.command()
-@click.argument("message", type=click.Choice(["request", "response"]))
+@click.argument("message", type=click.Choice(sorted(_SCHEMAS)))
 def schema(message: str) -> None:
-    """Print the JSON Schema of a request or a response."""
-    model = InferenceRequest if message == "request" else InferenceResponse
-    click.echo(strictjson.pretty(model.model_json_schema(mode="validation")))
+    """Print the JSON Schema of a request, a response, or a control message."""
+    click.echo(strictjson.pretty(_SCHEMAS[message].model_json_schema(mode="validation")))
 
 
 @main.command()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from handler import strictjson
 from handler.admission.intake import Held
+from handler.ledger.origin import Origin
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import InferenceRequest, Options, Priority, priority_of
 
@@ -14,7 +15,7 @@ class Delivery:
     """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
-    attempt at it; `held` is what it takes while it waits.
+    attempt at it; `held` is what it takes while it waits; `origin` is by what it can be cancelled, if it can be.
     """
 
     message: PubsubMessage
@@ -23,6 +24,7 @@ class Delivery:
     key: str
     owner: str
     held: Held
+    origin: Origin | None = None
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""

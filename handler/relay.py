@@ -16,8 +16,9 @@ from handler.admission.intake import Held
 from handler.admission.line import Line, Slot, Wish
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
+from handler.control import Control
 from handler.delivery import Delivery, Inference, inference_of
-from handler.ledger import Claim, Ledger, State
+from handler.ledger import Claim, Ledger, Stage, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.push.envelope import PubsubMessage
 from handler.rules import outcome
@@ -30,6 +31,7 @@ from handler.rules.contract import (
     response_attributes,
     response_data,
 )
+from handler.rules.control import is_control
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply
@@ -79,13 +81,15 @@ class Relay:
         self._ledger = ledger
         self._line = line
         self._pause = pause
+        self._control = Control(settings, ledger, pause)
         self._waiters = threading.BoundedSemaphore(settings.slots * WAITERS_PER_SLOT)
 
     def delivery(self, message: PubsubMessage, arrived: float, held: Held) -> Delivery:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
         until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
         held.resize(len(message.data))
-        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16), held)
+        origin = self._control.origin(message)
+        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16), held, origin)
 
     def _key(self, message: PubsubMessage) -> str:
         parts = (message.subscription, message.message_id, str(message.publish_time), self._settings.response_topic)
@@ -110,7 +114,7 @@ class Relay:
 
     def _claim(self, delivery: Delivery) -> Claim:
         """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
-        claim = self._ledger.claim(delivery.key, delivery.owner)
+        claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
         if claim.state is not State.TAKEN or not self._waiters.acquire(blocking=False):
             return claim
         try:
@@ -122,7 +126,7 @@ class Relay:
     def _wait(self, delivery: Delivery, taken: Claim) -> Claim:
         claim = taken
         while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
-            claim = self._ledger.claim(delivery.key, delivery.owner)
+            claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
         if claim.state is State.MINE and claim.kept is None and (claim.failures or 0) > (taken.failures or 0):
             # The other one's attempt has failed. To try at once is what the redelivery's pause is there to prevent.
             self._ledger.release(delivery.key, delivery.owner, failed=False)
@@ -134,7 +138,7 @@ class Relay:
 
     def _settle(self, delivery: Delivery, verdict: Verdict) -> None:
         if verdict.status == 204:
-            self._ledger.answered(delivery.key, delivery.owner)
+            self._ledger.answered(delivery.key, delivery.owner, _stage(verdict))
         else:
             failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED)
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
@@ -142,7 +146,10 @@ class Relay:
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
             kept = OutgoingMessage.from_bytes(claim.kept)
-            return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
+            return self._publish(delivery, _kept_verdict(kept), kept)
+        if is_control(delivery.message.attributes):
+            verdict, metadata = self._control.answer(delivery.message, delivery.take_data())
+            return self._respond(delivery, verdict, metadata)
         try:
             data = delivery.take_data()
             request = in_turn(len(data), parse_request, data, self._settings.allowed_paths, delivery.message.attributes)
@@ -157,6 +164,8 @@ class Relay:
 
     def _infer(self, delivery: Delivery, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
+        if claim.cancelled:
+            return self._respond(delivery, outcome.cancelled(), inference.metadata, inference.model)
         if self._is_expired(delivery, inference):
             return self._expire(delivery, inference)
         slot = self._line.take(self._wish(delivery, inference, claim))
@@ -206,10 +215,12 @@ class Relay:
     ) -> tuple[ModelReply | ModelFailure | None, Limit]:
         """Call the model, again in place after brief trouble; the result, and what bounded the last call.
 
-        No result where another instance has taken the message over meanwhile.
+        No result where another instance has taken the message over meanwhile. No call where it was cancelled.
         """
         patience = self._settings.patience_seconds
         for tries in itertools.count(1):
+            if not self._ledger.begin(delivery.key, delivery.owner):
+                return ModelFailure.CANCELLED, budget.limit
             result = self._called(inference, budget.seconds, slot)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
@@ -284,6 +295,20 @@ def _too_late(budget: Budget) -> Verdict:
     if budget.limit is Limit.REQUEST_DEADLINE:
         return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
     return Verdict(Reason.OVERDUE, detail="too little time is left for a call")
+
+
+def _kept_verdict(kept: OutgoingMessage) -> Verdict:
+    """The verdict that a response was kept with, as far as it still matters."""
+    status_code = int(kept.attributes.get("status_code", "200"))
+    return Verdict(Reason.ANSWERED, Answer(status_code, b""), "kept")
+
+
+def _stage(verdict: Verdict) -> Stage:
+    """How a message that is answered counts among those of its batch."""
+    if verdict.reason is Reason.CANCELLED:
+        return Stage.CANCELLED
+    succeeded = verdict.answer is not None and 200 <= verdict.answer.status_code < 300
+    return Stage.ANSWERED if succeeded else Stage.FAILED
 
 
 def _attempt(message: PubsubMessage, claim: Claim) -> int | None:

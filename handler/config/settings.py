@@ -126,6 +126,11 @@ class Settings(BaseModel):
     answered_ttl_seconds: Seconds = Field(
         3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
     )
+    control_messages: bool = Field(
+        False,
+        description="`true`: whoever may publish requests may also cancel requests, anybody's, and ask where they "
+        "stand, by messages with the attribute `relay_control`; needs LEDGER_URL",
+    )
     model_slots: Annotated[int, Field(ge=1, le=2000)] | Literal["auto"] = Field(
         64,
         description="calls that the model gets at once from one instance; others wait in the line. `auto` starts low "
@@ -204,6 +209,15 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _cancels_are_shared(self) -> Self:
+        if self.control_messages and self.ledger_url is None:
+            raise ValueError(
+                "CONTROL_MESSAGES=true needs LEDGER_URL: an instance that cancels for itself alone would promise what "
+                "the others do not keep; set LEDGER_URL, or leave CONTROL_MESSAGES out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _times_fit(self) -> Self:
         needed = self.model_timeout_seconds + self.publish_timeout_seconds + self.margin_seconds
         if needed > self.ack_deadline_seconds:
@@ -266,6 +280,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, tuple):
         return ", ".join(f"`{one}`" for one in value)
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return "none" if value is None else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

@@ -135,6 +135,9 @@ class ErrorCode(StrEnum):
     MODEL_ERROR = "model_error"
     INVALID_MODEL_RESPONSE = "invalid_model_response"
     RESPONSE_TOO_LARGE = "response_too_large"
+    CANCELLED = "cancelled"
+    CONTROL_DISABLED = "control_disabled"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,12 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
         "the model's answer was empty, cut off, redirected or no JSON, and so again when it was asked again",
     ),
     ErrorCode.RESPONSE_TOO_LARGE: _Kind(502, "server_error", "the response does not fit in a Pub/Sub message"),
+    # 499: https://cloud.google.com/apis/design/errors#handling_errors maps CANCELLED to it
+    ErrorCode.CANCELLED: _Kind(
+        499, "cancelled_error", "the request, or its batch, was cancelled before the model was called for it"
+    ),
+    ErrorCode.CONTROL_DISABLED: _Kind(403, "invalid_request_error", "the service takes no control messages"),
+    ErrorCode.LEDGER_UNAVAILABLE: _Kind(503, "server_error", "a control message came while the ledger was in trouble"),
 }
 
 

@@ -28,6 +28,8 @@ class Reason(StrEnum):
     MODEL_TIMED_OUT = "model_timed_out"
     RESPONSE_TOO_LARGE = "response_too_large"
     GAVE_UP = "gave_up"
+    CANCELLED = "cancelled"
+    CONTROL = "control"
     MODEL_FAILED = "model_failed"
     MODEL_MISCONFIGURED = "model_misconfigured"
     PUBLISH_FAILED = "publish_failed"
@@ -52,6 +54,8 @@ VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.MODEL_TIMED_OUT: (204, logging.WARNING),
     Reason.RESPONSE_TOO_LARGE: (204, logging.WARNING),
     Reason.GAVE_UP: (204, logging.ERROR),
+    Reason.CANCELLED: (204, logging.INFO),
+    Reason.CONTROL: (204, logging.INFO),
     Reason.MODEL_FAILED: (503, logging.WARNING),
     Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
     Reason.PUBLISH_FAILED: (503, logging.ERROR),
@@ -96,6 +100,7 @@ class ModelFailure(StrEnum):
     GARBLED = "garbled"  # what came was not HTTP, or could not be unpacked; the model has worked on it
     TIMEOUT = "timeout"
     ABORTED = "aborted"  # by this process, which is about to end
+    CANCELLED = "cancelled"  # by its requester, before it was called
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,8 @@ def _tried_enough(reading: Reading, now: Situation) -> bool:
 def _failed(failure: ModelFailure, now: Situation) -> Verdict:
     if failure is ModelFailure.ABORTED:
         return Verdict(Reason.DRAINING, detail="cut off")
+    if failure is ModelFailure.CANCELLED:
+        return cancelled()
     if failure is ModelFailure.TIMEOUT:
         return _timed_out(now)
     if failure is ModelFailure.UNREACHABLE:
@@ -197,6 +204,12 @@ def past_deadline() -> Answer:
         "The request's own deadline (options.deadline) passed before the model had answered.",
         param="options.deadline",
     )
+
+
+def cancelled() -> Verdict:
+    """The verdict on a request whose requester wants no call any more."""
+    message = "The request, or its batch, was cancelled by a control message before the model was called for it."
+    return Verdict(Reason.CANCELLED, error(ErrorCode.CANCELLED, message))
 
 
 def too_large() -> Verdict:
