@@ -25,6 +25,7 @@ from tests.e2e.conftest import (
     brokers,
     free_port,
     interruptible,
+    ledger,
     listening,
     model,
     process,
@@ -32,7 +33,7 @@ from tests.e2e.conftest import (
     until,
 )
 
-__all__ = ["brokers", "free_port", "model", "process", "until"]
+__all__ = ["brokers", "free_port", "ledger", "model", "process", "until"]
 
 RELAY = BIN / "inference-relay"
 _projects = itertools.count(1)

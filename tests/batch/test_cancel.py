@@ -10,40 +10,18 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 import urllib.request
 from contextlib import suppress
 
 import pytest
-from redis import Redis
-from redis.exceptions import RedisError
 
-from tests.faults import redisserver
-
-from .conftest import free_port, openai_line, process, read_lines, service, states, until, write_lines
+from .conftest import free_port, openai_line, read_lines, service, states, until, write_lines
 
 LINES = int(os.environ.get("CANCEL_LINES", "1200"))
-SLOTS = 10  # of an instance: with two, and 0.2 s for a call, a hundred calls a second
+SLOTS = 20  # of an instance: with two, and 0.2 s for a call, two hundred calls a second
 BATCH = "a-batch"
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    """The URL of a Redis of its own."""
-    port = free_port()
-    command = [redisserver.needed(), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path]
-    with process(command, stdout=subprocess.DEVNULL), Redis(port=port) as client:
-
-        def answers():
-            try:
-                return client.ping()
-            except RedisError:
-                return False
-
-        until(answers)
-        yield f"redis://127.0.0.1:{port}/0"
 
 
 class Files:
@@ -145,7 +123,7 @@ class Instances:
             "LEDGER_URL": ledger,
             "CONTROL_MESSAGES": "true",
             "MODEL_SLOTS": str(SLOTS),
-            "MAX_WAITING": "600",
+            "MAX_WAITING": "150",
         }
 
     def start(self, number):
@@ -165,7 +143,7 @@ def instances(steady_place, slow_model, ledger):
                 filter=only,
                 ack_deadline_seconds=600,
                 push_config={"push_endpoint": f"http://127.0.0.1:{front.port}/"},
-                retry_policy={"minimum_backoff": {"nanos": 100_000_000}, "maximum_backoff": {"seconds": 1}},
+                retry_policy={"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 2}},
             )
         yield made
 
@@ -188,6 +166,12 @@ def copy_of(message, place):
     return json.dumps({"message": pushed, "subscription": place.name("subscriptions", "push")}).encode()
 
 
+def needs_a_ledger(place):
+    """Skip what is promised only while the ledger answers in time, where this machine was too slow for that."""
+    if "bypassed" in (place.folder / "service.log").read_text():
+        pytest.skip("the ledger was bypassed: it took more than its 0.3 s on this machine")
+
+
 def reasons(place, message_id):
     """The words in the services' log for the pushes of a message."""
     lines = [json.loads(line) for line in (place.folder / "service.log").read_text().splitlines() if line[:1] == "{"]
@@ -206,13 +190,13 @@ def test_a_batch_is_cancelled_half_way(steady_place, slow_model, instances):
             assert child.wait(120) == 1
         at = said["counts"]
         called = [body["prompt"] for _, body in slow_model.calls]
-        assert len(called) == len(set(called)) == at["answered"] + at["failed"] + at["working"]
-        assert (at["cancelled"], at["failed"]) == (0, 0)
-        assert 0 < at["working"] <= 2 * (SLOTS + SLOTS)  # of each instance: with the model, or being published
-
         answered, failed = files.ids()
         assert {f"prompt {name}" for name in answered} == set(called)
         assert failed == {"batch_cancelled": {f"{n}" for n in range(LINES)} - answered}
+        needs_a_ledger(steady_place)
+        assert len(called) == len(set(called)) == at["answered"] + at["failed"] + at["working"]
+        assert (at["cancelled"], at["failed"]) == (0, 0)
+        assert 0 < at["working"] <= 2 * (SLOTS + SLOTS)  # of each instance: with the model, or being published
         final = asked(steady_place, "status")
         expected = {"answered": len(answered), "failed": 0, "working": 0, "waiting": 0}
         assert final["counts"] == expected | {"cancelled": LINES - len(answered)}
@@ -247,13 +231,14 @@ def test_instances_are_killed_around_the_cancel(steady_place, slow_model, instan
                 assert child.wait(120) == 1
                 final = asked(steady_place, "status")
         at, called = said["counts"], [body["prompt"] for _, body in slow_model.calls]
-        more = len(called) - (at["answered"] + at["failed"] + at["working"])
-        # Each kill may have come between an instance's question whether to call and its call; the first one also
-        # between a call and its answer.
-        assert -2 * SLOTS <= more <= SLOTS
         answered, failed = files.ids()
         assert failed == {"batch_cancelled": {f"{n}" for n in range(LINES)} - answered}
+        needs_a_ledger(steady_place)
         assert len(answered) <= at["answered"] + at["working"]
+        more = len(called) - (at["answered"] + at["failed"] + at["working"])
+        # Each kill may have come between an instance's question whether to call and its call; the first one also
+        # between a call and the confirmation of its answer.
+        assert -2 * SLOTS <= more <= 2 * SLOTS
         expected = {"answered": len(answered), "failed": 0, "working": 0, "waiting": 0}
         assert final["counts"] == expected | {"cancelled": LINES - len(answered)}
 
