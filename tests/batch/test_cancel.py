@@ -125,7 +125,7 @@ class Instances:
             "LEDGER_URL": ledger,
             "CONTROL_MESSAGES": "true",
             "MODEL_SLOTS": str(SLOTS),
-            "MAX_WAITING": "150",
+            "MAX_WAITING": "400",
         }
 
     def start(self, number):
@@ -145,7 +145,7 @@ def instances(steady_place, slow_model, ledger):
                 filter=only,
                 ack_deadline_seconds=600,
                 push_config={"push_endpoint": f"http://127.0.0.1:{front.port}/"},
-                retry_policy={"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 2}},
+                retry_policy={"minimum_backoff": {"seconds": 5}, "maximum_backoff": {"seconds": 10}},
             )
         yield made
 
