@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -168,10 +168,15 @@ def copy_of(message, place):
     return json.dumps({"message": pushed, "subscription": place.name("subscriptions", "push")}).encode()
 
 
-def needs_a_ledger(place):
-    """Skip what is promised only while the ledger answers in time, where this machine was too slow for that."""
-    if "bypassed" in (place.folder / "service.log").read_text():
-        pytest.skip("the ledger was bypassed: it took more than its 0.3 s on this machine")
+@contextmanager
+def while_the_ledger_answers(place):
+    """What is promised only then: not held against the service where this machine was too slow for its Redis."""
+    try:
+        yield
+    except AssertionError:
+        if "bypassed" in (place.folder / "service.log").read_text():
+            pytest.skip("the ledger was bypassed: it took more than its 0.3 s on this machine")
+        raise
 
 
 def reasons(place, message_id):
@@ -195,13 +200,13 @@ def test_a_batch_is_cancelled_half_way(steady_place, slow_model, instances):
         answered, failed = files.ids()
         assert {f"prompt {name}" for name in answered} == set(called)
         assert failed == {"batch_cancelled": {f"{n}" for n in range(LINES)} - answered}
-        needs_a_ledger(steady_place)
-        assert len(called) == len(set(called)) == at["answered"] + at["failed"] + at["working"]
-        assert (at["cancelled"], at["failed"]) == (0, 0)
-        assert 0 < at["working"] <= 2 * (SLOTS + SLOTS)  # of each instance: with the model, or being published
         final = asked(steady_place, "status")
         expected = {"answered": len(answered), "failed": 0, "working": 0, "waiting": 0}
-        assert final["counts"] == expected | {"cancelled": LINES - len(answered)}
+        with while_the_ledger_answers(steady_place):
+            assert len(called) == len(set(called)) == at["answered"] + at["failed"] + at["working"]
+            assert (at["cancelled"], at["failed"]) == (0, 0)
+            assert 0 < at["working"] <= 2 * (SLOTS + SLOTS)  # of each instance: with the model, or being published
+            assert final["counts"] == expected | {"cancelled": LINES - len(answered)}
         assert final["cancelled_before"] == said["cancelled_before"]
 
         # A redelivery of what was cancelled stays answered; so does one of what was answered.
@@ -235,14 +240,14 @@ def test_instances_are_killed_around_the_cancel(steady_place, slow_model, instan
         at, called = said["counts"], [body["prompt"] for _, body in slow_model.calls]
         answered, failed = files.ids()
         assert failed == {"batch_cancelled": {f"{n}" for n in range(LINES)} - answered}
-        needs_a_ledger(steady_place)
-        assert len(answered) <= at["answered"] + at["working"]
         more = len(called) - (at["answered"] + at["failed"] + at["working"])
-        # Each kill may have come between an instance's question whether to call and its call; the first one also
-        # between a call and the confirmation of its answer.
-        assert -2 * SLOTS <= more <= 2 * SLOTS
         expected = {"answered": len(answered), "failed": 0, "working": 0, "waiting": 0}
-        assert final["counts"] == expected | {"cancelled": LINES - len(answered)}
+        with while_the_ledger_answers(steady_place):
+            assert len(answered) <= at["answered"] + at["working"]
+            # Each kill may have come between an instance's question whether to call and its call; the first one also
+            # between a call and the confirmation of its answer.
+            assert -2 * SLOTS <= more <= 2 * SLOTS
+            assert final["counts"] == expected | {"cancelled": LINES - len(answered)}
 
 
 @pytest.mark.timeout(4 * PATIENCE)
