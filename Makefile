@@ -61,7 +61,7 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, docs/metrics.md, the Terraform module's README
-	@for one in request response routes; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
+	@for one in request response routes control; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@sed -i '/^| metric/,$$d' docs/metrics.md && $(BIN)/inference-relay metrics >> docs/metrics.md
 	@$(BIN)/python tests/deploy/terraform_readme.py

@@ -13,12 +13,14 @@ from handler.config.routing import RoutingFile
 from handler.config.settings import Settings
 from handler.config.table import as_markdown
 from handler.rules.contract import InferenceRequest, InferenceResponse
+from handler.rules.control import ControlMessage
 from handler.telemetry import exposition
 
 _SCHEMAS: Mapping[str, type[BaseModel]] = {
     "request": InferenceRequest,
     "response": InferenceResponse,
     "routes": RoutingFile,
+    "control": ControlMessage,
 }
 
 
@@ -49,9 +51,9 @@ def check(model: str | None) -> None:
 
 
 @main.command()
-@click.argument("of", type=click.Choice(list(_SCHEMAS)))
+@click.argument("of", type=click.Choice(sorted(_SCHEMAS)))
 def schema(of: str) -> None:
-    """Print the JSON Schema of a request, of a response, or of the file of routes."""
+    """Print the JSON Schema of a request, a response, a control message, or the file of routes."""
     click.echo(strictjson.pretty(_SCHEMAS[of].model_json_schema(mode="validation")))
 
 
@@ -81,12 +83,13 @@ def _missing(name: str, extra: str) -> click.Command:
 
 if find_spec("rich"):
     from handler.batch.terminal.cli import batch
+    from handler.batch.terminal.control import cancel, status
     from handler.batch.terminal.single import ask, replay
 
-    for _command in (batch, ask, replay):
+    for _command in (batch, ask, cancel, status, replay):
         main.add_command(_command)
 else:
-    for _name in ("batch", "ask", "replay"):
+    for _name in ("batch", "ask", "cancel", "status", "replay"):
         main.add_command(_missing(_name, "batch"))
 
 if all(find_spec(needed) for needed in ("aiohttp", "lark", "rich", "handler.local")):

@@ -8,6 +8,7 @@ from handler import strictjson
 from handler.admission.intake import Held
 from handler.config.routing import Stream
 from handler.config.settings import Settings
+from handler.ledger.origin import Origin
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import ErrorCode, InferenceRequest, Options, Priority, RequestError, priority_of
 from handler.rules.modelheaders import model_headers
@@ -22,7 +23,8 @@ class Delivery:
     """One delivery of a message, which came at `arrived` and is given up by Pub/Sub at `until`, on the monotonic clock.
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
-    attempt at it; `held` is what it takes while it waits; `record` is told what happens to it.
+    attempt at it; `held` is what it takes while it waits; `record` is told what happens to it; `origin` is by what it
+    can be cancelled, if it can be.
     """
 
     message: PubsubMessage
@@ -34,6 +36,7 @@ class Delivery:
     stream: Stream
     topic: str
     record: PushRecord
+    origin: Origin | None = None
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""

@@ -17,8 +17,9 @@ from handler.admission.line import Slot, Wish
 from handler.admission.turns import in_turn
 from handler.config.routing import Stream
 from handler.config.settings import Settings
+from handler.control import Control
 from handler.delivery import Delivery, Inference, check_topic, inference_of, renamed, topic_of
-from handler.ledger import Claim, Ledger, State
+from handler.ledger import Claim, Ledger, Stage, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.push.envelope import PubsubMessage
 from handler.routes import Route, Routes
@@ -32,6 +33,7 @@ from handler.rules.contract import (
     response_attributes,
     response_data,
 )
+from handler.rules.control import is_control
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply, Overflow
@@ -43,6 +45,8 @@ POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
 # delivered to the others at once, and wait until its leases have run out.
 WAITERS_PER_SLOT = 4
+# Responses that cost nothing to make, and are made again by the redelivery.
+_FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
 
 
 class Publishes(Protocol):
@@ -77,6 +81,7 @@ class Relay:
         self._ledger = ledger
         self._pause = pause
         self._claim_check = claim_check or ClaimCheck(settings)
+        self._control = Control(settings, ledger, pause)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
 
     def delivery(
@@ -85,9 +90,9 @@ class Relay:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
         until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
         held.resize(len(message.data))
-        topic = topic_of(message, stream, self._settings.response_topics)
+        topic, origin = topic_of(message, stream, self._settings.response_topics), self._control.origin(message)
         key, owner = _key(message, topic), secrets.token_hex(16)
-        return Delivery(message, arrived, until, key, owner, held, stream, topic, record or PushRecord())
+        return Delivery(message, arrived, until, key, owner, held, stream, topic, record or PushRecord(), origin)
 
     def answer(self, delivery: Delivery) -> Verdict:
         """Work on one message. Raises Refused where it gets no slot of the model's.
@@ -109,7 +114,7 @@ class Relay:
 
     def _claim(self, delivery: Delivery) -> Claim:
         """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
-        claim = self._ledger.claim(delivery.key, delivery.owner)
+        claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
         if claim.state is not State.TAKEN or not self._waiters.acquire(blocking=False):
             return claim
         try:
@@ -121,7 +126,7 @@ class Relay:
     def _wait(self, delivery: Delivery, taken: Claim) -> Claim:
         claim = taken
         while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
-            claim = self._ledger.claim(delivery.key, delivery.owner)
+            claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
         if claim.state is State.MINE and claim.kept is None and (claim.failures or 0) > (taken.failures or 0):
             # The other one's attempt has failed. To try at once is what the redelivery's pause is there to prevent.
             self._ledger.release(delivery.key, delivery.owner, failed=False)
@@ -133,7 +138,7 @@ class Relay:
 
     def _settle(self, delivery: Delivery, verdict: Verdict) -> None:
         if verdict.status == 204:
-            self._ledger.answered(delivery.key, delivery.owner)
+            self._ledger.answered(delivery.key, delivery.owner, _stage(verdict))
         else:
             failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED, Reason.STORAGE_FAILED)
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
@@ -142,7 +147,10 @@ class Relay:
         if claim.kept is not None:
             kept = OutgoingMessage.from_bytes(claim.kept)
             delivery.record.kept(self._routes.only_name)
-            return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), replace(kept, topic=delivery.topic))
+            return self._publish(delivery, _kept_verdict(kept), replace(kept, topic=delivery.topic))
+        if is_control(delivery.message.attributes):
+            verdict, metadata = self._control.answer(delivery.message, delivery.take_data())
+            return self._respond(delivery, verdict, metadata)
         try:
             route, inference = self._read(delivery)
         except RequestError as error:
@@ -187,6 +195,8 @@ class Relay:
 
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
+        if claim.cancelled:
+            return self._respond(delivery, outcome.cancelled(), inference.metadata, inference.model)
         if self._is_expired(delivery, route, inference):
             return self._expire(delivery, inference)
         slot = delivery.record.wait(route.line.take, self._wish(delivery, inference, claim))
@@ -247,10 +257,12 @@ class Relay:
     ) -> tuple[ModelReply | ModelFailure | None, Limit]:
         """Call the model, again in place after brief trouble; the result, and what bounded the last call.
 
-        No result where another instance has taken the message over meanwhile.
+        No result where another instance has taken the message over meanwhile. No call where it was cancelled.
         """
         patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.key)
         for tries in itertools.count(1):
+            if not self._ledger.begin(delivery.key, delivery.owner):
+                return ModelFailure.CANCELLED, budget.limit
             result = _called(delivery, route, inference, budget.seconds, slot, overflow)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
@@ -294,7 +306,7 @@ class Relay:
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
             raise ResponseTooLarge
-        if verdict.reason is not Reason.REQUEST_REFUSED:  # which cost nothing to make
+        if verdict.reason not in _FREE:
             self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
@@ -344,6 +356,20 @@ def _too_late(budget: Budget) -> Verdict:
     if budget.limit is Limit.REQUEST_DEADLINE:
         return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
     return Verdict(Reason.OVERDUE, detail="too little time is left for a call")
+
+
+def _kept_verdict(kept: OutgoingMessage) -> Verdict:
+    """The verdict that a response was kept with, as far as it still matters."""
+    status_code = int(kept.attributes.get("status_code", "200"))
+    return Verdict(Reason.ANSWERED, Answer(status_code, b""), "kept")
+
+
+def _stage(verdict: Verdict) -> Stage:
+    """How a message that is answered counts among those of its batch."""
+    if verdict.reason is Reason.CANCELLED:
+        return Stage.CANCELLED
+    succeeded = verdict.answer is not None and 200 <= verdict.answer.status_code < 300
+    return Stage.ANSWERED if succeeded else Stage.FAILED
 
 
 def _attempt(message: PubsubMessage, claim: Claim) -> int | None:

@@ -180,6 +180,11 @@ class Settings(BaseModel):
     max_response_mb: Annotated[int, Field(ge=10, le=100_000)] = Field(
         1024, description="MiB that a response in RESPONSE_BUCKET may have"
     )
+    control_messages: bool = Field(
+        False,
+        description="`true`: whoever may publish requests may also cancel requests, anybody's, and ask where they "
+        "stand, by messages with the attribute `relay_control`; needs LEDGER_URL",
+    )
     model_slots: Annotated[int, Field(ge=1, le=2000)] | Literal["auto"] = Field(
         64,
         description="calls that the model gets at once from one instance; others wait in the line. `auto` starts low "
@@ -295,6 +300,15 @@ class Settings(BaseModel):
             raise ValueError(
                 "REQUEST_BUCKETS and RESPONSE_BUCKET need Google's library, which the image has: pip install "
                 "'inference-relay[gs]'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cancels_are_shared(self) -> Self:
+        if self.control_messages and self.ledger_url is None:
+            raise ValueError(
+                "CONTROL_MESSAGES=true needs LEDGER_URL: an instance that cancels for itself alone would promise what "
+                "the others do not keep; set LEDGER_URL, or leave CONTROL_MESSAGES out"
             )
         return self
 

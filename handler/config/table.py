@@ -19,6 +19,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value in (None, ()):
         return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return ", ".join(f"`{one}`" for one in value)
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from handler.ledger.origin import Origin, Target
+
 # How long a response that was made but not published, and the count of failures, may wait for the next delivery. It is
 # as long as Pub/Sub keeps a message by default.
 MAX_KEPT_SECONDS = 7 * 86_400.0
@@ -17,6 +19,33 @@ class State(StrEnum):
     ANSWERED = "answered"  # its response is published
 
 
+class Stage(StrEnum):
+    """Where a message of a batch stands; the last three are for good."""
+
+    WAITING = "w"  # in an instance's line, or given back to Pub/Sub
+    WORKING = "m"  # the model has it
+    ANSWERED = "a"
+    FAILED = "f"  # answered with an error
+    CANCELLED = "c"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages of a batch stand where, each in one place; those that no instance has seen are in none.
+
+    `complete` is False where the batch has more messages than are counted. `cancelled_before`: what was published
+    until then, in milliseconds since 1970, is cancelled; 0 where nothing is.
+    """
+
+    waiting: int = 0
+    working: int = 0
+    answered: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    complete: bool = True
+    cancelled_before: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The answer to a claim.
@@ -24,7 +53,8 @@ class Claim:
     With MINE, `kept` is a response that was made but not published yet, as `keep` was given it. With MINE and TAKEN,
     `failures` counts the model failures so far that all instances know of, None where they do not tell each other;
     `failed` counts those that this process has seen, `before` is how the last of them went, and
-    `unpaid` the deliveries to it that ended without an answer and without a failure of the model.
+    `unpaid` the deliveries to it that ended without an answer and without a failure of the model. With MINE,
+    `cancelled` says that its requester wants no call.
     """
 
     state: State
@@ -33,6 +63,7 @@ class Claim:
     failed: int = 0
     before: str = ""
     unpaid: int = 0
+    cancelled: bool = False
 
 
 class Ledger(Protocol):
@@ -52,8 +83,15 @@ class Ledger(Protocol):
         """Whether it answered when it was last asked."""
         ...
 
-    def claim(self, key: str, owner: str) -> Claim:
-        """Ask to work on a message; what is granted lasts until `release` or `answered`, or as long as this process."""
+    def claim(self, key: str, owner: str, origin: Origin | None = None) -> Claim:
+        """Ask to work on a message; what is granted lasts until `release` or `answered`, or as long as this process.
+
+        With its origin it can be cancelled, and is counted if it is of a batch.
+        """
+        ...
+
+    def begin(self, key: str, owner: str) -> bool:
+        """Whether the owner, whose claim was granted, may call the model: the message was not cancelled meanwhile."""
         ...
 
     def holds(self, key: str, owner: str) -> bool:
@@ -64,8 +102,11 @@ class Ledger(Protocol):
         """Keep a response, so that a redelivery publishes it instead of calling the model again."""
         ...
 
-    def answered(self, key: str, owner: str) -> None:
-        """Remember that the response is published; forget the rest. Ends the claim."""
+    def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:
+        """Remember that the response is published; forget the rest. Ends the claim.
+
+        `stage` says what the response was, for those who count.
+        """
         ...
 
     def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
@@ -77,6 +118,27 @@ class Ledger(Protocol):
 
     def unpaid(self, key: str) -> None:
         """Count a delivery that ended without an answer and without a failure of the model: refused, cut off."""
+        ...
+
+    def cancel(self, target: Target, published: int) -> Counts | None:
+        """Cancel what is meant and was published until then, in milliseconds since 1970: the counts at that moment.
+
+        None where nothing was noted that other instances see. Who waits without a batch learns of it within
+        `spread_seconds`, the others at once.
+        """
+        ...
+
+    def counts(self, target: Target) -> Counts | None:
+        """Where the messages of a batch stand. None where it is not known what other instances do."""
+        ...
+
+    def stages(self, target: Target) -> list[Stage]:
+        """Where the messages of one request stand that are known as such: those of a batch."""
+        ...
+
+    @property
+    def spread_seconds(self) -> float:
+        """How long it takes at most, while all is well, until every instance knows that something was cancelled."""
         ...
 
     def close(self) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from handler.ledger import MAX_KEPT_SECONDS, Claim, State
+from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State
+from handler.ledger.origin import Origin, Target
 
 Value = TypeVar("Value")
 
@@ -33,11 +34,13 @@ class MemoryLedger:
     """Remembers what this process answered, kept and could not answer. Thread-safe.
 
     Claims are granted unless the message is answered: the service joins copies of a message within a process before it
-    asks, and of other processes nothing is known.
+    asks, and of other processes nothing is known. So nothing can be cancelled or counted here: it would hold for this
+    process alone, and nobody could tell.
     """
 
     troubles = 0
     is_up = True
+    spread_seconds = 0.0
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class MemoryLedger:
         self._held: set[tuple[str, str]] = set()  # bounded by the room that the service has
         self._lock = threading.Lock()
 
-    def claim(self, key: str, owner: str) -> Claim:
+    def claim(self, key: str, owner: str, origin: Origin | None = None) -> Claim:  # noqa: ARG002
         """Grant the message, with what was kept of it, unless it is answered."""
         with self._lock:
             if key in self._answered:
@@ -64,6 +67,10 @@ class MemoryLedger:
             counts = self._counts.get(key) or _NONE
             kept = self._kept.get(key)
             return Claim(State.MINE, kept=kept, failed=counts.failed, before=counts.before, unpaid=counts.unpaid)
+
+    def begin(self, key: str, owner: str) -> bool:  # noqa: ARG002
+        """Yes: nothing is ever cancelled here."""
+        return True
 
     def holds(self, key: str, owner: str) -> bool:
         """Whether the owner's claim was granted and has not ended, and the message is not answered."""
@@ -76,7 +83,7 @@ class MemoryLedger:
             if key not in self._answered:
                 self._kept.put(key, response, size=len(response))
 
-    def answered(self, key: str, owner: str) -> None:
+    def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:  # noqa: ARG002
         """Remember that the response is published, and forget it."""
         with self._lock:
             self._held.discard((key, owner))
@@ -97,6 +104,18 @@ class MemoryLedger:
         with self._lock:
             counts = self._counts.get(key) or _NONE
             self._counts.put(key, replace(counts, unpaid=counts.unpaid + 1), size=1)
+
+    def cancel(self, target: Target, published: int) -> Counts | None:  # noqa: ARG002
+        """Cancel nothing."""
+        return None
+
+    def counts(self, target: Target) -> Counts | None:  # noqa: ARG002
+        """Know of none."""
+        return None
+
+    def stages(self, target: Target) -> list[Stage]:  # noqa: ARG002
+        """Know of none."""
+        return []
 
     def close(self) -> None:
         """There is nothing to stop."""

@@ -9,8 +9,9 @@ away from its owner.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,11 +22,28 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from handler.greenlets import Deadline
-from handler.ledger import MAX_KEPT_SECONDS, Claim, State
+from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State
 from handler.ledger.breaker import TROUBLE, CircuitBreaker, Way, describe
+from handler.ledger.cancels import NEVER, Cancels
 from handler.ledger.leases import Leases, Pair, Renewal
 from handler.ledger.memory import MemoryLedger, Shelf
-from handler.ledger.scripts import ANSWERED, CLAIM, EXTEND, KEEP, RELEASE, Call
+from handler.ledger.origin import Origin, Target
+from handler.ledger.scripts import (
+    ANSWERED,
+    BEGIN,
+    CANCEL,
+    CLAIM,
+    COUNTS,
+    EXTEND,
+    KEEP,
+    LAST_CANCEL,
+    MAX_CANCELS,
+    RELEASE,
+    Ask,
+    Call,
+    Look,
+    batch_key,
+)
 
 # For connecting, and for each reply. Redis answers in less than a millisecond or is in trouble.
 TIMEOUT_SECONDS = 0.3
@@ -40,6 +58,10 @@ BYPASS_SECONDS = 3.0
 MAX_CONNECTIONS = 32
 # Messages of others that are remembered, for as long as a lease, in case Redis cannot be asked again.
 MAX_TAKEN = 10_000
+# How long it is remembered what was cancelled, and how many messages of a batch stand where: as long as Pub/Sub keeps a
+# message by default.
+_COUNTED_MS = int(MAX_KEPT_SECONDS * 1000)
+_PAGE = 1_000  # of a batch's messages, for who looks for one of them
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -71,7 +93,10 @@ class RedisLedger:
         # Those who wait here look at the breaker again; in redis-py's own queue each would wait for its own timeout.
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._leases = Leases(Shelf(MAX_TAKEN, lease_seconds, clock))
+        self._cancels = Cancels(MAX_KEPT_SECONDS, clock)
         self._renewal = Renewal(self._renew, lease_seconds / 3)
+        # A renewal may have begun just before, and the next one take its time.
+        self.spread_seconds = lease_seconds / 3 + 4 * TIMEOUT_SECONDS
 
     @property
     def troubles(self) -> int:
@@ -83,7 +108,7 @@ class RedisLedger:
         """Whether Redis answered when it was last asked."""
         return self._breaker.is_closed
 
-    def claim(self, key: str, owner: str) -> Claim:
+    def claim(self, key: str, owner: str, origin: Origin | None = None) -> Claim:
         """Take the message's lease.
 
         While Redis is bypassed it is granted, unless this process has answered the message or has seen another's lease
@@ -92,22 +117,41 @@ class RedisLedger:
         known = self._memory.claim(key, owner)
         if known.state is State.ANSWERED:  # perhaps while Redis was bypassed
             return known
-        claim = self._claim(key, owner, known)
+        claim = self._claim(Pair(key, owner), known, origin)
         if claim.state is State.MINE:
             self._leases.grant(Pair(key, owner))
             self._renewal.start()
+            if origin and self._cancels.means(origin):
+                claim = replace(claim, cancelled=True)
         else:
             self._memory.release(key, owner, failed=False)
         return claim
 
-    def _claim(self, key: str, owner: str, known: Claim) -> Claim:
-        call = Call(CLAIM, key, (owner, self._lease_ms))
-        claim = self._ask(lambda: _as_claim(call.send(self._client), known))
-        if claim is None:
-            return Claim(State.TAKEN) if self._leases.is_taken(key) else known
+    def _claim(self, pair: Pair, known: Claim, origin: Origin | None) -> Claim:
+        call = Call(CLAIM, pair.key, (pair.owner, self._lease_ms), origin, _COUNTED_MS)
+        answer = self._ask(lambda: _as_claim(call.send(self._client), known))
+        if answer is None and self._leases.is_taken(pair.key):
+            return Claim(State.TAKEN)
+        claim, last_cancel = answer or (known, 0)
         if claim.state is State.TAKEN:
-            self._leases.note_taken(key)
+            self._leases.note_taken(pair.key)
+        if origin and claim.state is State.MINE:
+            self._cancels.follow(pair, origin, NEVER if claim.cancelled else last_cancel)
         return claim
+
+    def begin(self, key: str, owner: str) -> bool:
+        """Ask Redis, of a message of a batch, or if something was cancelled since the claim. Yes, while it is bypassed.
+
+        What was cancelled by way of this process is known here, too.
+        """
+        pair = Pair(key, owner)
+        origin = self._cancels.origin(pair)
+        if origin is None:
+            return True
+        if self._cancels.means(origin):
+            return False
+        call = Call(BEGIN, key, (), origin, _COUNTED_MS)
+        return not self._cancels.is_to_be_asked(pair) or self._ask(lambda: call.send(self._client)) != 0
 
     def holds(self, key: str, owner: str) -> bool:
         """Ask Redis. A lease that is absent is taken back: it ran out, or Redis was emptied, and nobody else has it.
@@ -131,19 +175,49 @@ class RedisLedger:
         else:
             self._ask(lambda: call.send(self._large_client), LARGE_TIMEOUT_SECONDS)
 
-    def answered(self, key: str, owner: str) -> None:
+    def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:
         """Mark the message as answered, whoever has its lease; later where Redis is bypassed."""
         self._memory.answered(key, owner)
-        self._end(Pair(key, owner), Call(ANSWERED, key, (owner, self._answered_ms)))
+        self._end(Pair(key, owner), ANSWERED, owner, self._answered_ms, stage)
 
     def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
         """Give back the lease if it is the owner's, and count a failure in any case; later where Redis is bypassed."""
         self._memory.release(key, owner, failed=failed, detail=detail)
-        self._end(Pair(key, owner), Call(RELEASE, key, (owner, int(failed), self._kept_ms)))
+        self._end(Pair(key, owner), RELEASE, owner, int(failed), self._kept_ms)
 
     def unpaid(self, key: str) -> None:
         """Count, in this process alone: what all instances count are failures."""
         self._memory.unpaid(key)
+
+    def cancel(self, target: Target, published: int) -> Counts | None:
+        """Note it in Redis, and here in case that is bypassed. None where it is, or takes no more of them."""
+        self._cancels.note(target, published)
+        look = Look(CANCEL, target, (published, _COUNTED_MS, MAX_CANCELS))
+        return self._ask(lambda: _as_counts(look.send(self._client)))
+
+    def counts(self, target: Target) -> Counts | None:
+        """Ask Redis. None while it is bypassed."""
+        look = Look(COUNTS, target)
+        return self._ask(lambda: _as_counts(look.send(self._client)))
+
+    def stages(self, target: Target) -> list[Stage]:
+        """Look through the batch, a page at a time, which takes a second for a million messages."""
+        key = batch_key(target.batch)
+        return [stage for pattern in target.patterns if key for stage in self._search(key, pattern)]
+
+    def _search(self, key: str, pattern: str) -> Iterator[Stage]:
+        cursor: int | None = None
+        while cursor != 0:
+            page = self._ask(partial(self._page, key, cursor or 0, pattern))
+            if page is None:
+                return
+            cursor, stages = page
+            yield from stages
+
+    def _page(self, key: str, cursor: int, pattern: str) -> tuple[int, list[Stage]]:
+        client: Any = self._client  # whose type allows for an asynchronous one
+        following, found = client.hscan(key, cursor, pattern, _PAGE)
+        return int(following), [Stage(stage.decode()) for stage in found.values()]
 
     def close(self) -> None:
         """Stop the renewals and disconnect. Whoever asks afterwards is answered from memory."""
@@ -151,8 +225,9 @@ class RedisLedger:
         self._breaker.close()
         self._disconnect()
 
-    def _end(self, pair: Pair, call: Call) -> None:
+    def _end(self, pair: Pair, script: str, *arguments: str | int) -> None:
         self._leases.drop(pair)  # first: see _renew
+        call = Call(script, pair.key, arguments, self._cancels.unfollow(pair), _COUNTED_MS)
         if self._ask(lambda: call.send(self._client)) is None:
             self._leases.owe([call])
 
@@ -190,13 +265,16 @@ class RedisLedger:
         owed, pairs = self._leases.take_owed(), self._leases.held()
         if not (owed or pairs):
             return True
-        calls = [*owed, *(self._extend(pair) for pair in pairs)]
+        news = [LAST_CANCEL] if self._cancels.follows else []
+        calls: list[Call | Ask] = [*owed, *(self._extend(pair) for pair in pairs), *news]
         replies = self._ask(lambda: self._send(calls))
         if replies is None:
             self._leases.owe(owed, first=True)
             return False
-        for pair, reply in zip(pairs, replies[len(owed) :], strict=True):
+        for pair, reply in zip(pairs, replies[len(owed) : len(owed) + len(pairs)], strict=True):
             self._note_renewal(pair, ours=reply == 1)
+        if news:
+            self._cancels.hear(replies[-1])
         return not self._leases.owes()
 
     def _note_renewal(self, pair: Pair, *, ours: bool) -> None:
@@ -204,7 +282,7 @@ class RedisLedger:
         if not self._leases.note(pair, ours=ours) and ours:
             self._leases.owe([Call(RELEASE, pair.key, (pair.owner, 0, self._kept_ms))])
 
-    def _send(self, calls: Sequence[Call]) -> Sequence[Any]:
+    def _send(self, calls: Sequence[Call | Ask]) -> Sequence[Any]:
         """The replies. Raises what keeps Redis from working; what it says of one call alone is among the replies."""
         with self._client.pipeline(transaction=False) as pipeline:
             for call in calls:
@@ -244,10 +322,19 @@ def _milliseconds(seconds: float) -> int:
     return max(int(seconds * 1000), 1)
 
 
-def _as_claim(reply: Sequence[Any], known: Claim) -> Claim:
-    """Redis' reply in our words; `known` is what this process remembers of the message itself."""
+def _as_claim(reply: Sequence[Any], known: Claim) -> tuple[Claim, int]:
+    """Redis' reply in our words, and its last cancel; `known` is what this process remembers of the message itself."""
     state = State(reply[0].decode())
     if state is State.ANSWERED:
-        return Claim(state)
-    kept = (reply[1] or known.kept) if state is State.MINE else None
-    return replace(known, state=state, kept=kept, failures=int(reply[2]))
+        return Claim(state), 0
+    if state is State.TAKEN:
+        return replace(known, state=state, kept=None, failures=int(reply[2])), 0
+    kept, cancelled = reply[1] or known.kept, reply[3] == 1
+    return replace(known, state=state, kept=kept, failures=int(reply[2]), cancelled=cancelled), int(reply[4])
+
+
+def _as_counts(reply: Sequence[Any]) -> Counts | None:
+    if not reply:
+        return None
+    waiting, working, answered, failed, cancelled, over, before = map(int, reply)
+    return Counts(waiting, working, answered, failed, cancelled, not over, before)

@@ -140,6 +140,9 @@ class ErrorCode(StrEnum):
     REFERENCE_NOT_FOUND = "reference_not_found"
     REFERENCE_TOO_LARGE = "reference_too_large"
     STORAGE_FAILED = "storage_failed"
+    CANCELLED = "cancelled"
+    CONTROL_DISABLED = "control_disabled"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,12 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
     ErrorCode.STORAGE_FAILED: _Kind(
         502, "server_error", "Cloud Storage did not give or take what it had to, on every attempt"
     ),
+    # 499: https://cloud.google.com/apis/design/errors#handling_errors maps CANCELLED to it
+    ErrorCode.CANCELLED: _Kind(
+        499, "cancelled_error", "the request, or its batch, was cancelled before the model was called for it"
+    ),
+    ErrorCode.CONTROL_DISABLED: _Kind(403, "invalid_request_error", "the service takes no control messages"),
+    ErrorCode.LEDGER_UNAVAILABLE: _Kind(503, "server_error", "a control message came while the ledger was in trouble"),
 }
 
 

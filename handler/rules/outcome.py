@@ -29,6 +29,8 @@ class Reason(StrEnum):
     MODEL_TIMED_OUT = "model_timed_out"
     RESPONSE_TOO_LARGE = "response_too_large"
     GAVE_UP = "gave_up"
+    CANCELLED = "cancelled"
+    CONTROL = "control"
     MODEL_FAILED = "model_failed"
     MODEL_MISCONFIGURED = "model_misconfigured"
     STORAGE_FAILED = "storage_failed"
@@ -54,6 +56,8 @@ VERDICTS: Mapping[Reason, tuple[int, int]] = {
     Reason.MODEL_TIMED_OUT: (204, logging.WARNING),
     Reason.RESPONSE_TOO_LARGE: (204, logging.WARNING),
     Reason.GAVE_UP: (204, logging.ERROR),
+    Reason.CANCELLED: (204, logging.INFO),
+    Reason.CONTROL: (204, logging.INFO),
     Reason.MODEL_FAILED: (503, logging.WARNING),
     Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
     Reason.STORAGE_FAILED: (503, logging.ERROR),
@@ -100,6 +104,7 @@ class ModelFailure(StrEnum):
     NO_CREDENTIALS = "no credentials"  # for the model service could be had; nothing was sent
     TIMEOUT = "timeout"
     ABORTED = "aborted"  # by this process, which is about to end
+    CANCELLED = "cancelled"  # by its requester, before it was called
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,8 @@ def _tried_enough(reading: Reading, now: Situation) -> bool:
 def _failed(failure: ModelFailure, now: Situation) -> Verdict:
     if failure is ModelFailure.ABORTED:
         return Verdict(Reason.DRAINING, detail="cut off")
+    if failure is ModelFailure.CANCELLED:
+        return cancelled()
     if failure is ModelFailure.TIMEOUT:
         return _timed_out(now)
     if failure is ModelFailure.UNREACHABLE:
@@ -215,6 +222,12 @@ def storage_failed(detail: str, now: Situation) -> Verdict:
         "Cloud Storage could not be read or written. Send the request again later, or tell the service's operator."
     )
     return _retry(Reason.STORAGE_FAILED, error(ErrorCode.STORAGE_FAILED, message), now, detail)
+
+
+def cancelled() -> Verdict:
+    """The verdict on a request whose requester wants no call any more."""
+    message = "The request, or its batch, was cancelled by a control message before the model was called for it."
+    return Verdict(Reason.CANCELLED, error(ErrorCode.CANCELLED, message))
 
 
 def too_large() -> Verdict:

@@ -20,7 +20,7 @@ from handler.rules.outcome import VERDICTS, ModelFailure
 NO_ROUTE = ""
 
 # The statuses that model servers are known to give; any other one is counted as `other`.
-STATUSES = tuple(map(str, (200, 400, 401, 402, 403, 404, 408, 409, 413, 415, 422, 429, 500, 501, 502, 503, 504)))
+STATUSES = tuple(map(str, (200, 400, 401, 402, 403, 404, 408, 409, 413, 415, 422, 429, 499, 500, 501, 502, 503, 504)))
 OTHER_STATUS = "other"
 ERROR_STATUSES = (*(status for status in STATUSES if status >= "400"), OTHER_STATUS)
 TOKEN_TYPES = ("input", "output")

@@ -13,7 +13,7 @@ from handler.admission.intake import Held, Intake
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line, Wish
 from handler.config.settings import Settings
-from handler.ledger import Claim, State
+from handler.ledger import Claim, Stage, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.push.envelope import PubsubMessage
 from handler.relay import WAITERS_PER_SLOT, Relay
@@ -48,7 +48,7 @@ class Notes:
     def __init__(self, *claims, holds=True):
         self.claims, self.owned, self.notes = list(claims or [Claim(State.MINE)]), holds, []
 
-    def claim(self, key, owner):
+    def claim(self, key, owner, origin=None):
         return self.claims.pop(0) if len(self.claims) > 1 else self.claims[0]
 
     def holds(self, key, owner):
@@ -57,7 +57,10 @@ class Notes:
     def keep(self, key, owner, response):
         self.notes.append(("keep", OutgoingMessage.from_bytes(response)))
 
-    def answered(self, key, owner):
+    def begin(self, key, owner):
+        return True
+
+    def answered(self, key, owner, stage=Stage.ANSWERED):
         self.notes.append("answered")
 
     def release(self, key, owner, *, failed, detail=""):

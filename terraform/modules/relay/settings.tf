@@ -20,6 +20,7 @@ locals {
       RESPONSE_TOPIC          = "projects/${local.responses.project}/topics/${local.responses.name}"
     },
     local.model_url == null ? {} : { MODEL_URL = local.model_url },
+    var.control_messages ? { CONTROL_MESSAGES = "true" } : {},
     contains(local.secret_names, "MODEL_CA_FILE") ? { MODEL_CA_FILE = "${local.secret_root}/model-ca/ca.pem" } : {},
     length(var.request_buckets) == 0 ? {} : { REQUEST_BUCKETS = join(",", sort(var.request_buckets)) },
     var.response_bucket == null ? {} : { RESPONSE_BUCKET = local.response_bucket },

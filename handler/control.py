@@ -1,0 +1,102 @@
+"""Answers control messages: notes in the ledger what is cancelled, and says where requests stand."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from handler import strictjson
+from handler.config.settings import Settings
+from handler.ledger import Counts, Ledger, Stage
+from handler.ledger.origin import Origin, Target, milliseconds, origin_of, target_of
+from handler.push.envelope import PubsubMessage
+from handler.rules.contract import Answer, ErrorCode, RequestError, error
+from handler.rules.control import ControlMessage, Verb, is_control, parse_control
+from handler.rules.outcome import Reason, Verdict
+
+_WORDS = {
+    Stage.ANSWERED: "answered",
+    Stage.FAILED: "failed",
+    Stage.CANCELLED: "cancelled",
+    Stage.WORKING: "working",
+    Stage.WAITING: "waiting",
+}
+
+
+class Control:
+    """What requesters may have done, and learn, about their requests: those whose answers go to the same topic."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, pause: Callable[[float], bool]) -> None:
+        """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
+        self._is_on = settings.control_messages
+        self._scope = settings.response_topic
+        self._ledger = ledger
+        self._pause = pause
+
+    def origin(self, message: PubsubMessage) -> Origin | None:
+        """What the ledger needs to find a message cancelled, and to count it; None where nothing can be cancelled."""
+        if not self._is_on or is_control(message.attributes):
+            return None
+        return origin_of(self._scope, message.message_id, message.attributes, message.publish_time)
+
+    def answer(self, message: PubsubMessage, data: bytes) -> tuple[Verdict, bytes]:
+        """Do what a control message asks; the verdict on it, and its metadata as JSON."""
+        try:
+            asked = parse_control(data, message.attributes)
+        except RequestError as refused:
+            return Verdict(Reason.REQUEST_REFUSED, refused.answer, refused.code), strictjson.dumps(refused.metadata)
+        return self._done(asked, milliseconds(message.publish_time)), strictjson.dumps(asked.metadata)
+
+    def _done(self, asked: ControlMessage, published: int) -> Verdict:
+        if not self._is_on:
+            return Verdict(Reason.REQUEST_REFUSED, _disabled(), ErrorCode.CONTROL_DISABLED)
+        target = target_of(self._scope, asked.meant.batch_id, asked.meant.request_id)
+        if asked.verb is Verb.STATUS:
+            counts = self._ledger.counts(target)
+        else:
+            counts = self._ledger.cancel(target, published or int(time.time() * 1000))
+        if counts is None:
+            return Verdict(Reason.CONTROL, _unavailable(asked.verb), ErrorCode.LEDGER_UNAVAILABLE)
+        if asked.verb is Verb.CANCEL and target.patterns and self._pause(self._ledger.spread_seconds):
+            return Verdict(Reason.DRAINING)  # not every instance knows yet: the redelivery confirms it
+        return Verdict(Reason.CONTROL, self._reply(asked, target, counts), asked.verb)
+
+    def _reply(self, asked: ControlMessage, target: Target, counts: Counts) -> Answer:
+        body: dict[str, Any] = {
+            asked.verb.value: asked.meant.model_dump(exclude_none=True),
+            "cancelled_before": _time(counts.cancelled_before),
+        }
+        if target.patterns:
+            body["state"] = self._state(target, counts)
+        else:
+            body |= {"counts": {word: getattr(counts, word) for word in _WORDS.values()}, "complete": counts.complete}
+        return Answer(200, strictjson.dumps(body))
+
+    def _state(self, target: Target, counts: Counts) -> str:
+        """Where one request stands: by the message that came furthest, if its batch was published more than once."""
+        found = set(self._ledger.stages(target))
+        word = next((word for stage, word in _WORDS.items() if stage in found), None)
+        return word or ("cancelled" if counts.cancelled_before else "unknown")
+
+
+def _time(since_1970: int) -> str | None:
+    """RFC 3339, to the millisecond."""
+    if not since_1970:
+        return None
+    return datetime.fromtimestamp(since_1970 / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _disabled() -> Answer:
+    return error(
+        ErrorCode.CONTROL_DISABLED,
+        "This service takes no control messages. Its operator can switch them on: CONTROL_MESSAGES=true, with a ledger "
+        "(LEDGER_URL).",
+    )
+
+
+def _unavailable(verb: Verb) -> Answer:
+    noted = {
+        Verb.CANCEL: "The cancel is noted at most at one instance of the service: publish it again in a while.",
+        Verb.STATUS: "Ask again in a while.",
+    }
+    return error(ErrorCode.LEDGER_UNAVAILABLE, f"The service's ledger (Redis) is slow, full or away now. {noted[verb]}")
