@@ -85,7 +85,8 @@ def _settings(own_model: str) -> Settings:
     """The service's settings; what it would refuse is refused at once."""
     environment = _environment(own_model or "http://127.0.0.1", own_model)
     try:
-        return Settings.from_environment({**os.environ, **environment})
+        # Without a token pushes are only taken from an emulator, which is not there yet.
+        return Settings.from_environment({**os.environ, **environment, "PUSH_AUTH": "platform"})
     except SettingsError as error:
         raise ServiceFailed("\n".join(error.problems)) from None
 
@@ -121,7 +122,7 @@ def _push_to(url: str) -> None:
                 "ack_deadline_seconds": 600,
                 "push_config": {"push_endpoint": f"{url}/"},
                 # Short, because somebody is watching; in production the shortest wait is 10 s.
-                "retry_policy": {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 10}},
+                "retry_policy": {"minimum_backoff": {"seconds": 2}, "maximum_backoff": {"seconds": 10}},
                 "dead_letter_policy": {"dead_letter_topic": DEAD_LETTERS, "max_delivery_attempts": 100},
             }
         )

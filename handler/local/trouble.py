@@ -15,7 +15,7 @@ class Mode(StrEnum):
 
     WORKS = "works"
     FAILS = "fails"  # 500 to everything
-    OVERLOADED = "overloaded"  # 503 to everything
+    BUSY = "busy"  # 503 to everything
     HANGS = "hangs"  # takes calls, and says nothing
     SLOW = "slow"  # takes so much longer
     AWAY = "away"  # takes no connection
@@ -48,7 +48,7 @@ class Trouble:
             raise Cut
         if self.mode is Mode.SLOW:
             await self._wait(SLOW_SECONDS)
-        return {Mode.FAILS: 500, Mode.OVERLOADED: 503}.get(self.mode, 0)
+        return {Mode.FAILS: 500, Mode.BUSY: 503}.get(self.mode, 0)
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
