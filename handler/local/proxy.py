@@ -103,23 +103,28 @@ class FaultProxy:
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
-        if request.method != "POST":
+        try:
+            if request.method == "POST":
+                return await self._called(request, body)
             return await self._passed_on(request, body)
+        except Cut:
+            if request.transport:
+                request.transport.abort()
+            return web.Response(status=502)  # which reaches nobody
+
+    async def _called(self, request: web.Request, body: bytes) -> web.Response:
         call, status = next(self._calls), 0
         self._tell(CallBegan(call, body))
         try:
             response = await self._struck(request, body)
             status = response.status
+            return response
         finally:
-            self._tell(CallEnded(call, status if request.transport else 0))
-        return response
+            self._tell(CallEnded(call, status))
 
     async def _struck(self, request: web.Request, body: bytes) -> web.Response:
-        try:
-            if status := await self._trouble.strike(body):
-                return web.json_response(_FAILURE, status=status)
-        except Cut:
-            return _cut(request)
+        if status := await self._trouble.strike(body):
+            return web.json_response(_FAILURE, status=status)
         return await self._passed_on(request, body)
 
     async def _passed_on(self, request: web.Request, body: bytes) -> web.Response:
@@ -130,14 +135,7 @@ class FaultProxy:
             ) as reply:
                 return web.Response(status=reply.status, headers=_kept(reply.headers), body=await reply.read())
         except (aiohttp.ClientError, OSError):
-            return _cut(request)
-
-
-def _cut(request: web.Request) -> web.Response:
-    """End the connection without a word, as the model would have. What is returned reaches nobody."""
-    if request.transport:
-        request.transport.abort()
-    return web.Response(status=502)
+            raise Cut from None  # as the model would have: the connection just ends
 
 
 def _kept(headers: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 FAIL_ONCE = b'"fail-once"'
 """A body with `"user": "fail-once"` fails the first time that it comes."""
 SLOW_SECONDS = 5.0
+FAIL_SECONDS = 0.3  # that a failure takes, so that one sees it happen
 _FAILURES = 1000  # bodies that are remembered
 
 
@@ -46,8 +47,7 @@ class Trouble:
         if self.mode is Mode.HANGS:
             await self._changed.wait()
             raise Cut
-        if self.mode is Mode.SLOW:
-            await self._wait(SLOW_SECONDS)
+        await self._wait({Mode.SLOW: SLOW_SECONDS, Mode.FAILS: FAIL_SECONDS}.get(self.mode, 0.0))
         return {Mode.FAILS: 500, Mode.BUSY: 503}.get(self.mode, 0)
 
     async def _wait(self, seconds: float) -> None:

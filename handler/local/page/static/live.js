@@ -16,17 +16,21 @@ export function listen(hear, stand) {
   };
 }
 
+const OVER = new Set(["answered", "dead", "lost"]);
+
+export const isOver = ({ stage }) => OVER.has(stage);
+
+let ranks = 0; // messages that are over get one, so that the last can come first
+
 function take({ messages, all, ...state }) {
   if (all) store.messages.clear();
   const now = performance.now();
   for (const message of messages) {
     message.due = now + message.due_in * 1000;
+    message.rank = isOver(message) ? (store.messages.get(message.number)?.rank ?? ++ranks) : undefined;
     store.messages.set(message.number, message);
   }
-  for (const number of store.messages.keys()) {
-    if (number >= state.first) break;
-    store.messages.delete(number);
-  }
+  for (const number of store.messages.keys()) if (number < state.first) store.messages.delete(number);
   store.state = state;
   return [messages.map((message) => message.number), all];
 }

@@ -1,16 +1,16 @@
-// The list of messages: a row each, the newest first; a row that is opened tells its whole story.
+// The list of messages: what is on its way, the oldest first, then what is over, the latest first.
+// A row that is opened tells its whole story.
 
 import { by, make, many, mark, say } from "./dom.js";
-import { store } from "./live.js";
+import { isOver, store } from "./live.js";
 import { chipOf, stateOf, storyOf } from "./words.js";
 
 const PAGE = 30;
-const OVER = new Set(["answered", "dead", "lost"]);
 const SHOWN = {
   all: () => true,
-  open: (message) => !OVER.has(message.stage),
+  open: (message) => !isOver(message),
   again: (message) => message.attempts.length > 1 || message.stage === "again",
-  over: (message) => OVER.has(message.stage),
+  over: isOver,
 };
 
 const rows = new Map(); // by the message's number
@@ -29,11 +29,16 @@ export function drawRows(changed, isReset) {
   if (isReset) clear();
   for (const number of changed) if (rows.has(number)) drawRow(rows.get(number), store.messages.get(number));
   const chosen = document.querySelector("#filter input:checked").value;
-  const wanted = [...store.messages.values()].reverse().filter(SHOWN[chosen]);
+  const wanted = [...store.messages.values()].filter(SHOWN[chosen]).sort(byTurn);
   arrange(wanted.slice(0, limit));
   by("more").hidden = wanted.length <= limit;
   say(by("more"), `Show more of ${wanted.length}`);
   by("empty").hidden = wanted.length > 0;
+}
+
+function byTurn(one, other) {
+  if (isOver(one) && isOver(other)) return other.rank - one.rank;
+  return isOver(one) - isOver(other) || one.number - other.number;
 }
 
 function clear() {
@@ -41,18 +46,17 @@ function clear() {
   by("rows").replaceChildren();
 }
 
-/** Put the right rows into the right order, moving only those that have to be: the focus stays where it is. */
+/** Put the right rows into the right order. Only those that are over since then move: the focus stays where it is. */
 function arrange(messages) {
   const list = by("rows");
   const wanted = new Set(messages.map(({ number }) => number));
   for (const [number, row] of rows) {
-    if (!wanted.has(number)) {
-      row.remove();
-      rows.delete(number);
-    }
+    if (!wanted.has(number)) rows.delete(number);
+    if (!wanted.has(number) || row.dataset.over !== `${isOver(store.messages.get(number))}`) row.remove();
   }
   messages.forEach((message, index) => {
     const row = rowOf(message);
+    mark(row, "over", isOver(message));
     if (list.children[index] !== row) list.insertBefore(row, list.children[index] ?? null);
   });
 }
@@ -73,7 +77,6 @@ function makeRow(number) {
   summary.append(...["number", "badge", "prompt", "chips", "answer"].map((name) => make("span", name)));
   details.append(summary, make("div", "details"));
   details.addEventListener("toggle", () => drawRow(row, store.messages.get(number)));
-  row.value = number;
   row.append(details);
   return row;
 }

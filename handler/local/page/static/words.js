@@ -68,7 +68,7 @@ export const isError = (message) => Boolean(message.answer) && message.answer.st
 
 export function countdown(message) {
   const left = (message.due - performance.now()) / 1000;
-  return left > 0.05 ? `again in ${left.toFixed(1)} s` : "again, when its turn comes";
+  return left > 0.05 ? `again in ${left.toFixed(1)} s` : "again, in its turn";
 }
 
 const isAck = (status) => status >= 100 && status < 300;
