@@ -83,7 +83,8 @@ class Service:
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
-            print(line, end="", file=self._log or sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # nobody reads it any more: the service must not wait for that
+                print(line, end="", file=self._log or sys.stderr, flush=True)
             if self._on_line:
                 self._on_line(line)
 

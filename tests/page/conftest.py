@@ -111,14 +111,14 @@ class Watched:
         self.last_id = ""
         self.messages = {}
         self.state = {}
-        self.headers = response.headers
+        self._silent = 0  # comments since the last event, one every 15 s
 
     def next(self):
         """Take in one event."""
         event = {}
         while "data" not in event:
             event = {}
-            while line := self._response.readline().decode().rstrip("\n"):
+            while line := self._line():
                 name, _, value = line.partition(": ")
                 event[name] = value
         self.last_id = event["id"]
@@ -128,12 +128,20 @@ class Watched:
         self.messages |= {message["number"]: message for message in self.state["messages"]}
         return self.state
 
-    def until(self, condition, seconds=40):
-        """Take in events until it holds of this."""
-        deadline = time.monotonic() + seconds
+    def _line(self):
+        line = self._response.readline().decode().rstrip("\n")
+        self._silent = self._silent + 1 if line.startswith(":") else 0 if line else self._silent
+        if self._silent > 2:
+            raise TimeoutError
+        return line
+
+    def until(self, condition):
+        """Take in events until it holds of this; silence of a minute is a failure."""
         while not (self.state and condition(self)):
-            assert time.monotonic() < deadline, (self.state, list(self.messages.values())[-3:])
-            self.next()
+            try:
+                self.next()
+            except TimeoutError:
+                raise AssertionError((self.state, list(self.messages.values())[-3:])) from None
         return self
 
     def last(self):
@@ -142,9 +150,10 @@ class Watched:
 
 
 @contextmanager
-def running_up(model_url, **environment):
+def running_up(model_url, page_port=0, **environment):
     """`inference-relay local up`, as `make up` runs it."""
-    arguments = [BIN / "inference-relay", "local", "up", "--pubsub-port", "0", "--port", "0", "--page-port", "0"]
+    arguments = [BIN / "inference-relay", "local", "up", "--pubsub-port", "0", "--port", "0"]
+    arguments += [] if page_port is None else ["--page-port", page_port]
     environment = {"MODEL_SLOTS": str(SLOTS), **environment}
     if model_url:
         environment["MODEL_URL"] = model_url

@@ -96,7 +96,7 @@ def test_a_killed_service_loses_nothing(up):
         watched.until(lambda seen: len(seen.state["slots"]["taken"]) == SLOTS)
         assert up.post("service/kill")[0] == 202
         watched.until(lambda seen: seen.state["service"]["state"] == "killed")
-        watched.until(lambda seen: seen.state["stages"]["again"] == 12)
+        watched.until(lambda seen: seen.state["stages"]["again"] + seen.state["stages"]["waiting"] == 12)
         watched.until(lambda seen: not seen.state["slots"]["taken"])  # nobody works for a caller that is gone
         up.post("model", {"mode": "works"})
         watched.until(lambda seen: seen.state["service"]["state"] == "running")

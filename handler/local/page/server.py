@@ -78,9 +78,9 @@ class PageServer:
             try:
                 await press(await request.json())
             except Refused as refused:
-                return web.json_response({"error": str(refused)}, status=400)
+                return web.Response(text=f"{refused}", status=400)
             except ValueError:
-                return web.json_response({"error": "JSON is expected"}, status=400)
+                return web.Response(text="JSON is expected", status=400)
             return web.Response(status=204)
 
         return pressed

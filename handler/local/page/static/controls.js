@@ -10,7 +10,7 @@ async function send(path, fields) {
   const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(fields) };
   try {
     const response = await fetch(path, request);
-    if (!response.ok) complain((await response.json()).error);
+    if (!response.ok) complain(await response.text());
   } catch {
     complain("The page's server does not answer. Is make up still running?");
   }
