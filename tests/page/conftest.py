@@ -177,8 +177,8 @@ def up(slow_model):
 
 
 def chromium():
-    """Where Debian's chromium is, or None."""
-    return shutil.which("chromium")
+    """Where Debian's chromium is, or one by another name, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")
