@@ -32,7 +32,7 @@ def let_model(page, words):
     page.locator("#modes").get_by_text(words).click()
 
 
-def at_least(page, what, count, seconds=40):
+def at_least(page, what, count, seconds=90):
     """Wait until the page shows so many."""
     until(lambda: page.evaluate(what) >= count, seconds)
 
