@@ -181,9 +181,9 @@ def chromium():
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A real Chromium; in CI it has to be there."""
+    """A real Chromium; in CI it has to be there. No longer than a file: Playwright's event loop is in others' way."""
     if not chromium():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs chromium (apt-get install chromium)")
     with started_browser() as made:
