@@ -12,7 +12,7 @@ import sys  # noqa: E402
 from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
-from handler.config import Settings, SettingsError  # noqa: E402
+from handler.config.settings import Settings, SettingsError  # noqa: E402
 
 try:
     _settings = Settings.from_environment(os.environ)

@@ -10,9 +10,9 @@ import sys  # noqa: E402
 
 import flask  # noqa: E402
 
-from handler import telemetry  # noqa: E402
 from handler.app import App  # noqa: E402
-from handler.config import Settings, SettingsError  # noqa: E402
+from handler.config.settings import Settings, SettingsError  # noqa: E402
+from handler.telemetry import logs  # noqa: E402
 
 try:
     settings = Settings.from_environment(os.environ)
@@ -23,7 +23,7 @@ except SettingsError as error:
 
 # The functions-framework command reads these two when it makes its server, after it has read this file.
 os.environ.setdefault("THREADS", str(settings.connections))
-telemetry.configure(settings.log_level)
+logs.configure(settings.log_level)
 for doubt in settings.doubts(os.environ):
     logging.getLogger("handler").warning(doubt)
 if is_first:  # else gunicorn.conf.py was

@@ -11,24 +11,23 @@ from typing import Any, BinaryIO
 from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from handler import strictjson, telemetry
+from handler import routes, strictjson
 from handler.admission import Refused
 from handler.admission.copies import Copies
 from handler.admission.intake import Held, Intake
-from handler.admission.limit import AdaptiveLimit, FixedLimit
-from handler.admission.line import Line
 from handler.admission.turns import in_turn
-from handler.auth import AuthError, authenticator
-from handler.config import JOINING, MAX_PUSH_BYTES, Settings
+from handler.config.settings import JOINING, MAX_PUSH_BYTES, Settings
 from handler.delivery import Delivery
-from handler.envelope import DecodeError, PubsubMessage, decode
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.ledger.connect import connect
-from handler.model.service import ModelService
-from handler.outcome import Reason, Verdict
 from handler.publisher import Publisher
+from handler.push.auth import AuthError, authenticator
+from handler.push.envelope import DecodeError, PubsubMessage, decode
 from handler.relay import Relay
+from handler.routes import Streams
+from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
+from handler.telemetry import logs
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -45,14 +44,14 @@ class App:
         self._receive_seconds = settings.receive_timeout_seconds
         self._draining = threading.Event()
         self._authenticate = authenticator(settings)
-        self._intake = Intake(settings.slots, settings.pushes, settings.max_waiting_mb << 20)
+        self._intake = Intake(settings.routing.slots, settings.pushes, settings.max_waiting_mb << 20)
         self._copies = Copies(JOINING)
-        self._line = Line(AdaptiveLimit(settings.slots) if settings.adapts else FixedLimit(settings.slots))
-        self._model = ModelService(settings)
+        self._streams = Streams(settings.routing)
+        self._routes = routes.made(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
         self._startup_probe = StartupProbe(settings)
-        self._relay = Relay(settings, self._model, publisher, self._ledger, self._line, self._draining.wait)
+        self._relay = Relay(settings, self._routes, publisher, self._ledger, self._draining.wait)
         self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
             "/health/startup": {"GET": self._startup, "HEAD": self._startup},
@@ -87,8 +86,8 @@ class App:
         So that what is cut off is still given back to Pub/Sub, by an answer.
         """
         self._draining.set()
-        self._line.drain()
-        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._model.abort)
+        self._routes.drain()
+        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._routes.abort)
         timer.daemon = True
         timer.start()
 
@@ -104,7 +103,7 @@ class App:
 
     def _refuse(self, request: Request, methods: Iterable[str]) -> Response:
         """Say what there is, and leave a line: or else nobody can tell why nothing arrives."""
-        telemetry.note_refused(request.method, request.path)
+        logs.note_refused(request.method, request.path)
         error = f"pushes are POSTs to / or another path; GETs go to {', '.join(self._health)}"
         if request.path != "/" and request.path not in self._health:
             return _json(404, {"error": error})
@@ -123,7 +122,7 @@ class App:
         fields: dict[str, object] = {}
         verdict = self._verdict(request, arrived, fields)
         fields["seconds"] = round(time.monotonic() - arrived, 3)
-        telemetry.record(verdict, fields)
+        logs.record(verdict, fields)
         return _to_pubsub(verdict)
 
     def _verdict(self, request: Request, arrived: float, fields: dict[str, object]) -> Verdict:
@@ -155,7 +154,10 @@ class App:
         body = self._body(request)
         message = in_turn(len(body), decode, request.headers, body)
         fields.update(_identity(message))
-        return self._relay.delivery(message, arrived, held)
+        stream = self._streams.find(message.subscription)
+        if stream is None:
+            raise Refused(Reason.FORBIDDEN, "its subscription is none of the streams in ROUTES_FILE")
+        return self._relay.delivery(message, stream, arrived, held)
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""

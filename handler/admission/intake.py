@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from handler.admission import Refused
-from handler.outcome import Reason
+from handler.rules.outcome import Reason
 
 
 class Held:

@@ -1,6 +1,6 @@
 """Which ledger the settings ask for."""
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.ledger import MAX_KEPT_SECONDS, Ledger
 from handler.ledger.memory import MemoryLedger
 

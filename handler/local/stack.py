@@ -9,7 +9,7 @@ from typing import IO
 
 from google.cloud import pubsub_v1
 
-from handler.config import Settings, SettingsError
+from handler.config.settings import Settings, SettingsError
 from handler.local.model import MODEL_NAME, MODEL_SLOTS, LocalModel, first_model
 from handler.local.page.board import Names
 from handler.local.page.page import Page

@@ -20,8 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from handler import keys
-from handler.keys import Keys, KeysResponse, KeysUnavailable
+from handler.push import keys
+from handler.push.keys import Keys, KeysResponse, KeysUnavailable
 
 
 @cache

@@ -17,11 +17,11 @@ import requests
 import trustme
 from urllib3.exceptions import ReadTimeoutError
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.model import dial, transport
 from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
-from handler.outcome import ModelFailure
-from handler.reply import ModelReply
+from handler.rules.outcome import ModelFailure
+from handler.rules.reply import ModelReply
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 
@@ -29,7 +29,8 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r
 def service(url, **settings):
     """A model service at this URL."""
     environment = {"RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform", "MODEL_URL": url}
-    return ModelService(Settings.from_environment(environment | settings))
+    made = Settings.from_environment(environment | settings)
+    return ModelService(made.routing.routes[0], made.connect_timeout_seconds)
 
 
 def until(condition):

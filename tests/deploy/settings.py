@@ -1,6 +1,6 @@
 """The names that a deployment may set."""
 
-from handler.config import Settings
+from handler.config.settings import Settings
 
 
 def setting_names() -> set[str]:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from cloudcoil.models.knative_serving.serving.v1 import Service
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from tests.deploy.kubernetes import PEER, PORTS, SELECTOR, TEXTS, closed, many, resource, thing
 from tests.deploy.settings import setting_names
 from tests.e2e.conftest import ROOT

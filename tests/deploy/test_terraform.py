@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from handler.config import DEFAULT_PATHS, Settings
-from handler.contract import parse_request
+from handler.config.settings import DEFAULT_PATHS, Settings
+from handler.rules.contract import parse_request
 from tests.deploy import terraform_readme
 from tests.deploy.settings import setting_names
 from tests.deploy.terraform_run import EXAMPLES, RELAY, TERRAFORM

@@ -11,12 +11,12 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["handler"]):
-    from handler import batchline
-    from handler.auth import AuthError, authenticator
-    from handler.config import DEFAULT_PATHS, Settings
-    from handler.contract import Answer, RequestError, encode_response, parse_request, response_attributes
-    from handler.envelope import DecodeError, decode
-    from handler.keys import KeysUnavailable
+    from handler.config.settings import DEFAULT_PATHS, Settings
+    from handler.push.auth import AuthError, authenticator
+    from handler.push.envelope import DecodeError, decode
+    from handler.push.keys import KeysUnavailable
+    from handler.rules import batchline
+    from handler.rules.contract import Answer, RequestError, encode_response, parse_request, response_attributes
 
 WORDS = [
     *("message", "messageId", "message_id", "data", "attributes", "orderingKey", "publishTime", "subscription"),

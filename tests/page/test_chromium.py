@@ -8,8 +8,6 @@ from axe_playwright_python.sync_playwright import Axe
 from . import scenes
 from .conftest import SAID, SLOTS, until
 
-pytestmark = pytest.mark.xdist_group("page")
-
 
 def answered(page):
     """What the page says at its top: published, answered, lost."""

@@ -12,7 +12,6 @@ import pytest
 
 from .conftest import SAID, SLOTS, until
 
-pytestmark = pytest.mark.xdist_group("page-server")
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "handler/local/page/static"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from handler.app import MAX_PUSH_BYTES, App
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.delivery import Delivery
-from handler.outcome import VERDICTS, Reason, Verdict
+from handler.rules.outcome import VERDICTS, Reason, Verdict
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",
@@ -35,8 +35,8 @@ class Relay:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
-    def delivery(self, message, arrived, held):
-        return Delivery(message, arrived, arrived + 10, message.message_id, "owner", held)
+    def delivery(self, message, stream, arrived, held):
+        return Delivery(message, arrived, arrived + 10, message.message_id, "owner", held, stream, "topic")
 
     def answer(self, delivery):
         self.messages.append(delivery.message)

@@ -20,11 +20,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
-from handler import auth
-from handler.auth import AuthError, authenticator
-from handler.config import Settings, SettingsError
-from handler.keys import KeysResponse, KeysUnavailable
-from handler.outcome import VERDICTS, Reason
+from handler.config.settings import Settings, SettingsError
+from handler.push import auth
+from handler.push.auth import AuthError, authenticator
+from handler.push.keys import KeysResponse, KeysUnavailable
+from handler.rules.outcome import VERDICTS, Reason
 
 NOW = 1_700_000_000.0
 ISSUER = "https://accounts.google.com"

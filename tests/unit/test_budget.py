@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from handler.budget import Budget, Limit, call_budget
-from handler.config import Settings
-from handler.contract import Options
+from handler.config.settings import Settings
+from handler.rules.budget import Budget, Limit, call_budget
+from handler.rules.contract import Options
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SETTINGS = Settings.from_environment(
@@ -38,4 +38,5 @@ SETTINGS = Settings.from_environment(
 )
 def test_the_tightest_limit_counts(options, spent, expected):
     """A requester's limits only ever shorten the service's own."""
-    assert expected == call_budget(SETTINGS, Options.model_construct(**options), spent=spent, now=NOW)
+    limits = Options.model_construct(**options)
+    assert expected == call_budget(SETTINGS, limits, model_seconds=50, spent=spent, now=NOW)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler import strictjson
-from handler.contract import (
+from handler.rules.contract import (
     ERRORS,
     MAX_METADATA_BYTES,
     Answer,

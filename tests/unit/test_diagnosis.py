@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.complaint import complaint_in
-from handler.diagnosis import ROWS, Kind
-from handler.reply import ModelReply, read
+from handler.rules.complaint import complaint_in
+from handler.rules.diagnosis import ROWS, Kind
+from handler.rules.reply import ModelReply, read
 
 REQUESTER, OPERATOR, TEMPORARY, UNCERTAIN = Kind.REQUESTER, Kind.OPERATOR, Kind.TEMPORARY, Kind.UNCERTAIN
 

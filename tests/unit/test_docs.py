@@ -4,8 +4,8 @@ import logging
 import re
 from pathlib import Path
 
-from handler.contract import ERRORS
-from handler.outcome import VERDICTS
+from handler.rules.contract import ERRORS
+from handler.rules.outcome import VERDICTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

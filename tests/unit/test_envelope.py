@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from handler.envelope import DecodeError, PubsubMessage, decode
+from handler.push.envelope import DecodeError, PubsubMessage, decode
 
 NO_HEADERS = Headers()
 

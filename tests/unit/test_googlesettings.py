@@ -2,7 +2,7 @@
 
 import pytest
 
-from handler.googlesettings import problems
+from handler.config.google import problems
 
 
 @pytest.mark.parametrize(

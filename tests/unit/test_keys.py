@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from handler import keys
-from handler.keys import Keys, KeysResponse, KeysUnavailable
+from handler.push import keys
+from handler.push.keys import Keys, KeysResponse, KeysUnavailable
 
 START = 1_700_000_000.0
 

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.ledger import Claim, State, leases, scripts
 from handler.ledger import redis as ledger_redis
 from handler.ledger.connect import connect

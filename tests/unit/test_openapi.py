@@ -11,8 +11,8 @@ from openapi_spec_validator import validate
 from werkzeug.test import EnvironBuilder
 
 from handler.app import App, _to_pubsub
-from handler.config import Settings
-from handler.outcome import VERDICTS, Reason, Verdict
+from handler.config.settings import Settings
+from handler.rules.outcome import VERDICTS, Reason, Verdict
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
 ENVIRONMENT = {

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from handler.budget import Limit
-from handler.contract import Answer
-from handler.outcome import (
+from handler.rules.budget import Limit
+from handler.rules.contract import Answer
+from handler.rules.outcome import (
     VERDICTS,
     ModelFailure,
     ModelReply,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import strictjson
-from handler.diagnosis import Kind
-from handler.reply import ModelReply, read
+from handler.rules.diagnosis import Kind
+from handler.rules.reply import ModelReply, read
 
 JSON = "application/json"
 BOM = b"\xef\xbb\xbf"

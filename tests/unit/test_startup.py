@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from handler.config import Settings
+from handler.config.settings import Settings
 from handler.startup import PATIENCE_SECONDS, StartupProbe, connects, destinations
 
 ENVIRONMENT = {"RESPONSE_TOPIC": "projects/my-project/topics/responses", "PUSH_AUTH": "platform"}

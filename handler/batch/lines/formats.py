@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from handler import strictjson
-from handler.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request
+from handler.rules.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request
 
 # What the service allows unless its ALLOWED_PATHS says otherwise.
 DEFAULT_PATHS = (

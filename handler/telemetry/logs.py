@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pythonjsonlogger.json import JsonFormatter
 
-from handler.outcome import Verdict
+from handler.rules.outcome import Verdict
 
 _log = logging.getLogger("handler.push")
 

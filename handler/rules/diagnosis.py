@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from handler.complaint import Complaint, Shape
+from handler.rules.complaint import Complaint, Shape
 
 
 class Kind(StrEnum):

@@ -11,9 +11,9 @@ from email.message import Message
 from typing import Any
 
 from handler import strictjson
-from handler.complaint import Complaint, Shape, complaint_in
-from handler.contract import Answer, ErrorCode, error, excerpt, is_text_type, wrap_content
-from handler.diagnosis import Kind, diagnose
+from handler.rules.complaint import Complaint, Shape, complaint_in
+from handler.rules.contract import Answer, ErrorCode, error, excerpt, is_text_type, wrap_content
+from handler.rules.diagnosis import Kind, diagnose
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Everything that can happen is a Reason. VERDICTS says, for each, what Pub/Sub is answered and how loudly it is logged;
 `decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read in
-handler/reply.py; whose trouble an error is stands in handler/diagnosis.py.
+handler/rules/reply.py; whose trouble an error is stands in handler/rules/diagnosis.py.
 """
 
 import logging
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from handler.budget import Limit
-from handler.contract import Answer, ErrorCode, error
-from handler.diagnosis import Kind
-from handler.reply import ModelReply, Reading, invalid, read
+from handler.rules.budget import Limit
+from handler.rules.contract import Answer, ErrorCode, error
+from handler.rules.diagnosis import Kind
+from handler.rules.reply import ModelReply, Reading, invalid, read
 
 # Deliveries after which an error that may be the request's own is its answer.
 FEW_ATTEMPTS = 3
@@ -94,6 +94,7 @@ class ModelFailure(StrEnum):
     STALE = "stale"  # a kept connection had been closed: the request was most likely not read
     BROKEN = "broken"  # the connection ended early; the model may have worked on it
     GARBLED = "garbled"  # what came was not HTTP, or could not be unpacked; the model has worked on it
+    NO_CREDENTIALS = "no credentials"  # for the model service could be had; nothing was sent
     TIMEOUT = "timeout"
     ABORTED = "aborted"  # by this process, which is about to end
 
@@ -162,6 +163,9 @@ def _failed(failure: ModelFailure, now: Situation) -> Verdict:
     if failure is ModelFailure.UNREACHABLE:
         message = "The model service could not be reached. Send the request again later, or tell its operator."
         return _retry(Reason.MODEL_FAILED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
+    if failure is ModelFailure.NO_CREDENTIALS:
+        message = "The relay has no credentials for the model service. Tell its operator, and send the request again."
+        return _retry(Reason.MODEL_MISCONFIGURED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
     if failure is ModelFailure.GARBLED:
         return _judged(Reading(Kind.NONSENSE, invalid("was not HTTP, or could not be unpacked"), failure), now)
     return _retry(Reason.MODEL_FAILED, invalid("was cut off"), now, failure)

@@ -1,0 +1,1 @@
+"""Settings: what can be configured, and how a value may look."""

@@ -1,0 +1,1 @@
+"""What comes in: a push becomes a message; who may push."""
