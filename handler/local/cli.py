@@ -17,6 +17,8 @@ from handler.local.service import ServiceFailed
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_PAGE_PORT = 8090
+
 
 @click.group("local")
 def local() -> None:
@@ -45,17 +47,28 @@ def run_command(file: Path, output: Path | None, model: str | None) -> None:
 @local.command("up")
 @click.option("--pubsub-port", default=8085, show_default=True, help="Port of Pub/Sub; 0 picks a free one.")
 @click.option("--port", default=8080, show_default=True, help="Port of the service; 0 picks a free one.")
-def up_command(pubsub_port: int, port: int) -> None:
-    """Leave the relay running, and print how to publish to it, read from it and push to it."""
-    _started(up, Console(), pubsub_port, port)
+@click.option("--page-port", type=int, help="Port of the page to look at.  [default: 8090, or a free one]")
+def up_command(pubsub_port: int, port: int, page_port: int | None) -> None:
+    """Leave the relay running, and print how to publish to it, read from it and push to it.
+
+    A page in the browser shows each message live: in the line, at the model, delivered again, answered; and has
+    buttons to break the model and to kill the service, and see that nothing is lost.
+    """
+    page_ports = (_PAGE_PORT, 0) if page_port is None else (page_port,)
+    _started(up, Console(), pubsub_port, port, page_ports)
 
 
 local.add_command(pubsub)
 
 
 def _started(action: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """Run `action`; what keeps it from starting is a message, not a traceback. SIGTERM ends its children too."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """Run `action`; what keeps it from starting is a message, not a traceback.
+
+    SIGTERM, or that the terminal is closed, ends its children too.
+    """
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         return action(*arguments, **options)
     except (ModelMissing, ServiceFailed, OSError) as error:

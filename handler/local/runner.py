@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,11 @@ def _shortly(line: dict[str, Any]) -> str:
     return f"{line['custom_id']}: {response['status_code']} {text[:_LONGEST]}"
 
 
-def up(console: Console, pubsub_port: int, service_port: int) -> None:
+def up(console: Console, pubsub_port: int, service_port: int, page_ports: Sequence[int]) -> None:
     """Start everything, say how to use it, and leave it running until interrupted."""
-    with stack.running(pubsub_port=pubsub_port, service_port=service_port) as parts:
-        howto = _HOWTO.format(pubsub=parts.broker.address, service=parts.service_url, stack=stack)
+    with stack.running(pubsub_port=pubsub_port, service_port=service_port, page_ports=page_ports) as parts:
+        address, service, page = parts.broker.address, parts.service_url, parts.page_url
+        howto = _HOWTO.format(pubsub=address, service=service, page=page, stack=stack)
         console.print(howto, markup=False, soft_wrap=True)  # a command that is wrapped breaks when it is copied
         try:
             while True:
@@ -95,6 +96,10 @@ def up(console: Console, pubsub_port: int, service_port: int) -> None:
 
 _HOWTO = """\
 The relay is up. Ctrl-C stops it.
+
+See it work, break it and see nothing lost, in a browser:
+
+  {page}
 
 Publish a request (in another shell, in this project's virtual environment or any with google-cloud-pubsub):
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -10,9 +10,11 @@ from typing import IO
 from google.cloud import pubsub_v1
 
 from handler.config.settings import Settings, SettingsError
-from handler.local.model import LocalModel
+from handler.local.model import MODEL_NAME, MODEL_SLOTS, LocalModel, first_model
+from handler.local.page.board import Names
+from handler.local.page.page import Page
 from handler.local.proxy import FaultProxy
-from handler.local.pubsub import LocalPubSub
+from handler.local.pubsub import LocalPubSub, Rules
 from handler.local.service import Service, ServiceFailed
 
 PROJECT = "local"
@@ -24,6 +26,10 @@ DEAD_LETTER_SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/dead-letters"
 PUSH_SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/relay"
 
 
+# Short, because somebody is watching; in production it is up to a minute from one push to the next.
+_RULES = Rules(push_backoff_range=(0.1, 1.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """What runs, and where."""
@@ -31,6 +37,8 @@ class Stack:
     broker: LocalPubSub
     model_url: str
     service_url: str
+    page_url: str
+    """"" where there is none."""
 
 
 @contextmanager
@@ -38,38 +46,63 @@ def running(
     *,
     pubsub_port: int = 0,
     service_port: int = 0,
+    page_ports: Sequence[int] = (),
     log: IO[str] | None = None,
     starting: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Stack]:
     """Start everything; stop it on the way out. Port 0 picks a free one; MODEL_URL replaces the small model.
 
-    Raises ModelMissing, ServiceFailed, or OSError for a port that is taken; `starting` hears what starts next.
+    The page is served on the first of its ports that is free; not at all where there is none. Raises ModelMissing,
+    ServiceFailed, or OSError for a port that is taken; `starting` hears what starts next.
     """
-    own_model = _own_model_url()
+    own_model = os.environ.get("MODEL_URL", "").strip()
+    settings = _settings(own_model)
     with ExitStack() as parts:
         starting("Pub/Sub")
-        broker = parts.enter_context(LocalPubSub(port=pubsub_port))
+        broker = parts.enter_context(LocalPubSub(port=pubsub_port, rules=_RULES))
         os.environ["PUBSUB_EMULATOR_HOST"] = broker.address
         starting("the model")
         model_url = own_model or parts.enter_context(LocalModel()).url
-        proxy = parts.enter_context(FaultProxy(model_url))
+        page = parts.enter_context(_page(settings, own_model)) if page_ports else None
+        proxy = parts.enter_context(FaultProxy(model_url, page.hear if page else lambda _: None))
         _create_topics()
         starting("the service")
-        environment = {"MODEL_URL": proxy.url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none"}
-        service = parts.enter_context(Service(environment, service_port or _free_port(), log))
+        environment = _environment(proxy.url, own_model)
+        on_line = page.hear_line if page else None
+        service = parts.enter_context(Service(environment, service_port or _free_port(), log, on_line))
+        page_url = _shown(page, page_ports, broker, proxy, service)
         _push_to(service.url)
-        yield Stack(broker, model_url, service.url)
+        yield Stack(broker, model_url, service.url, page_url)
 
 
-def _own_model_url() -> str:
-    """The MODEL_URL of the environment, refused at once where the service would refuse it."""
-    url = os.environ.get("MODEL_URL", "").strip()
+def _environment(model_url: str, own_model: str) -> dict[str, str]:
+    """What the service is told. The small model's slots are known; those of one's own are for MODEL_SLOTS to say."""
+    slots = {} if own_model or {"MODEL_SLOTS", "CONCURRENCY"} & os.environ.keys() else {"MODEL_SLOTS": str(MODEL_SLOTS)}
+    return {"MODEL_URL": model_url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none", **slots}
+
+
+def _settings(own_model: str) -> Settings:
+    """The service's settings; what it would refuse is refused at once."""
+    environment = _environment(own_model or "http://127.0.0.1", own_model)
     try:
-        if url:
-            Settings.from_environment({"MODEL_URL": url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "platform"})
+        # Without a token pushes are only taken from an emulator, which is not there yet.
+        return Settings.from_environment({**os.environ, **environment, "PUSH_AUTH": "platform"})
     except SettingsError as error:
         raise ServiceFailed("\n".join(error.problems)) from None
-    return url
+
+
+def _page(settings: Settings, own_model: str) -> Page:
+    names = Names(REQUESTS, RESPONSES, PUSH_SUBSCRIPTION)
+    model_name = first_model(own_model) if own_model else MODEL_NAME
+    return Page(names, None if settings.adapts else settings.slots, model_name)
+
+
+def _shown(page: Page | None, ports: Sequence[int], broker: LocalPubSub, proxy: FaultProxy, service: Service) -> str:
+    """Serve the page, which sees everything from here on; its URL."""
+    if page is None:
+        return ""
+    broker.watch.add(page.hear)
+    return page.serve(ports, proxy, service)
 
 
 def _create_topics() -> None:
@@ -89,7 +122,7 @@ def _push_to(url: str) -> None:
                 "ack_deadline_seconds": 600,
                 "push_config": {"push_endpoint": f"{url}/"},
                 # Short, because somebody is watching; in production the shortest wait is 10 s.
-                "retry_policy": {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 10}},
+                "retry_policy": {"minimum_backoff": {"seconds": 2}, "maximum_backoff": {"seconds": 10}},
                 "dead_letter_policy": {"dead_letter_topic": DEAD_LETTERS, "max_delivery_attempts": 100},
             }
         )

@@ -43,7 +43,7 @@ def test_what_is_in_the_wheel(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"handler", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
     assert not [name for name in names if re.search(r"test|conftest|__pycache__", name)]
-    assert "handler/app.py" in names
+    assert {"handler/app.py", "handler/local/page/static/index.html", "handler/local/page/static/main.js"} <= set(names)
     assert [name for name in names if name.endswith("LICENSE")]
 
 

@@ -3,5 +3,6 @@
 from handler.local.pubsub.faults import Fault
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.server import Broker, LocalPubSub, Stats
+from handler.local.pubsub.watch import Watch
 
-__all__ = ["Broker", "Fault", "LocalPubSub", "Rules", "Stats"]
+__all__ = ["Broker", "Fault", "LocalPubSub", "Rules", "Stats", "Watch"]

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from handler.local.pubsub.pb import Message
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.subscription import Subscription
+from handler.local.pubsub.watch import Paced
 
 _logger = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Pusher:
             _logger.exception("a bug: the push of message %s failed", received.message.message_id)
             acked = False
         self.pace.settled(acked, self._subscription.clock())
+        self._subscription.watch.tell(Paced, self._subscription.config.name, self.pace.window, self.pace.backoff)
         if acked:
             self._subscription.ack([received.ack_id])
         else:

@@ -16,6 +16,7 @@ from aiohttp.connector import Connection
 
 from handler.local.pubsub.pb import Message
 from handler.local.pubsub.tokens import Tokens
+from handler.local.pubsub.watch import PushAnswered, Watch
 
 _ACKS = {102, 200, 201, 202, 204}
 _HEADERS = {"User-Agent": "CloudPubSub-Google", "Accept": "application/json"}
@@ -95,10 +96,11 @@ class _Response(aiohttp.ClientResponse):
 class Sender:
     """Sends pushes over pooled connections. Redirects are not followed, and what an answer says is not read."""
 
-    def __init__(self, tokens: Tokens, answers: Counter[int]) -> None:
+    def __init__(self, tokens: Tokens, answers: Counter[int], watch: Watch) -> None:
         """`answers` counts what pushes got: by the HTTP status, 0 where there came none."""
         self._tokens = tokens
         self._answers = answers
+        self._watch = watch
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -114,9 +116,23 @@ class Sender:
 
     async def __call__(self, received: Message, subscription: Message) -> bool:
         """Tell whether the endpoint acked within the ack deadline, which is the request's timeout."""
-        status = await self._send(received, subscription)
+        status, trouble = await self._outcome(received, subscription)
         self._answers[status] += 1
+        self._watch.tell(PushAnswered, subscription.name, received.message.message_id, status, trouble)
         return status in _ACKS
+
+    async def _outcome(self, received: Message, subscription: Message) -> tuple[int, str]:
+        """The HTTP status; or 0, and why there is none."""
+        try:
+            return await self._send(received, subscription), ""
+        except _ProcessingError:
+            return 102, ""
+        except aiohttp.ClientConnectorError:
+            return 0, "no connection"
+        except TimeoutError:
+            return 0, "no answer within the ack deadline"
+        except (aiohttp.ClientError, OSError, ValueError):  # cut off, an impossible header
+            return 0, "the connection broke"
 
     async def _send(self, received: Message, subscription: Message) -> int:
         push, timeout = subscription.push_config, aiohttp.ClientTimeout(total=subscription.ack_deadline_seconds)
@@ -125,13 +141,8 @@ class Sender:
         if push.HasField("oidc_token"):
             account, audience = push.oidc_token.service_account_email, push.oidc_token.audience
             headers["Authorization"] = f"Bearer {self._tokens.token(account, audience or push.push_endpoint)}"
-        try:
-            async with self._session.post(
-                push.push_endpoint, headers=headers, data=data, timeout=timeout, allow_redirects=False
-            ) as response:
-                await response.content.read(_DRAINED)
-                return response.status
-        except _ProcessingError:
-            return 102
-        except (aiohttp.ClientError, OSError, ValueError):  # unreachable, too late, cut off, an impossible header
-            return 0
+        async with self._session.post(
+            push.push_endpoint, headers=headers, data=data, timeout=timeout, allow_redirects=False
+        ) as response:
+            await response.content.read(_DRAINED)
+            return response.status

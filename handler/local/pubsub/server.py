@@ -55,6 +55,7 @@ class Broker:
         self._rules = rules or Rules()
         self._store = Store(self._rules)
         self._store.follow = self._follow
+        self.watch = self._store.watch
         self._host, self._port = host, port
         self._tokens = Tokens()
         self.issuer = self._tokens.issuer
@@ -89,7 +90,7 @@ class Broker:
         self._server.add_insecure_port(f"unix:{self._listener.grpc_path}")
         await self._server.start()
         await self._listen()
-        self._sender = Sender(self._tokens, self.push_answers)
+        self._sender = Sender(self._tokens, self.push_answers, self.watch)
         for subscription in self._store.subscriptions.values():
             self._follow(subscription)
 

@@ -15,6 +15,7 @@ from handler.local.pubsub.limits import require
 from handler.local.pubsub.pb import Message
 from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.subscription import Entry, Subscription
+from handler.local.pubsub.watch import Published, Watch
 
 _DAY = 86400
 _FIXED = {"name", "topic", "filter", "enable_message_ordering"}
@@ -31,6 +32,7 @@ class Store:
         self.rules = rules
         self.clock = clock
         self.counts: Counter[str] = Counter()
+        self.watch = Watch()
         self.topics: dict[str, Message] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.follow: Callable[[Subscription], None] = lambda _: None
@@ -84,7 +86,8 @@ class Store:
         self.topic(config.topic)
         _fill(config)
         limits.check_subscription(config, self.rules)
-        subscription = Subscription(config, self.rules, self.clock, partial(self.bury, name), self.counts)
+        bury = partial(self.bury, name)
+        subscription = Subscription(config, self.rules, self.clock, bury, self.counts, self.watch)
         self.subscriptions[name] = subscription
         self.follow(subscription)
         return config
@@ -124,7 +127,7 @@ class Store:
         """Give each message an id and a time, and hand it to the topic's subscriptions."""
         self.topic(topic)
         subscriptions = self._subscribed(topic)
-        ids = [self._deliver(message, subscriptions) for message in messages]
+        ids = [self._deliver(topic, message, subscriptions) for message in messages]
         for subscription in subscriptions:
             subscription.ring()
         return ids
@@ -146,11 +149,12 @@ class Store:
     def _subscribed(self, topic: str) -> list[Subscription]:
         return [each for each in self.subscriptions.values() if each.config.topic == topic]
 
-    def _deliver(self, message: Message, subscriptions: Iterable[Subscription]) -> str:
+    def _deliver(self, topic: str, message: Message, subscriptions: Iterable[Subscription]) -> str:
         message.message_id = str(next(self._ids))
         message.publish_time.FromMilliseconds(time.time_ns() // 1_000_000)
         self.counts["published"] += 1
         size = message.ByteSize()
+        self.watch.tell(Published, topic, message.message_id, message.data, dict(message.attributes))
         for subscription in subscriptions:
             subscription.add(message, size)
         return str(message.message_id)

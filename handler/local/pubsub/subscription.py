@@ -20,6 +20,7 @@ from handler.local.pubsub import pb
 from handler.local.pubsub.filters import compile_filter
 from handler.local.pubsub.pb import Message
 from handler.local.pubsub.rules import Rules
+from handler.local.pubsub.watch import Acked, Delivered, Failed, Watch
 
 
 @dataclass(slots=True, eq=False)
@@ -57,9 +58,16 @@ class Subscription:
     """A subscription. `bury` takes a dead letter and says whether there was a place for it."""
 
     def __init__(
-        self, config: Message, rules: Rules, clock: Callable[[], float], bury: Bury, counts: Counter[str]
+        self,
+        config: Message,
+        rules: Rules,
+        clock: Callable[[], float],
+        bury: Bury,
+        counts: Counter[str],
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
+        self.watch = watch or Watch()
         self.clock = clock
         self.deleted = False
         self.counts = counts
@@ -107,6 +115,7 @@ class Subscription:
             if entry := self._claim(ack_id, "acked"):
                 self.deliveries[entry.failures + 1] += 1
                 entry.acked = True
+                self.watch.tell(Acked, self.config.name, entry.message.message_id)
                 self._settle(entry.lane)
         self.ring()
 
@@ -171,6 +180,7 @@ class Subscription:
         self._lease(entry, lease)
         self.counts["delivered"] += 1
         self.counts["redelivered"] += entry.failures > 0
+        self.watch.tell(Delivered, self.config.name, entry.message.message_id, entry.failures + 1)
         attempt = entry.failures + 1 if self.config.HasField("dead_letter_policy") else 0
         return pb.ReceivedMessage(ack_id=entry.ack_id, message=entry.message, delivery_attempt=attempt)
 
@@ -189,12 +199,14 @@ class Subscription:
         entry.failures += 1
         self._rewind(entry)
         last = self.config.dead_letter_policy.max_delivery_attempts
+        wait: float | None = self._backoff(entry.failures) + extra
         if last and entry.failures >= last and self._bury(entry):
-            entry.acked = True
+            entry.acked, wait = True, None
             self.counts["dead_lettered"] += 1
-        elif wait := self._backoff(entry.failures) + extra:
+        elif wait:
             entry.lane.due = self.clock() + wait
             self._at(entry.lane.due, partial(self._resume, entry.lane))
+        self.watch.tell(Failed, self.config.name, entry.message.message_id, entry.failures, wait)
         self._settle(entry.lane)
 
     def _backoff(self, failures: int) -> float:
