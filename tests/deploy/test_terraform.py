@@ -214,6 +214,8 @@ ORDER = (
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
     ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
+    ("google_secret_manager_secret_iam_member.sidecar_reads", "google_cloud_run_v2_service.relay"),
+    ("google_logging_metric.relay", "google_monitoring_alert_policy.relay"),
 )
 
 
