@@ -29,7 +29,7 @@ MISTAKES = {
     "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
     "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
     "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
-    "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation"),
+    "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation_watching"),
 }
 # Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {

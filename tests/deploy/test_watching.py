@@ -225,7 +225,9 @@ def test_the_dashboard_is_one(made):
     json_format.ParseDict(made.dashboard, Dashboard.pb(Dashboard()))
     taken = set()
     for tile in made.dashboard["mosaicLayout"]["tiles"]:
-        columns, rows = (range(tile[at], tile[at] + tile[size]) for at, size in (("xPos", "width"), ("yPos", "height")))
+        columns, rows = (
+            range(tile.get(at, 0), tile.get(at, 0) + tile[size]) for at, size in (("xPos", "width"), ("yPos", "height"))
+        )
         places = {(column, row) for column in columns for row in rows}
         assert columns.stop <= 48
         assert not taken & places
@@ -248,3 +250,15 @@ def test_the_runbook_names_charts_that_there_are(watched):
     assert named
     for name in named:
         assert any(title.startswith(name.lower()) for title in titles), name
+
+
+def test_nothing_in_the_dashboard_is_empty(made):
+    """Google leaves out noughts, empty texts and empty lists, so that each plan would want to add them again."""
+
+    def empty(node, path=""):
+        inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        return [path] * (node in (0, "", [], {}, None)) + [
+            at for key, one in inner for at in empty(one, f"{path}.{key}")
+        ]
+
+    assert empty(made.dashboard) == []

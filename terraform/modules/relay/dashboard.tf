@@ -11,7 +11,7 @@ locals {
     { title = "Requests that wait", query = local.waiting, unit = "1", bad = null },
     { title = "Oldest request", query = "max(pubsub_googleapis_com:subscription_oldest_unacked_message_age{${local.push_subscription}})", unit = "s", bad = coalesce(var.alerts.oldest_seconds, floor(var.max_age_seconds / 2)) },
     { title = "Answers a minute", query = "60 * sum(rate(${local.pushes},response_class=\"ack\"}[5m]))", unit = "1", bad = null },
-    { title = "Dead letters", query = "sum(pubsub_googleapis_com:subscription_num_undelivered_messages{${local.dead_letter_subscription}})", unit = "1", bad = 0 },
+    { title = "Dead letters", query = "sum(pubsub_googleapis_com:subscription_num_undelivered_messages{${local.dead_letter_subscription}})", unit = "1", bad = 0.5 },
   ]
 
   # The charts, two in a row: title, unit, whether the lines are stacked, and the queries by what they show; and a line to compare with.
@@ -110,7 +110,7 @@ locals {
   )
 
   number_tiles = [for at, one in local.numbers : {
-    xPos = 12 * at, yPos = 0, width = 12, height = 8
+    place = { xPos = 12 * at, yPos = 0, width = 12, height = 8 }
     widget = {
       title = one.title
       scorecard = merge(
@@ -120,25 +120,26 @@ locals {
     }
   }]
   chart_tiles = [for at, one in local.charts : {
-    xPos = 24 * (at % 2), yPos = 8 + 16 * floor(at / 2), width = 24, height = 16
+    place = { xPos = 24 * (at % 2), yPos = 8 + 16 * floor(at / 2), width = 24, height = 16 }
     widget = {
       title = one.title
-      xyChart = {
+      xyChart = merge({
         # Without a legend of its own a line shows its labels.
         dataSets = [for legend, query in one.queries : merge(
           { plotType = one.stacked ? "STACKED_AREA" : "LINE", timeSeriesQuery = { prometheusQuery = query, unitOverride = one.unit } },
           legend == "by label" ? {} : { legendTemplate = legend },
         )]
-        thresholds = [for line in one.line == null ? [] : [one.line] : { label = line.says, value = line.at }]
-        yAxis      = { scale = "LINEAR" }
-      }
+        yAxis = { scale = "LINEAR" }
+      }, one.line == null ? {} : { thresholds = [{ label = one.line.says, value = one.line.at }] })
     }
   }]
   below = 8 + 16 * ceil(length(local.charts) / 2)
   list_tiles = [
-    { xPos = 0, yPos = local.below, width = 16, height = 20, widget = { title = "Alerts that are open", incidentList = { policyNames = [for one in google_monitoring_alert_policy.relay : one.name] } } },
-    { xPos = 16, yPos = local.below, width = 32, height = 20, widget = { title = "What went wrong", logsPanel = { filter = "${local.own_lines} AND severity>=WARNING", resourceNames = ["projects/${var.project}"] } } },
+    { place = { xPos = 0, yPos = local.below, width = 16, height = 20 }, widget = { title = "Alerts that are open", incidentList = { policyNames = [for one in google_monitoring_alert_policy.relay : one.name] } } },
+    { place = { xPos = 16, yPos = local.below, width = 32, height = 20 }, widget = { title = "What went wrong", logsPanel = { filter = "${local.own_lines} AND severity>=WARNING", resourceNames = ["projects/${var.project}"] } } },
   ]
+  # Google leaves noughts and empty lists out of what it gives back, and each plan would want to add them again.
+  tiles = [for one in concat(local.number_tiles, local.chart_tiles, local.list_tiles) : merge({ for at, cells in one.place : at => cells if cells > 0 }, { widget = one.widget })]
 }
 
 resource "google_monitoring_dashboard" "relay" {
@@ -147,6 +148,6 @@ resource "google_monitoring_dashboard" "relay" {
   project = var.project
   dashboard_json = jsonencode({
     displayName  = var.name
-    mosaicLayout = { columns = 48, tiles = concat(local.number_tiles, local.chart_tiles, local.list_tiles) }
+    mosaicLayout = { columns = 48, tiles = local.tiles }
   })
 }

@@ -1042,14 +1042,6 @@ run "kms_key_for_secrets_everywhere" {
   expect_failures = [var.kms_key]
 }
 
-run "notification_channel_mail" {
-  command = plan
-  variables {
-    notification_channels = ["ann@example.com"]
-  }
-  expect_failures = [var.notification_channels]
-}
-
 run "knative_model_ca" {
   command = plan
   variables {
@@ -1196,97 +1188,4 @@ run "members_of_each_kind" {
   variables {
     requesters = ["user:a@example.com", "group:g@example.com", "serviceAccount:s@p.iam.gserviceaccount.com", "domain:example.com", "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/subject/ns/n/sa/s", "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/*"]
   }
-}
-
-run "channels_without_alerts" {
-  command = plan
-  variables {
-    monitoring            = false
-    notification_channels = ["projects/my-project/notificationChannels/42"]
-  }
-  expect_failures = [var.notification_channels]
-}
-
-run "alerts_share_percent" {
-  command = plan
-  variables {
-    alerts = { error_share = 5 }
-  }
-  expect_failures = [var.alerts]
-}
-
-run "alerts_oldest_never" {
-  command = plan
-  variables {
-    alerts = { oldest_seconds = 604800 }
-  }
-  expect_failures = [var.alerts]
-}
-
-run "alerts_off_unknown" {
-  command = plan
-  variables {
-    alerts = { off = ["warnings"] }
-  }
-  expect_failures = [var.alerts]
-}
-
-run "runbook_url_path" {
-  command = plan
-  variables {
-    runbook_url = "docs/runbook.md"
-  }
-  expect_failures = [var.runbook_url]
-}
-
-run "sidecar_tag" {
-  command = plan
-  variables {
-    prometheus_sidecar = { image = "registry.example/sidecar:1.9.2" }
-  }
-  expect_failures = [var.prometheus_sidecar]
-}
-
-run "sidecar_port" {
-  command = plan
-  variables {
-    prometheus_sidecar = { image = "registry.example/sidecar@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", port = 8080 }
-  }
-  expect_failures = [var.prometheus_sidecar]
-}
-
-run "sidecar_interval" {
-  command = plan
-  variables {
-    prometheus_sidecar = { image = "registry.example/sidecar@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", interval_seconds = 600 }
-  }
-  expect_failures = [var.prometheus_sidecar]
-}
-
-run "sidecar_cpu" {
-  command = plan
-  variables {
-    prometheus_sidecar = { image = "registry.example/sidecar@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", cpu = 8 }
-  }
-  expect_failures = [var.prometheus_sidecar]
-}
-
-run "sidecar_memory" {
-  command = plan
-  variables {
-    prometheus_sidecar = { image = "registry.example/sidecar@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", memory = "64Mi" }
-  }
-  expect_failures = [var.prometheus_sidecar]
-}
-
-run "sidecar_knative" {
-  command = plan
-  variables {
-    platform           = "knative"
-    image              = null
-    model_url          = null
-    knative            = { endpoint = "https://relay.example.com" }
-    prometheus_sidecar = { image = "registry.example/sidecar@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
-  }
-  expect_failures = [var.prometheus_sidecar]
 }
