@@ -121,16 +121,23 @@ MORE = {"operator-errors": ["model_misconfigured", "publish_failed", "keys_unava
 
 
 @pytest.fixture(scope="module")
-def promtool(watched, tmp_path_factory):
-    """Evaluates an alert after an hour of some series; returns what promtool says if it is not as expected."""
+def promtool(checker):
+    """The alerts that are made without the sidecar."""
+    return checker("with_ledger")
+
+
+@pytest.fixture(scope="module")
+def checker(watched, tmp_path_factory):
+    """By a run of the plan: what evaluates its alerts after an hour of some series, and says what promtool does."""
     if shutil.which("promtool") is None:
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("there is no promtool on the PATH (Debian has it in the package prometheus)")
-    scratch = tmp_path_factory.mktemp("promtool")
-    rules = [
-        {"alert": name, "expr": query, "for": seconds}
-        for name, (query, seconds) in watched["with_ledger"].conditions.items()
-    ]
+    return lambda run: made(watched[run].conditions, tmp_path_factory.mktemp("promtool"))
+
+
+def made(conditions, scratch):
+    """Evaluates cases with these alerts."""
+    rules = [{"alert": name, "expr": query, "for": seconds} for name, (query, seconds) in conditions.items()]
     (scratch / "rules.yaml").write_text(
         yaml.safe_dump({"groups": [{"name": "relay", "interval": "1m", "rules": rules}]})
     )
@@ -182,3 +189,25 @@ def test_a_wrong_expectation_is_found(promtool):
     """The check checks."""
     assert promtool([("waiting", {OLDEST: "43199x60"}, [{}])])[0] == 1
     assert promtool([("waiting", {OLDEST: "43201x60"}, [])])[0] == 1
+
+
+SCRAPED = 'cluster="__run__",namespace="inference-relay",route="kubeai"'
+
+
+def own(name, value):
+    """A metric of the service's own, as the sidecar brings it."""
+    return {f"inference_relay_{name}{{{SCRAPED}}}": value}
+
+
+def test_the_service_tells_of_slots_that_pubsub_cannot_see(checker):
+    """With the sidecar: pushes wait in the line while half of the slots are unused."""
+    held = {WAITING: "3000x60", OUTSTANDING: "3000x60"}
+    slots = own("slots", "81x60")
+    cases = [
+        ("slots-unused", held | slots | own("slots_in_use", "40x60") | own("waiting", "9x60"), [{"route": "kubeai"}]),
+        ("slots-unused", held | slots | own("slots_in_use", "41x60") | own("waiting", "9x60"), []),
+        ("slots-unused", held | slots | own("slots_in_use", "40x60") | own("waiting", "0x60"), []),
+        ("slots-unused", {WAITING: "82x60"}, [{}]),
+    ]
+    code, said = checker("with_sidecar")(cases)
+    assert code == 0, said

@@ -52,6 +52,8 @@ def _prometheus_queries(node: Any) -> list[str]:
 
 def runs(terraform: Terraform) -> dict[str, Watched]:
     """Each run of tests/monitoring.tftest.hcl that is not a plan alone."""
-    lines = terraform.test("-json", "-verbose", "-filter=tests/monitoring.tftest.hcl", at=RELAY).splitlines()
-    states = [line for line in map(json.loads, lines) if line["type"] == "test_state"]
+    done = terraform("test", "-no-color", "-json", "-verbose", "-filter=tests/monitoring.tftest.hcl", at=RELAY)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["@message"] for line in lines if line["@level"] == "error"] == []
+    states = [line for line in lines if line["type"] == "test_state"]
     return {one["@testrun"]: Watched(one["test_state"]["root_module"]["resources"]) for one in states}

@@ -19,7 +19,7 @@ locals {
     slots-unused = {
       severity = "WARNING"
       means    = "requests wait while the model has nothing to do"
-      says     = "More requests wait in Pub/Sub than the model's ${local.instances * local.slots} slots take, and fewer than ${var.alerts.slots_share * 100} % of these can be in use: so few pushes are under way. Pub/Sub has slowed down, since pushes were given back, or instances are missing.\n\n${local.first}"
+      says     = "More requests wait in Pub/Sub than the model's ${local.instances * local.slots} slots take, and fewer than ${var.alerts.slots_share * 100} % of these can be in use: so few pushes are under way. Pub/Sub has slowed down, since pushes were given back, or instances are missing.${var.prometheus_sidecar == null ? "" : " Or, by the service's own metrics, pushes of a route wait in the line while so few of its slots are in use: the model has refused more."}\n\n${local.first}"
     }
     dead-letter = {
       severity = "ERROR"

@@ -20,6 +20,11 @@ locals {
   # Longer than the two times that the longest call there is may take, and its redelivery.
   silence_seconds = 2 * var.ack_deadline_seconds + 600
 
+  # Each push that is under way has one slot at most: with so few of them some are certainly unused. Slots that are unused while
+  # pushes are held in the line are the service's own to tell.
+  unused_by_pubsub      = "(${local.outstanding} < ${var.alerts.slots_share * local.instances * local.slots} and ${local.waiting} - ${local.outstanding} > ${local.instances * local.slots})"
+  unused_by_the_service = "(sum by (route) (inference_relay_slots_in_use{${local.scraped}}) < ${var.alerts.slots_share} * sum by (route) (inference_relay_slots{${local.scraped}}) and sum by (route) (inference_relay_waiting{${local.scraped}}) > 0)"
+
   # A share of things that is too large.
   shares = {
     error-answers = {
@@ -52,7 +57,7 @@ locals {
         seconds = 120
       }
       slots-unused = {
-        query   = "${local.outstanding} < ${var.alerts.slots_share * local.instances * local.slots} and ${local.waiting} - ${local.outstanding} > ${local.instances * local.slots}"
+        query   = join(" or ", concat([local.unused_by_pubsub], [for one in local.sidecar : local.unused_by_the_service]))
         seconds = 900
       }
       dead-letter = {

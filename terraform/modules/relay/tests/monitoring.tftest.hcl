@@ -249,6 +249,11 @@ run "with_sidecar" {
     condition     = length(jsondecode(google_monitoring_dashboard.relay[0].dashboard_json).mosaicLayout.tiles) == 20 && strcontains(google_monitoring_dashboard.relay[0].dashboard_json, "inference_relay_slots_in_use{cluster=\\\"__run__\\\",namespace=\\\"inference-relay\\\"}")
     error_message = "The dashboard shows what it takes."
   }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.relay["slots-unused"].conditions[0].condition_prometheus_query_language[0].query, "inference_relay_slots_in_use{") && alltrue([for name, one in google_monitoring_alert_policy.relay : name == "slots-unused" || !strcontains(one.conditions[0].condition_prometheus_query_language[0].query, "inference_relay_slots")])
+    error_message = "What the service knows of its slots is asked too."
+  }
 }
 
 run "with_sidecar_as_asked" {
