@@ -16,7 +16,6 @@ module "relay" {
   storage_regions           = var.storage_regions
   secret_regions            = var.secret_regions
   kms_key                   = var.kms_key
-  notification_channels     = var.notification_channels
   platform                  = var.platform
   model_slots               = var.model_slots
   max_instances             = var.max_instances
@@ -52,4 +51,9 @@ module "relay" {
   ledger_url_secret         = var.ledger_url_secret
   environment               = var.environment
   knative                   = var.knative
+  monitoring                = var.monitoring
+  notification_channels     = var.notification_channels
+  alerts                    = var.alerts
+  runbook_url               = var.runbook_url
+  prometheus_sidecar        = var.prometheus_sidecar
 }

@@ -77,3 +77,8 @@ output "logs" {
   description = "Command that shows what the service logged, with platform = \"cloud-run\"."
   value       = module.relay.logs
 }
+
+output "dashboard" {
+  description = "Address of the dashboard, with monitoring."
+  value       = module.relay.dashboard
+}

@@ -72,13 +72,6 @@ variable "kms_key" {
   default     = null
 }
 
-variable "notification_channels" {
-  description = "Monitoring channels that are told when requests wait for too long, or when there is a dead letter: projects/PROJECT/notificationChannels/ID. None: nobody is told."
-  type        = set(string)
-  default     = []
-  nullable    = false
-}
-
 variable "platform" {
   description = "Where the service runs. cloud-run: this module runs it. knative: it runs in a cluster, and this module makes the Pub/Sub side and its accounts."
   type        = string
@@ -346,7 +339,7 @@ variable "ledger_url_secret" {
 }
 
 variable "environment" {
-  description = "Further settings of the service (docs/settings.md), such as { ALLOWED_PATHS = \"/v1/embeddings\", LOG_LEVEL = \"WARNING\" }."
+  description = "Further settings of the service (docs/settings.md), such as { ALLOWED_PATHS = \"/v1/embeddings\", LOG_LEVEL = \"DEBUG\" }."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.terraform_run import Terraform
-from tests.e2e.conftest import brokers, local_topics, model
+from tests.deploy.watched import Watched, runs
+from tests.e2e.conftest import brokers, ended, local_topics, model, serve
 
-__all__ = ["brokers", "local_topics", "model"]
+__all__ = ["brokers", "ended", "local_topics", "model", "serve"]
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,9 @@ def terraform(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Terraf
 def broken(provider: str, tmp_path: Path) -> Terraform:
     """One to make mistakes in. It has no modules, so that it needs no init."""
     return Terraform(provider, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def watched(terraform: Terraform) -> dict[str, Watched]:
+    """What is made to watch the relay, by the run of tests/monitoring.tftest.hcl."""
+    return runs(terraform)

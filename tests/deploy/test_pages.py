@@ -16,7 +16,7 @@ from tests.deploy.settings import setting_names
 from tests.e2e.conftest import BIN, ROOT, until
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("deploy*.md"))}
-PAGES |= {name: (ROOT / "docs" / name).read_text() for name in ("alternatives.md", "runbook.md")}
+PAGES |= {name: (ROOT / "docs" / name).read_text() for name in ("alternatives.md", "monitoring.md", "runbook.md")}
 QUIET = {"answered", "already_answered", "cancelled", "control", "request_refused"}
 
 
@@ -48,6 +48,7 @@ def test_every_variable_is_a_setting():
     """Whatever looks like a setting of the service is one, or is known to be somebody else's."""
     foreign = {"PROJECT", "REGION", "REVISION", "ENDPOINT", "AUDIENCE", "SERVICE", "NAME", "NAMESPACE", "SIGTERM"}
     foreign |= {"OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE", "_SERVICE", "INFO", "WARNING"}
+    foreign |= {"METRICS_PORT", "ERROR", "OOM", "NOAUTH", "WRONGPASS"}
     foreign |= {"BASIC", "STANDARD_HA", "LOCKED", "THREADS", "_TAG", "_ATTESTOR", "_KEY_VERSION", "_SBOM_BUCKET"}
     for page in PAGES.values():
         named = set(re.findall(r"`([A-Z_]{4,})[`=]", page)) - foreign
@@ -99,7 +100,8 @@ def test_the_model_services_are_the_overlays():
 def test_the_terraform_variables_exist():
     """No example sets anything that Terraform does not know."""
     examples = blocks("hcl")
-    known = set(re.findall(r'^variable "(\w+)"', (ROOT / "terraform/variables.tf").read_text(), re.MULTILINE))
+    files = "".join(path.read_text() for path in (ROOT / "terraform").glob("variables*.tf"))
+    known = set(re.findall(r'^variable "(\w+)"', files, re.MULTILINE))
     for example in examples:
         assert set(re.findall(r"^(\w+) *=", example, re.MULTILINE)) <= known
     assert len(examples) >= 3

@@ -89,7 +89,7 @@ def test_the_example_is_planned_as_promised(terraform):
 
 def test_every_validation_has_a_failing_case():
     """By number; what a case really fails at is tried by the mistakes below, and was for each validation."""
-    cases = (TERRAFORM / RELAY / "tests/validation.tftest.hcl").read_text()
+    cases = "".join(path.read_text() for path in (TERRAFORM / RELAY / "tests").glob("validation*.tftest.hcl"))
 
     for name, body in variables(RELAY):
         assert len(VALIDATION.findall(body)) <= cases.count(f"expect_failures = [var.{name}]"), name
@@ -218,6 +218,8 @@ ORDER = (
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
     ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
+    ("google_secret_manager_secret_iam_member.sidecar_reads", "google_cloud_run_v2_service.relay"),
+    ("google_logging_metric.relay", "google_monitoring_alert_policy.relay"),
 )
 
 

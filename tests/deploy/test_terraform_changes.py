@@ -11,21 +11,26 @@ from tests.deploy.terraform_run import RELAY, TERRAFORM, Terraform
 
 # One mistake for each file: what is there, what somebody makes of it, and the test file that finds it.
 MISTAKES = {
+    "alert_texts.tf": ('"docs/runbook.md"', '"docs/run.md"', "monitoring"),
+    "alerts.tf": ("seconds = 900", "seconds = 90", "monitoring"),
     "capacity.tf": ("ceil(var.model_slots / local.instances)", "var.model_slots", "capacity"),
     "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
     "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
     "control.tf": ('"attributes:relay_control"', "var.filter", "pubsub"),
+    "dashboard.tf": ("if var.prometheus_sidecar != null", "if true", "monitoring"),
     "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
     "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
-    "monitoring.tf": ("var.max_age_seconds / 2", "var.max_age_seconds", "pubsub"),
+    "log_metrics.tf": ("0.95 * var.ack_deadline_seconds", "0.5 * var.ack_deadline_seconds", "monitoring"),
     "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
     "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
     "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
+    "sidecar.tf": ("roles/monitoring.metricWriter", "roles/monitoring.admin", "monitoring"),
     "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
     "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
     "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
     "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
     "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
+    "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation_watching"),
 }
 # Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {

@@ -50,12 +50,13 @@ resource "google_cloud_run_v2_service" "relay" {
           cpu    = tostring(var.cpu)
           memory = var.memory
         }
-        cpu_idle          = var.model_container == null # nothing is left to do once a push is answered; a GPU is paid all the time
+        # Nothing is left to do once a push is answered; but a GPU is paid all the time, and metrics are taken all the time.
+        cpu_idle          = var.model_container == null && var.prometheus_sidecar == null
         startup_cpu_boost = true
       }
 
       dynamic "env" {
-        for_each = local.cloud_run_settings
+        for_each = merge(local.cloud_run_settings, local.sidecar_settings)
         content {
           name  = env.key
           value = env.value
@@ -144,6 +145,43 @@ resource "google_cloud_run_v2_service" "relay" {
       }
     }
 
+    dynamic "containers" {
+      for_each = local.sidecar
+      content {
+        name       = "prometheus"
+        image      = containers.value.image
+        depends_on = ["relay"]
+
+        resources {
+          limits = {
+            cpu    = tostring(containers.value.cpu)
+            memory = containers.value.memory
+          }
+          cpu_idle          = false
+          startup_cpu_boost = true
+        }
+
+        volume_mounts {
+          name       = "run-monitoring"
+          mount_path = "/etc/rungmp" # where it looks
+        }
+      }
+    }
+
+    dynamic "volumes" {
+      for_each = google_secret_manager_secret_version.sidecar
+      content {
+        name = "run-monitoring"
+        secret {
+          secret = google_secret_manager_secret.sidecar[0].secret_id
+          items {
+            version = volumes.value.version
+            path    = "config.yaml"
+          }
+        }
+      }
+    }
+
     dynamic "volumes" {
       for_each = local.secret_files
       content {
@@ -186,7 +224,7 @@ resource "google_cloud_run_v2_service" "relay" {
   }
 
   # A revision whose secrets cannot be read does not start.
-  depends_on = [google_secret_manager_secret_iam_member.relay_reads]
+  depends_on = [google_secret_manager_secret_iam_member.relay_reads, google_secret_manager_secret_iam_member.sidecar_reads]
 }
 
 # The push account may invoke this service, and nothing else.

@@ -77,3 +77,8 @@ output "logs" {
   description = "Command that shows what the service logged, with platform = \"cloud-run\"."
   value       = local.on_cloud_run ? "gcloud run services logs read ${var.name} --project=${var.project} --region=${var.region} --limit=20" : null
 }
+
+output "dashboard" {
+  description = "Address of the dashboard, with monitoring."
+  value       = one([for one in google_monitoring_dashboard.relay : "https://console.cloud.google.com/monitoring/dashboards/builder/${basename(one.id)}?project=${var.project}"])
+}

@@ -115,18 +115,6 @@ variable "kms_key" {
   }
 }
 
-variable "notification_channels" {
-  description = "Monitoring channels that are told when requests wait for too long, or when there is a dead letter: projects/PROJECT/notificationChannels/ID. None: nobody is told."
-  type        = set(string)
-  default     = []
-  nullable    = false
-
-  validation {
-    condition     = alltrue([for one in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", one))])
-    error_message = "notification_channels has full names: projects/PROJECT/notificationChannels/ID."
-  }
-}
-
 variable "platform" {
   description = "Where the service runs. cloud-run: this module runs it. knative: it runs in a cluster, and this module makes the Pub/Sub side and its accounts."
   type        = string

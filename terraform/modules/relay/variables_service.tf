@@ -256,7 +256,7 @@ variable "ledger_url_secret" {
 }
 
 variable "environment" {
-  description = "Further settings of the service (docs/settings.md), such as { ALLOWED_PATHS = \"/v1/embeddings\", LOG_LEVEL = \"WARNING\" }."
+  description = "Further settings of the service (docs/settings.md), such as { ALLOWED_PATHS = \"/v1/embeddings\", LOG_LEVEL = \"DEBUG\" }."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -115,7 +115,7 @@ run "as_asked" {
     max_attempts            = 5
     max_age_seconds         = 3600
     margin_seconds          = 25.5
-    environment             = { LOG_LEVEL = "WARNING" }
+    environment             = { LOG_LEVEL = "DEBUG" }
   }
 
   assert {
@@ -137,7 +137,7 @@ run "as_asked" {
     condition = { for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one.name => one.value if length(one.value_source) == 0 } == {
       ACK_DEADLINE_SECONDS    = "300"
       GRACE_SECONDS           = "8"
-      LOG_LEVEL               = "WARNING"
+      LOG_LEVEL               = "DEBUG"
       MARGIN_SECONDS          = "25.5"
       MAX_AGE_SECONDS         = "3600"
       MAX_ATTEMPTS            = "5"

@@ -119,11 +119,6 @@ run "defaults" {
   }
 
   assert {
-    condition     = length(google_monitoring_alert_policy.relay) == 0
-    error_message = "Without a channel nobody is told."
-  }
-
-  assert {
     condition     = output.publish == "gcloud pubsub topics publish inference-relay-requests --project=my-project --message='{\"metadata\": {\"id\": \"1\"}, \"body\": {\"model\": \"MODEL\", \"prompt\": \"The sea is\", \"max_tokens\": 16}}'"
     error_message = "An output is the command that publishes."
   }
@@ -205,26 +200,6 @@ run "responses_read_by_others" {
   assert {
     condition     = length(google_pubsub_subscription.responses) == 0 && output.read == null
     error_message = "A topic that is there may have its readers already."
-  }
-}
-
-run "alerts" {
-  variables {
-    notification_channels = ["projects/my-project/notificationChannels/42"]
-    labels                = { team = "search" }
-  }
-
-  assert {
-    condition = { for name, one in google_monitoring_alert_policy.relay : name => "${one.conditions[0].condition_threshold[0].filter} ${one.conditions[0].condition_threshold[0].comparison} ${one.conditions[0].condition_threshold[0].threshold_value} ${one.conditions[0].condition_threshold[0].duration}" } == {
-      waiting     = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"inference-relay-push\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" COMPARISON_GT 43200 300s"
-      dead-letter = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"inference-relay-dead-letters\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" COMPARISON_GT 0 300s"
-    }
-    error_message = "Old requests and dead letters are told."
-  }
-
-  assert {
-    condition     = alltrue([for one in google_monitoring_alert_policy.relay : one.notification_channels == tolist(["projects/my-project/notificationChannels/42"]) && one.user_labels == tomap({ team = "search" }) && one.project == "my-project"])
-    error_message = "They are told to the channels."
   }
 }
 

@@ -1089,14 +1089,6 @@ run "kms_key_for_secrets_everywhere" {
   expect_failures = [var.kms_key]
 }
 
-run "notification_channel_mail" {
-  command = plan
-  variables {
-    notification_channels = ["ann@example.com"]
-  }
-  expect_failures = [var.notification_channels]
-}
-
 run "knative_model_ca" {
   command = plan
   variables {
