@@ -42,8 +42,8 @@ resource "google_cloud_run_v2_service" "model" {
 
   template {
     service_account                  = google_service_account.model.email
-    timeout                          = "600s" # no shorter than the relay waits
-    max_instance_request_concurrency = local.sequences
+    timeout                          = "600s"               # no shorter than the relay waits
+    max_instance_request_concurrency = local.sequences + 16 # a few more, which wait in vLLM: Cloud Run would refuse them
     gpu_zonal_redundancy_disabled    = true
 
     scaling {
