@@ -56,4 +56,12 @@ module "relay" {
   alerts                    = var.alerts
   runbook_url               = var.runbook_url
   prometheus_sidecar        = var.prometheus_sidecar
+  model_auth                = var.model_auth
+  model_audience            = var.model_audience
+  model_cloud_run           = var.model_cloud_run
+  model_vertex_project      = var.model_vertex_project
+  routes                    = var.routes
+  streams                   = var.streams
+  response_topics           = var.response_topics
+  attribute_headers         = var.attribute_headers
 }

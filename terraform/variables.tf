@@ -60,14 +60,14 @@ variable "storage_regions" {
 }
 
 variable "secret_regions" {
-  description = "Regions that the ledger's secrets are kept in. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
+  description = "Regions that the secrets made here are kept in: the ledger's, and the file of routes. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
   type        = set(string)
   default     = []
   nullable    = false
 }
 
 variable "kms_key" {
-  description = "Cloud KMS key of the region that topics, service, bucket, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
+  description = "Cloud KMS key of the region that topics, service, bucket, ledger and the secrets made here are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
   type        = string
   default     = null
 }
@@ -82,12 +82,13 @@ variable "platform" {
 # How much at once
 
 variable "model_slots" {
-  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). All else follows: the number of instances, and each one's slots (MODEL_SLOTS) and line (MAX_WAITING)."
+  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). All else follows: the number of instances, and each one's slots (MODEL_SLOTS) and line (MAX_WAITING). Required, unless there are routes, which have slots of their own."
   type        = number
+  default     = null
 }
 
 variable "max_instances" {
-  description = "Instances of the service, which share model_slots between them. Left out: on Cloud Run as many as hold what Pub/Sub sends at once (3 of 1,000) and 500 slots each at most, on Knative two; fewer where model_slots cannot be shared out between them."
+  description = "Instances of the service, which share model_slots between them. Left out: on Cloud Run as many as hold what Pub/Sub sends at once (3 of 1,000) and 500 slots each at most, on Knative two; fewer where model_slots (or some route's slots) cannot be shared out between them."
   type        = number
   default     = null
 }

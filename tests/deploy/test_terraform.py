@@ -6,7 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from handler.config.settings import DEFAULT_PATHS, Settings
 from handler.rules.contract import parse_request
@@ -132,7 +134,8 @@ def test_the_variables_defaults_are_the_services(name):
     default = re.search(r"^  default += (.+)$", dict(variables(RELAY)).get(name, ""), re.M)
 
     if default and default[1] != "null":
-        assert json.loads(json.dumps(Settings.model_fields[name].default)) == json.loads(default[1])
+        of_service = json.loads(json.dumps(Settings.model_fields[name].default)) or None
+        assert of_service == (json.loads(default[1]) or None)
 
 
 def test_the_service_takes_the_settings_that_it_is_given(terraform):
@@ -149,6 +152,51 @@ def test_the_service_takes_the_settings_that_it_is_given(terraform):
     assert (cloud_run.grace_seconds, knative.grace_seconds) == (8, 570)
     assert [(one["MODEL_SLOTS"], one["MAX_WAITING"]) for one in given] == [("22", "978"), ("32", "3000")]
     assert {name for one in given for name in one} <= setting_names()
+
+
+APPLIED = """
+mock_provider "google" {
+  mock_resource "google_secret_manager_secret_version" {
+    defaults = { version = "1" }
+  }
+}
+run "example" {}
+"""
+
+
+def test_the_service_takes_the_file_of_routes_that_it_is_given(terraform, tmp_path):
+    """As the example writes it, where it is mounted, with the keys that it names; and editors take it too."""
+    at = Path("examples/several-models")
+    (terraform.root / at / "tests").mkdir(exist_ok=True)
+    (terraform.root / at / "tests/applied.tftest.hcl").write_text(APPLIED)
+    lines = terraform.test("-json", "-verbose", "-filter=tests/applied.tftest.hcl", at=at).splitlines()
+    state = next(json.loads(line)["test_state"] for line in lines if '"type":"test_state"' in line)
+    made = {one["address"]: one["values"] for one in state["root_module"]["child_modules"][0]["resources"]}
+    template = made["module.relay.google_cloud_run_v2_service.relay[0]"]["template"][0]
+    file = made["module.relay.google_secret_manager_secret_version.routes[0]"]["secret_data"]
+    mounts = {one["name"]: one["mount_path"] for one in template["containers"][0]["volume_mounts"]}
+    (volume,) = template["volumes"]
+    mounted = f"{mounts[volume['name']]}/{volume['secret'][0]['items'][0]['path']}"
+    (tmp_path / "routes.yaml").write_text(file)
+    given = {one["name"]: one["value"] or "a-key" for one in template["containers"][0]["env"]}
+    assert given["ROUTES_FILE"] == mounted
+
+    routing = Settings.from_environment(given | {"ROUTES_FILE": str(tmp_path / "routes.yaml")}).routing
+
+    jsonschema.validate(yaml.safe_load(file), json.loads((TERRAFORM.parent / "docs/schemas/routes.json").read_text()))
+    assert [(one.name, one.auth, one.slots, one.adapts) for one in routing.routes] == [
+        ("chat", "key", 43, False),
+        ("embeddings", "google-id-token", 10, False),
+        ("gemini", "google-access-token", 20, True),
+    ]
+    assert {one.subscription.rpartition("/")[2]: one.response_topic.rpartition("/")[2] for one in routing.streams} == {
+        "inference-relay-push": "inference-relay-responses",
+        "inference-relay-push-people": "inference-relay-responses",
+        "inference-relay-push-team-b": "inference-relay-team-b-responses",
+    }
+    pushing = [values["name"] for name, values in made.items() if values.get("push_config") and "subscription" in name]
+    assert {one.subscription.rpartition("/")[2] for one in routing.streams} == set(pushing)
+    assert given.keys() - setting_names() == {"MODEL_API_KEY_CHAT"}
 
 
 def test_the_probes_ask_what_the_service_answers():
@@ -220,6 +268,27 @@ ORDER = (
     ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
     ("google_secret_manager_secret_iam_member.sidecar_reads", "google_cloud_run_v2_service.relay"),
     ("google_logging_metric.relay", "google_monitoring_alert_policy.relay"),
+    ("google_secret_manager_secret_version.routes", "google_cloud_run_v2_service.relay"),
+    ("google_cloud_run_v2_service_iam_member.relay_invokes", "google_cloud_run_v2_job.check"),
+    ("google_project_iam_member.relay_predicts", "google_cloud_run_v2_job.check"),
+    ("google_pubsub_topic.streams", "google_pubsub_topic_iam_member.relay_publishes_elsewhere"),
+    ("google_pubsub_topic.streams", "google_pubsub_topic_iam_member.stream_requesters"),
+    *(
+        (first, f"google_pubsub_subscription.{then}")
+        for then in ("push", "streams")
+        for first in (
+            "google_cloud_run_v2_service_iam_member.relay_invokes",
+            "google_project_iam_member.relay_predicts",
+            "google_pubsub_topic_iam_member.relay_publishes_elsewhere",
+        )
+    ),
+    ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.streams"),
+    ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.streams"),
+    ("google_pubsub_subscription.responses", "google_pubsub_subscription.streams"),
+    ("google_pubsub_topic_iam_member.pubsub_publishes_dead_letters", "google_pubsub_subscription.streams"),
+    ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.streams"),
+    ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.streams"),
+    ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.streams"),
 )
 
 

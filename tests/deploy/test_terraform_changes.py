@@ -13,24 +13,28 @@ from tests.deploy.terraform_run import RELAY, TERRAFORM, Terraform
 MISTAKES = {
     "alert_texts.tf": ('"docs/runbook.md"', '"docs/run.md"', "monitoring"),
     "alerts.tf": ("seconds = 900", "seconds = 90", "monitoring"),
-    "capacity.tf": ("ceil(var.model_slots / local.instances)", "var.model_slots", "capacity"),
+    "capacity.tf": ("ceil(slots / local.instances)", "slots", "capacity"),
     "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
     "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
     "control.tf": ('"attributes:relay_control"', "var.filter", "pubsub"),
     "dashboard.tf": ("if var.prometheus_sidecar != null", "if true", "monitoring"),
     "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
+    "identity.tf": ("roles/run.invoker", "roles/run.admin", "routes"),
     "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
     "log_metrics.tf": ("0.95 * var.ack_deadline_seconds", "0.5 * var.ack_deadline_seconds", "monitoring"),
     "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
+    "routes.tf": ('"ABANDON"', '"DELETE"', "routes"),
     "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
     "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
     "sidecar.tf": ("roles/monitoring.metricWriter", "roles/monitoring.admin", "monitoring"),
+    "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
     "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
     "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
     "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
     "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
     "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
     "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation_watching"),
+    "variables_several.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams"),
 }
 # Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {
@@ -84,6 +88,15 @@ REPLACED = {
     "google_pubsub_topic.requests[0]": {'google_pubsub_topic_iam_member.requesters["user:ann@example.com"]'},
     "google_pubsub_topic.responses[0]": {"google_pubsub_topic_iam_member.relay_publishes"},
     "google_pubsub_topic.dead_letters": {"google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"},
+    'google_pubsub_subscription.streams["x"]': {
+        'google_pubsub_subscription_iam_member.pubsub_acknowledges_streams["x"]'
+    },
+    'google_pubsub_topic.streams["x-requests"]': {
+        'google_pubsub_topic_iam_member.stream_requesters["x user:ann@example.com"]'
+    },
+    'google_pubsub_topic.streams["x-responses"]': {
+        'google_pubsub_topic_iam_member.relay_publishes_elsewhere["projects/my-project/topics/inference-relay-x-responses"]'
+    },
 }
 APPLIED = """
 mock_provider "google" {{}}
@@ -98,6 +111,10 @@ variables {{
   response_subscriptions = {{
     a = {{ members = ["user:ann@example.com", "user:bob@example.com"] }}
     b = {{ members = ["user:bob@example.com"] }}
+  }}
+  streams = {{
+    x = {{ requesters = ["user:ann@example.com"], response_subscriptions = {{ c = {{}} }} }}
+    y = {{ requesters = ["user:ann@example.com"], response_subscriptions = {{ c = {{}} }} }}
   }}
 }}
 run "made" {{}}

@@ -45,8 +45,8 @@ resource "google_cloud_run_v2_job" "check" {
         dynamic "volume_mounts" {
           for_each = local.secret_files
           content {
-            name       = volume_mounts.value
-            mount_path = "${local.secret_root}/${volume_mounts.value}"
+            name       = volume_mounts.value.at
+            mount_path = "${local.secret_root}/${volume_mounts.value.at}"
           }
         }
       }
@@ -54,12 +54,12 @@ resource "google_cloud_run_v2_job" "check" {
       dynamic "volumes" {
         for_each = local.secret_files
         content {
-          name = volumes.value
+          name = volumes.value.at
           secret {
             secret = local.secrets[volumes.key].secret
             items {
               version = local.secrets[volumes.key].version
-              path    = "ca.pem"
+              path    = volumes.value.file
             }
           }
         }
@@ -84,6 +84,8 @@ resource "google_cloud_run_v2_job" "check" {
   }
 
   depends_on = [
+    google_cloud_run_v2_service_iam_member.relay_invokes,
+    google_project_iam_member.relay_predicts,
     google_pubsub_topic_iam_member.relay_publishes,
     google_secret_manager_secret_iam_member.relay_reads,
     google_storage_bucket_iam_member.relay_reads,

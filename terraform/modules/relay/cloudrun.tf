@@ -79,8 +79,8 @@ resource "google_cloud_run_v2_service" "relay" {
       dynamic "volume_mounts" {
         for_each = local.secret_files
         content {
-          name       = volume_mounts.value
-          mount_path = "${local.secret_root}/${volume_mounts.value}"
+          name       = volume_mounts.value.at
+          mount_path = "${local.secret_root}/${volume_mounts.value.at}"
         }
       }
 
@@ -185,12 +185,12 @@ resource "google_cloud_run_v2_service" "relay" {
     dynamic "volumes" {
       for_each = local.secret_files
       content {
-        name = volumes.value
+        name = volumes.value.at
         secret {
           secret = local.secrets[volumes.key].secret
           items {
             version = local.secrets[volumes.key].version
-            path    = "ca.pem"
+            path    = volumes.value.file
           }
         }
       }

@@ -106,7 +106,7 @@ resource "google_pubsub_topic_iam_member" "requesters" {
 
 locals {
   response_readers = merge([
-    for name, one in var.response_subscriptions : { for member in one.members : "${name} ${member}" => { name = name, member = member } }
+    for name, one in local.response_subscriptions : { for member in one.members : "${name} ${member}" => { name = name, member = member } }
   ]...)
 }
 

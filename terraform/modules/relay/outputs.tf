@@ -44,8 +44,8 @@ output "relay_service_account" {
 }
 
 output "slots" {
-  description = "How many requests the model service gets at once at most, and how many it takes; and how many pushes are held while they wait for it."
-  value       = { used = local.instances * local.slots, of = var.model_slots, instances = local.instances, an_instance = local.slots, held = local.instances * (local.on_cloud_run ? local.concurrency : local.slots + local.line) }
+  description = "How many requests the model services get at once at most, and how many they take; and how many pushes are held while they wait for it."
+  value       = { used = local.instances * local.slots, of = local.all_slots, instances = local.instances, an_instance = local.slots, held = local.instances * (local.on_cloud_run ? local.concurrency : local.slots + local.line) }
 }
 
 output "knative_settings" {
@@ -81,4 +81,19 @@ output "logs" {
 output "dashboard" {
   description = "Address of the dashboard, with monitoring."
   value       = one([for one in google_monitoring_dashboard.relay : "https://console.cloud.google.com/monitoring/dashboards/builder/${basename(one.id)}?project=${var.project}"])
+}
+
+output "stream_subscriptions" {
+  description = "The subscription that pushes each stream's requests, for each name in streams."
+  value       = { for name, one in local.streams : name => one.subscription }
+}
+
+output "stream_topics" {
+  description = "Where each stream's requests are published, by full name."
+  value       = { for name, one in local.streams : name => one.request_topic }
+}
+
+output "routes_file" {
+  description = "The file of routes and streams (ROUTES_FILE), where there is one: for a ConfigMap with platform = \"knative\", and to look at. It has no keys."
+  value       = local.has_routes_file ? local.routes_file : null
 }

@@ -3,7 +3,7 @@
 locals {
   # By what each one is for: a setting, or a file, which has a directory of its own.
   secrets = merge(
-    var.model_api_key_secret == null ? {} : { MODEL_API_KEY = var.model_api_key_secret },
+    local.route_secrets,
     var.model_ca_secret == null ? {} : { MODEL_CA_FILE = var.model_ca_secret },
     var.ledger_url_secret == null ? {} : { LEDGER_URL = var.ledger_url_secret },
     var.ledger == null ? {} : {
@@ -16,16 +16,28 @@ locals {
         version = google_secret_manager_secret_version.ledger["ca"].version
       }
     },
+    # By its number: a new file is a new revision.
+    { for one in google_secret_manager_secret_version.routes : "ROUTES_FILE" => {
+      secret  = google_secret_manager_secret.routes[0].secret_id
+      version = one.version
+    } },
   )
   # Which there are is known before they are made.
   secret_names = toset(concat(
-    var.model_api_key_secret == null ? [] : ["MODEL_API_KEY"],
+    keys(local.route_secrets),
     var.model_ca_secret == null ? [] : ["MODEL_CA_FILE"],
     var.ledger_url_secret == null && var.ledger == null ? [] : ["LEDGER_URL"],
     var.ledger == null ? [] : ["LEDGER_CA"],
+    local.on_cloud_run && local.has_routes_file ? ["ROUTES_FILE"] : [],
   ))
-  secret_root  = "/etc/secrets"
-  secret_files = { for name in local.secret_names : name => { LEDGER_CA = "ledger-ca", MODEL_CA_FILE = "model-ca" }[name] if endswith(name, "_CA") || endswith(name, "_CA_FILE") }
+  secret_root = "/etc/secrets"
+  # A file, in a directory of its own.
+  secret_files = merge(
+    { for name in local.secret_names : name => { at = local.secret_directories[name], file = "ca.pem" } if contains(keys(local.secret_directories), name) },
+    { for name in local.secret_names : name => { at = "routes", file = "routes.yaml" } if name == "ROUTES_FILE" },
+  )
+  secret_directories = merge({ LEDGER_CA = "ledger-ca", MODEL_CA_FILE = "model-ca" }, local.route_ca_directories)
+
   # Another project's secret is named by its full name; a right on it is given in that project.
   secret_ids = {
     for name, one in local.secrets : name => {
@@ -33,10 +45,12 @@ locals {
       secret_id = startswith(one.secret, "projects/") ? split("/", one.secret)[3] : one.secret
     }
   }
+  # Two routes may have the same key; the right on it is given once.
+  secret_users = { for name in local.secret_names : try(trimprefix(local.route_secrets[name].secret, "projects/${var.project}/secrets/"), name) => name... }
 }
 
 resource "google_secret_manager_secret_iam_member" "relay_reads" {
-  for_each = local.secret_names
+  for_each = toset([for names in values(local.secret_users) : sort(names)[0]])
 
   project   = local.secret_ids[each.key].project
   secret_id = local.secret_ids[each.key].secret_id

@@ -14,12 +14,17 @@ locals {
       MAX_AGE_SECONDS         = tostring(var.max_age_seconds)
       MAX_ATTEMPTS            = tostring(var.max_attempts)
       MAX_WAITING             = tostring(local.line)
-      MODEL_SLOTS             = tostring(local.slots)
       MODEL_TIMEOUT_SECONDS   = tostring(var.model_timeout_seconds)
       PUBLISH_TIMEOUT_SECONDS = tostring(var.publish_timeout_seconds)
       RESPONSE_TOPIC          = "projects/${local.responses.project}/topics/${local.responses.name}"
     },
-    local.model_url == null ? {} : { MODEL_URL = local.model_url },
+    # One model, or the file that says it for each.
+    local.has_routes_file ? { ROUTES_FILE = "${local.on_cloud_run ? local.secret_root : "/etc/inference-relay"}/routes/routes.yaml" } : { MODEL_SLOTS = tostring(local.slots) },
+    local.has_routes_file || local.model_url == null ? {} : { MODEL_URL = local.model_url },
+    local.has_routes_file || var.model_auth == null ? {} : { MODEL_AUTH = var.model_auth },
+    local.has_routes_file || var.model_audience == null ? {} : { MODEL_AUDIENCE = var.model_audience },
+    length(var.response_topics) == 0 ? {} : { RESPONSE_TOPICS = join(",", var.response_topics) },
+    length(var.attribute_headers) == 0 ? {} : { ATTRIBUTE_HEADERS = join(",", [for attribute, header in var.attribute_headers : "${attribute}=${header}"]) },
     var.control_messages ? { CONTROL_MESSAGES = "true" } : {},
     contains(local.secret_names, "MODEL_CA_FILE") ? { MODEL_CA_FILE = "${local.secret_root}/model-ca/ca.pem" } : {},
     length(var.request_buckets) == 0 ? {} : { REQUEST_BUCKETS = join(",", sort(var.request_buckets)) },

@@ -38,6 +38,18 @@ resource "google_pubsub_subscription" "push" {
     ttl = ""
   }
 
+  lifecycle {
+    precondition {
+      condition     = alltrue([for filters in values(local.stream_filters) : length(filters) == 1 || !contains(filters, "") && length(distinct(filters)) == length(filters)])
+      error_message = "Two streams read one topic (${join(", ", [for topic, filters in local.stream_filters : topic if length(filters) > 1])}), and each message that two of them get is answered twice. Give all that share a topic filters of which a message passes one; the relay's own has the variable filter, for instance NOT attributes:stream."
+    }
+
+    precondition {
+      condition     = length(distinct(local.subscription_names)) == length(local.subscription_names)
+      error_message = "streams and response_subscriptions make two subscriptions of one name (NAME-push-STREAM, NAME-STREAM-READER and NAME-READER): ${join(", ", sort(local.subscription_names))}."
+    }
+  }
+
   # Pushing starts with the subscription: every right that a push or its response needs is there before, and so is
   # somebody to keep the responses and the dead letters.
   depends_on = [
@@ -45,7 +57,10 @@ resource "google_pubsub_subscription" "push" {
     google_pubsub_subscription.dead_letters,
     google_pubsub_subscription.responses,
     google_pubsub_topic_iam_member.pubsub_publishes_dead_letters,
+    google_cloud_run_v2_service_iam_member.relay_invokes,
+    google_project_iam_member.relay_predicts,
     google_pubsub_topic_iam_member.relay_publishes,
+    google_pubsub_topic_iam_member.relay_publishes_elsewhere,
     google_service_account_iam_member.pubsub_signs_as_push,
     google_service_account_iam_member.pod_is_relay,
     google_storage_bucket_iam_member.relay_reads,
@@ -70,11 +85,11 @@ resource "google_pubsub_subscription" "dead_letters" {
 }
 
 resource "google_pubsub_subscription" "responses" {
-  for_each = var.response_subscriptions
+  for_each = local.response_subscriptions
 
   project                    = var.project
   name                       = "${var.name}-${each.key}"
-  topic                      = local.response_topic
+  topic                      = each.value.topic
   labels                     = var.labels
   deletion_policy            = local.deletion_policy
   ack_deadline_seconds       = 60

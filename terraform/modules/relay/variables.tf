@@ -88,7 +88,7 @@ variable "storage_regions" {
 }
 
 variable "secret_regions" {
-  description = "Regions that the ledger's secrets are kept in. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
+  description = "Regions that the secrets made here are kept in: the ledger's, and the file of routes. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
   type        = set(string)
   default     = []
   nullable    = false
@@ -100,7 +100,7 @@ variable "secret_regions" {
 }
 
 variable "kms_key" {
-  description = "Cloud KMS key of the region that topics, service, bucket, ledger and the ledger's secrets are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
+  description = "Cloud KMS key of the region that topics, service, bucket, ledger and the secrets made here are encrypted with: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY. Their service agents need roles/cloudkms.cryptoKeyEncrypterDecrypter on it first (docs/deploy-cloud-run.md)."
   type        = string
   default     = null
 
@@ -110,8 +110,8 @@ variable "kms_key" {
   }
 
   validation {
-    condition     = var.kms_key == null || var.ledger == null || length(var.secret_regions) > 0
-    error_message = "kms_key with a ledger wants secret_regions, those of the key: a key of one region cannot encrypt a secret that is kept everywhere."
+    condition     = var.kms_key == null || var.ledger == null && length(var.routes) + length(var.streams) == 0 || length(var.secret_regions) > 0
+    error_message = "kms_key with a ledger, routes or streams wants secret_regions, those of the key: a key of one region cannot encrypt a secret that is kept everywhere."
   }
 }
 
@@ -130,33 +130,39 @@ variable "platform" {
 # How much at once
 
 variable "model_slots" {
-  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). All else follows: the number of instances, and each one's slots (MODEL_SLOTS) and line (MAX_WAITING)."
-  type        = number
-
-  validation {
-    condition     = var.model_slots >= 1 && floor(var.model_slots) == var.model_slots
-    error_message = "model_slots is a whole number, 1 or more."
-  }
-}
-
-variable "max_instances" {
-  description = "Instances of the service, which share model_slots between them. Left out: on Cloud Run as many as hold what Pub/Sub sends at once (3 of 1,000) and 500 slots each at most, on Knative two; fewer where model_slots cannot be shared out between them."
+  description = "How many requests the model service takes at once, over all of its replicas (vLLM: max-num-seqs x replicas; Ollama: OLLAMA_NUM_PARALLEL x replicas). All else follows: the number of instances, and each one's slots (MODEL_SLOTS) and line (MAX_WAITING). Required, unless there are routes, which have slots of their own."
   type        = number
   default     = null
 
   validation {
-    condition     = var.max_instances == null || try(var.max_instances >= 1 && floor(var.max_instances) == var.max_instances && var.max_instances <= var.model_slots, false)
-    error_message = "max_instances is a whole number from 1 to model_slots: an instance without a slot answers nothing."
+    condition     = var.model_slots == null || try(var.model_slots >= 1 && floor(var.model_slots) == var.model_slots, false)
+    error_message = "model_slots is a whole number, 1 or more."
+  }
+
+  validation {
+    condition     = (var.model_slots == null) == (length(var.routes) > 0)
+    error_message = "model_slots is required where there are no routes, and left out where there are: each route has slots."
+  }
+}
+
+variable "max_instances" {
+  description = "Instances of the service, which share model_slots between them. Left out: on Cloud Run as many as hold what Pub/Sub sends at once (3 of 1,000) and 500 slots each at most, on Knative two; fewer where model_slots (or some route's slots) cannot be shared out between them."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.max_instances == null || try(var.max_instances >= 1 && floor(var.max_instances) == var.max_instances && var.max_instances <= min(values(local.wanted)...), false)
+    error_message = "max_instances is a whole number from 1 to model_slots, or to the fewest slots of a route: an instance without a slot answers nothing."
   }
 
   validation {
     # A tenth more keeps a slot from waiting for an answer to be published: docs/performance.md.
-    condition     = var.max_instances == null || try(ceil(var.model_slots / var.max_instances) * var.max_instances <= ceil(1.1 * var.model_slots), true)
-    error_message = "max_instances = ${coalesce(var.max_instances, 1)} does not share out model_slots = ${var.model_slots}: with ${ceil(var.model_slots / max(coalesce(var.max_instances, 1), 1))} slots in each, more than a tenth too many would be asked of the model. Give a number that divides it."
+    condition     = var.max_instances == null || try(alltrue([for one in values(local.wanted) : ceil(one / var.max_instances) * var.max_instances <= ceil(1.1 * one)]), true)
+    error_message = "max_instances = ${coalesce(var.max_instances, 1)} does not share out the slots (${join(", ", [for name, one in local.wanted : "${name}: ${one}"])}): rounded up in each instance, more than a tenth too many would be asked of a model. Give a number that divides them."
   }
 
   validation {
-    condition     = var.platform != "cloud-run" || try(ceil(var.model_slots / var.max_instances) <= 900, true)
+    condition     = var.platform != "cloud-run" || try(sum([for one in values(local.wanted) : ceil(one / var.max_instances)]) <= local.most_used, true)
     error_message = "max_instances leaves more than 900 slots to each: Cloud Run gives an instance no more than 1,000 pushes at once, of which some have to wait in its line. Give more instances."
   }
 }

@@ -109,8 +109,8 @@ variable "model_url" {
   }
 
   validation {
-    condition     = var.platform != "cloud-run" || (var.model_url == null) == (var.model_container != null)
-    error_message = "model_url is required with platform = \"cloud-run\", unless the model runs beside the service (model_container)."
+    condition     = contains(var.platform == "cloud-run" ? [1] : [0, 1], length([for given in [var.model_url != null, var.model_container != null, length(var.routes) > 0] : given if given]))
+    error_message = "model_url is required with platform = \"cloud-run\", unless the model runs beside the service (model_container) or there are several (routes): give one of the three."
   }
 
   validation {
@@ -268,11 +268,12 @@ variable "environment" {
 
   validation {
     condition = length(setintersection(keys(var.environment), [
-      "ACK_DEADLINE_SECONDS", "CONCURRENCY", "CONTROL_MESSAGES", "GRACE_SECONDS", "LEDGER_URL", "MARGIN_SECONDS", "MAX_AGE_SECONDS",
-      "MAX_ATTEMPTS", "MAX_WAITING", "MAX_WAITING_MB", "MODEL_API_KEY", "MODEL_CA_FILE", "MODEL_SLOTS",
-      "MODEL_TIMEOUT_SECONDS", "MODEL_URL", "PORT", "PUBLISH_TIMEOUT_SECONDS", "PUBSUB_EMULATOR_HOST", "PUSH_AUDIENCE",
-      "PUSH_AUTH", "PUSH_SERVICE_ACCOUNT", "REQUEST_BUCKETS", "RESPONSE_BUCKET", "RESPONSE_TOPIC", "STORAGE_EMULATOR_HOST",
-    ])) == 0
+      "ACK_DEADLINE_SECONDS", "ATTRIBUTE_HEADERS", "CONCURRENCY", "CONTROL_MESSAGES", "GRACE_SECONDS", "LEDGER_URL",
+      "MARGIN_SECONDS", "MAX_AGE_SECONDS", "MAX_ATTEMPTS", "MAX_WAITING", "MAX_WAITING_MB", "MODEL_API_KEY", "MODEL_AUDIENCE",
+      "MODEL_AUTH", "MODEL_CA_FILE", "MODEL_SLOTS", "MODEL_TIMEOUT_SECONDS", "MODEL_URL", "PORT", "PUBLISH_TIMEOUT_SECONDS",
+      "PUBSUB_EMULATOR_HOST", "PUSH_AUDIENCE", "PUSH_AUTH", "PUSH_SERVICE_ACCOUNT", "REQUEST_BUCKETS", "RESPONSE_BUCKET",
+      "RESPONSE_TOPIC", "RESPONSE_TOPICS", "ROUTES_FILE", "STORAGE_EMULATOR_HOST",
+    ])) == 0 && alltrue([for name in keys(var.environment) : !startswith(name, "MODEL_API_KEY_")])
     error_message = "environment has a setting that this module sets, that is a secret, or that is for tests: use the variable of its name in small letters, or model_slots for how much at once, or model_api_key_secret, model_ca_secret or ledger_url_secret."
   }
 }
