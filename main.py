@@ -11,6 +11,7 @@ import sys  # noqa: E402
 import flask  # noqa: E402
 
 from handler.app import App  # noqa: E402
+from handler.config.doubts import doubts  # noqa: E402
 from handler.config.settings import Settings, SettingsError  # noqa: E402
 from handler.telemetry import exposition, logs  # noqa: E402
 
@@ -26,7 +27,7 @@ except SettingsError as error:
 
 # The functions-framework command reads these two when it makes its server, after it has read this file.
 os.environ.setdefault("THREADS", str(settings.connections))
-for doubt in settings.doubts(os.environ):
+for doubt in doubts(settings, os.environ):
     logging.getLogger("handler").warning(doubt)
 if is_first:  # else gunicorn.conf.py was
     logging.getLogger("handler").warning(

@@ -7,9 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from handler import strictjson
 from handler.admission.intake import Held
@@ -20,19 +18,12 @@ from handler.config.settings import Settings
 from handler.control import Control
 from handler.delivery import Delivery, Inference, check_topic, inference_of, renamed, topic_of
 from handler.ledger import Claim, Ledger, Stage, State
-from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.push.envelope import PubsubMessage
+from handler.responder import Publishes, Responder
 from handler.routes import Route, Routes
 from handler.rules import outcome
 from handler.rules.budget import Budget, Limit, call_budget
-from handler.rules.contract import (
-    OWN_ATTRIBUTES,
-    Answer,
-    RequestError,
-    parse_request,
-    response_attributes,
-    response_data,
-)
+from handler.rules.contract import RequestError, parse_request
 from handler.rules.control import is_control
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
@@ -45,20 +36,6 @@ POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
 # delivered to the others at once, and wait until its leases have run out.
 WAITERS_PER_SLOT = 4
-# Responses that cost nothing to make, and are made again by the redelivery.
-_FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
-
-
-class Publishes(Protocol):
-    """What the relay needs of the response topic."""
-
-    def fits(self, message: OutgoingMessage) -> bool:
-        """Whether it can be published at all."""
-        ...
-
-    def publish(self, message: OutgoingMessage, seconds: float) -> str:
-        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
-        ...
 
 
 class Relay:
@@ -77,10 +54,10 @@ class Relay:
         self._settings = settings
         self._routes = routes
         self._paths = settings.routing.allowed_paths
-        self._publisher = publisher
         self._ledger = ledger
         self._pause = pause
         self._claim_check = claim_check or ClaimCheck(settings)
+        self._responder = Responder(settings, publisher, ledger, self._claim_check)
         self._control = Control(settings, ledger, pause)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
 
@@ -145,17 +122,16 @@ class Relay:
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
-            kept = OutgoingMessage.from_bytes(claim.kept)
             delivery.record.kept(self._routes.only_name)
-            return self._publish(delivery, _kept_verdict(kept), replace(kept, topic=delivery.topic))
+            return self._responder.publish_kept(delivery, claim.kept)
         if is_control(delivery.message.attributes):
             verdict, metadata = self._control.answer(delivery.message, delivery.take_data())
-            return self._respond(delivery, verdict, metadata)
+            return self._responder.respond(delivery, verdict, metadata)
         try:
             route, inference = self._read(delivery)
         except RequestError as error:
             refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-            return self._respond(delivery, refused, strictjson.dumps(error.metadata))
+            return self._responder.respond(delivery, refused, strictjson.dumps(error.metadata))
         return self._fetch(delivery, route, inference, claim)
 
     def _fetch(self, delivery: Delivery, route: Route | None, inference: Inference, claim: Claim) -> Verdict:
@@ -167,7 +143,7 @@ class Relay:
             verdict = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
         except StorageFailed as error:
             verdict = outcome.storage_failed(str(error), self._situation(delivery, claim, Limit.MODEL_TIMEOUT))
-        return self._respond(delivery, verdict, inference.metadata, inference.model)
+        return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
 
     def _go(self, delivery: Delivery, route: Route | None, inference: Inference, claim: Claim) -> Verdict:
         """Go where the request's model is. What was fetched says only now which that is. Raises RequestError."""
@@ -196,7 +172,7 @@ class Relay:
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         if claim.cancelled:
-            return self._respond(delivery, outcome.cancelled(), inference.metadata, inference.model)
+            return self._responder.respond(delivery, outcome.cancelled(), inference.metadata, inference.model)
         if self._is_expired(delivery, route, inference):
             return self._expire(delivery, inference)
         slot = delivery.record.wait(route.line.take, self._wish(delivery, inference, claim))
@@ -206,7 +182,7 @@ class Relay:
             delivery.held.resize(0)
             verdict = self._decide(delivery, route, inference, claim, slot)
             slot.pass_on()
-            return self._respond(delivery, verdict, inference.metadata, inference.model)
+            return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
 
     def _decide(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim, slot: Slot) -> Verdict:
         budget = self._budget(delivery, route, inference)
@@ -241,7 +217,7 @@ class Relay:
 
     def _expire(self, delivery: Delivery, inference: Inference) -> Verdict:
         verdict = Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
-        return self._respond(delivery, verdict, inference.metadata, inference.model)
+        return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
 
     def _budget(self, delivery: Delivery, route: Route, inference: Inference) -> Budget:
         return call_budget(
@@ -289,43 +265,6 @@ class Relay:
             before=claim.before,
         )
 
-    def _respond(self, delivery: Delivery, verdict: Verdict, metadata: bytes, model: str | None = None) -> Verdict:
-        """Publish the verdict's answer, if it has one."""
-        if verdict.answer is None:
-            return verdict
-        try:
-            return self._publish(delivery, verdict, _response(verdict.answer, delivery, metadata, model))
-        except ResponseTooLarge:
-            return self._respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
-
-    def _stored(self, delivery: Delivery, verdict: Verdict, answer: Answer) -> Verdict:
-        """What becomes of an answer that no message can hold."""
-        stored = self._claim_check.stored(delivery.key, answer, self._storage_seconds(delivery))
-        return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
-
-    def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
-        if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
-            raise ResponseTooLarge
-        if verdict.reason not in _FREE:
-            self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
-        if not self._ledger.holds(delivery.key, delivery.owner):
-            return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
-        try:
-            delivery.record.publish(self._confirm, response)
-        except (PublishFailed, PublishRefused) as error:
-            return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
-        delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)
-        return verdict
-
-    def _confirm(self, response: OutgoingMessage) -> None:
-        """Publish; where Pub/Sub will never take the echoed attributes, the response goes without them."""
-        ends = time.monotonic() + self._settings.publish_timeout_seconds
-        try:
-            self._publisher.publish(response, ends - time.monotonic())
-        except PublishRefused:
-            own = {key: value for key, value in response.attributes.items() if key in OWN_ATTRIBUTES}
-            self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
-
 
 def _called(
     delivery: Delivery, route: Route, inference: Inference, seconds: float, slot: Slot, overflow: Overflow | None
@@ -358,12 +297,6 @@ def _too_late(budget: Budget) -> Verdict:
     return Verdict(Reason.OVERDUE, detail="too little time is left for a call")
 
 
-def _kept_verdict(kept: OutgoingMessage) -> Verdict:
-    """The verdict that a response was kept with, as far as it still matters."""
-    status_code = int(kept.attributes.get("status_code", "200"))
-    return Verdict(Reason.ANSWERED, Answer(status_code, b""), "kept")
-
-
 def _stage(verdict: Verdict) -> Stage:
     """How a message that is answered counts among those of its batch."""
     if verdict.reason is Reason.CANCELLED:
@@ -383,15 +316,3 @@ def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
     if message.delivery_attempt is not None:
         return max(1, message.delivery_attempt - claim.unpaid)
     return claim.failed + 1 if claim.failed else None
-
-
-def _response(answer: Answer, delivery: Delivery, metadata: bytes, model: str | None) -> OutgoingMessage:
-    message = delivery.message
-    attributes = response_attributes(
-        message.attributes,
-        message_id=message.message_id,
-        status_code=answer.status_code,
-        model=model,
-        usage=answer.usage,
-    )
-    return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key, delivery.topic)

@@ -1,6 +1,6 @@
 """Settings, read once from the environment, validated and frozen."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from handler.config import google, routing, yamlfile
+from handler.config import google, problems, routing, yamlfile
 from handler.config import values as values
 
 DEFAULT_PATHS = (
@@ -327,13 +327,13 @@ class Settings(BaseModel):
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read `environment`; a variable set to nothing or blanks counts as not set. Raises SettingsError."""
         given = {name: value for name, value in environment.items() if value.strip()}
-        problems = [*_model_problems(given), *google.problems(environment)]
+        wrong = [*problems.of_model(given, cls), *google.problems(environment)]
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            raise SettingsError(*problems, *(_explain(one) for one in error.errors())) from None
-        if problems:
-            raise SettingsError(*problems)
+            raise SettingsError(*wrong, *(problems.explain(one, cls) for one in error.errors())) from None
+        if wrong:
+            raise SettingsError(*wrong)
         if settings.routes_file:
             settings._read_routes(settings.routes_file, given)
         return settings
@@ -349,46 +349,3 @@ class Settings(BaseModel):
                 f"ROUTES_FILE {path}: a route's timeout_seconds of {slowest:g} with PUBLISH_TIMEOUT_SECONDS and "
                 f"MARGIN_SECONDS comes to more than ACK_DEADLINE_SECONDS={self.ack_deadline_seconds:g}"
             )
-
-    def doubts(self, environment: Mapping[str, str]) -> Sequence[str]:
-        """What may be wrong although it is valid, in plain words for whoever reads the log at the start."""
-        return [doubt for doubt in (self._doubt_platform(environment), self._doubt_concurrency()) if doubt]
-
-    def _doubt_platform(self, environment: Mapping[str, str]) -> str:
-        # Cloud Run and Knative both set K_SERVICE; pods alone have Kubernetes' own variable.
-        on_cloud_run = "K_SERVICE" in environment and "KUBERNETES_SERVICE_HOST" not in environment
-        if self.push_auth != "platform" or on_cloud_run:
-            return ""
-        return (
-            "PUSH_AUTH=platform trusts the platform to check who pushes, but this is not Cloud Run. Unless something "
-            "else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify"
-        )
-
-    def _doubt_concurrency(self) -> str:
-        if self.concurrency is None:
-            return ""
-        return (
-            f"CONCURRENCY is the old name of MODEL_SLOTS and will go: set MODEL_SLOTS={self.concurrency} instead. "
-            "Pushes beyond it are no longer refused, but wait in a line (MAX_WAITING)"
-        )
-
-
-def _model_problems(given: Mapping[str, str]) -> Iterable[str]:
-    """What is wrong with how the model service is named."""
-    if "MODEL_URL" not in given and "ROUTES_FILE" not in given:
-        yield f"MODEL_URL is not set ({Settings.model_fields['model_url'].description})"
-    for name in ("MODEL_URL", "MODEL_API_KEY", "MODEL_AUTH", "MODEL_AUDIENCE"):
-        if name in given and "ROUTES_FILE" in given:
-            yield f"{name} and ROUTES_FILE are both set: the file says it for each route; unset {name}"
-
-
-def _explain(error: Mapping[str, object]) -> str:
-    """One problem in words: the variable, what is wrong, what belongs there."""
-    location = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not isinstance(location, tuple) or not location:
-        return message
-    name = str(location[0])
-    if error["type"] == "missing":
-        message = "is not set"
-    return f"{name} {message} ({Settings.model_fields[name.lower()].description})"

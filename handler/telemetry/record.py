@@ -161,7 +161,7 @@ class PushRecord:
         """A response with this status is published and confirmed."""
         if self._explains:
             logs.explain(self.fields, "published: status %s", status)
-        code = verdict.answer.error_code if verdict.answer else error_code_in(data)
+        code = verdict.answer.error_code if verdict.answer and not self._is_kept else error_code_in(data)
         metrics.count("inference_relay_answers_total", metrics.status_value(status), code, self._route)
         if self._is_kept:
             metrics.count("inference_relay_kept_total")

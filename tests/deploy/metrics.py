@@ -15,25 +15,6 @@ PROCESS = {
     "process_cpu_seconds_total": "counter",
     **dict.fromkeys(("process_max_fds", "process_open_fds", "process_resident_memory_bytes"), "gauge"),
 }
-# Until docs/metrics.md is there: what it is going to have.
-AGREED = """
-| metric | type | labels |
-|---|---|---|
-| `inference_relay_pushes_total` | counter | `reason`, `code` |
-| `inference_relay_answers_total` | counter | `status`, `error_code`, `route` |
-| `inference_relay_model_call_duration_seconds` | histogram | `route`, `status` |
-| `inference_relay_model_retries_total` | counter | `route` |
-| `inference_relay_answer_age_seconds` | histogram | |
-| `inference_relay_publish_duration_seconds` | histogram | |
-| `inference_relay_slots` | gauge | `route` |
-| `inference_relay_slots_in_use` | gauge | `route` |
-| `inference_relay_waiting` | gauge | `route` |
-| `inference_relay_line_wait_seconds` | histogram | `route` |
-| `inference_relay_joined_total` | counter | |
-| `inference_relay_kept_total` | counter | |
-| `inference_relay_ledger_up` | gauge | |
-| `inference_relay_tokens_total` | counter | `route`, `type` |
-"""
 
 
 def promql_name(name: str) -> str:
@@ -87,9 +68,9 @@ def served(reasons: tuple[str, ...]) -> dict[str, Metric]:
 
 
 def documented() -> Iterator[tuple[str, str, list[str]]]:
-    """Name, type and labels of each metric in the page's tables: in backticks, and under `type` and `labels`."""
+    """Name, kind and labels of each metric in the page's tables: in backticks, and under `kind` and `labels`."""
     columns: list[str] = []
-    for line in (PAGE.read_text() if PAGE.exists() else AGREED).splitlines():
+    for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not line.startswith("|") or set(line) <= set("|-: "):
             continue
@@ -98,4 +79,4 @@ def documented() -> Iterator[tuple[str, str, list[str]]]:
             columns = [cell.lower() for cell in cells]
             continue
         row = dict(zip(columns, cells, strict=False))
-        yield name[1], row["type"].strip("`"), re.findall(r"`(\w+)`", row["labels"])
+        yield name[1], row["kind"].strip("`"), re.findall(r"`(\w+)`", row["labels"])

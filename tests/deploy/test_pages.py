@@ -48,7 +48,7 @@ def test_every_variable_is_a_setting():
     """Whatever looks like a setting of the service is one, or is known to be somebody else's."""
     foreign = {"PROJECT", "REGION", "REVISION", "ENDPOINT", "AUDIENCE", "SERVICE", "NAME", "NAMESPACE", "SIGTERM"}
     foreign |= {"OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE", "_SERVICE", "INFO", "WARNING"}
-    foreign |= {"METRICS_PORT", "ERROR", "OOM", "NOAUTH", "WRONGPASS"}
+    foreign |= {"ERROR", "OOM", "NOAUTH", "WRONGPASS"}
     foreign |= {"BASIC", "STANDARD_HA", "LOCKED", "THREADS", "_TAG", "_ATTESTOR", "_KEY_VERSION", "_SBOM_BUCKET"}
     for page in PAGES.values():
         named = set(re.findall(r"`([A-Z_]{4,})[`=]", page)) - foreign

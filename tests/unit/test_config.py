@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from handler.config.doubts import doubts
 from handler.config.settings import DEFAULT_PATHS, Settings, SettingsError
 from handler.config.table import as_markdown
 
@@ -148,7 +149,7 @@ def test_an_emulators_keys_may_come_over_http():
 )
 def test_a_platform_that_may_not_check(environment, doubted):
     """PUSH_AUTH=platform anywhere but on Cloud Run is doubtful."""
-    assert doubted is bool(Settings.from_environment(GOOD).doubts(environment))
+    assert doubted is bool(doubts(Settings.from_environment(GOOD), environment))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""What may be wrong with settings although they are valid."""
+
+from collections.abc import Mapping, Sequence
+
+from handler.config.settings import Settings
+
+
+def doubts(settings: Settings, environment: Mapping[str, str]) -> Sequence[str]:
+    """Doubts in plain words, for whoever reads the log at the start; `environment` says where the process runs."""
+    return [doubt for doubt in (_of_platform(settings, environment), _of_concurrency(settings)) if doubt]
+
+
+def _of_platform(settings: Settings, environment: Mapping[str, str]) -> str:
+    # Cloud Run and Knative both set K_SERVICE; pods alone have Kubernetes' own variable.
+    on_cloud_run = "K_SERVICE" in environment and "KUBERNETES_SERVICE_HOST" not in environment
+    if settings.push_auth != "platform" or on_cloud_run:
+        return ""
+    return (
+        "PUSH_AUTH=platform trusts the platform to check who pushes, but this is not Cloud Run. Unless something "
+        "else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify"
+    )
+
+
+def _of_concurrency(settings: Settings) -> str:
+    if settings.concurrency is None:
+        return ""
+    return (
+        f"CONCURRENCY is the old name of MODEL_SLOTS and will go: set MODEL_SLOTS={settings.concurrency} instead. "
+        "Pushes beyond it are no longer refused, but wait in a line (MAX_WAITING)"
+    )

@@ -1,0 +1,96 @@
+"""How an answer goes out: kept, published and confirmed, or stored where no message can hold it."""
+
+import time
+from dataclasses import replace
+from typing import Protocol
+
+from handler.config.settings import Settings
+from handler.delivery import Delivery
+from handler.ledger import Ledger
+from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.rules import outcome
+from handler.rules.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
+from handler.rules.outcome import Reason, Verdict
+from handler.storage.claimcheck import ClaimCheck
+
+# Responses that cost nothing to make, and are made again by the redelivery.
+_FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
+
+
+class Publishes(Protocol):
+    """What is needed of the response topic."""
+
+    def fits(self, message: OutgoingMessage) -> bool:
+        """Whether it can be published at all."""
+        ...
+
+    def publish(self, message: OutgoingMessage, seconds: float) -> str:
+        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
+        ...
+
+
+class Responder:
+    """Publishes the answers of verdicts. Thread-safe."""
+
+    def __init__(self, settings: Settings, publisher: Publishes, ledger: Ledger, claim_check: ClaimCheck) -> None:
+        self._seconds = settings.publish_timeout_seconds
+        self._publisher = publisher
+        self._ledger = ledger
+        self._claim_check = claim_check
+
+    def respond(self, delivery: Delivery, verdict: Verdict, metadata: bytes, model: str | None = None) -> Verdict:
+        """Publish the verdict's answer, if it has one. The verdict on how that went. Raises StorageFailed."""
+        if verdict.answer is None:
+            return verdict
+        try:
+            return self._publish(delivery, verdict, _response(verdict.answer, delivery, metadata, model))
+        except ResponseTooLarge:
+            return self.respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
+
+    def publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:
+        """Publish a response that was made and kept at an earlier delivery."""
+        response = OutgoingMessage.from_bytes(kept)
+        # How it went then does not matter any more, except by its status.
+        verdict = Verdict(Reason.ANSWERED, Answer(int(response.attributes.get("status_code", "200")), b""), "kept")
+        return self._publish(delivery, verdict, replace(response, topic=delivery.topic))
+
+    def _stored(self, delivery: Delivery, verdict: Verdict, answer: Answer) -> Verdict:
+        """What becomes of an answer that no message can hold."""
+        stored = self._claim_check.stored(delivery.key, answer, delivery.until - time.monotonic() - self._seconds)
+        return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
+
+    def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
+        if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
+            raise ResponseTooLarge
+        if verdict.reason not in _FREE:
+            self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
+        if not self._ledger.holds(delivery.key, delivery.owner):
+            return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
+        try:
+            delivery.record.publish(self._confirm, response)
+        except (PublishFailed, PublishRefused) as error:
+            return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
+        delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)
+        return verdict
+
+    def _confirm(self, response: OutgoingMessage) -> None:
+        """Publish; where Pub/Sub will never take the echoed attributes, the response goes without them."""
+        ends = time.monotonic() + self._seconds
+        try:
+            self._publisher.publish(response, ends - time.monotonic())
+        except PublishRefused:
+            own = {key: value for key, value in response.attributes.items() if key in OWN_ATTRIBUTES}
+            self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
+
+
+def _response(answer: Answer, delivery: Delivery, metadata: bytes, model: str | None) -> OutgoingMessage:
+    message = delivery.message
+    attributes = response_attributes(
+        message.attributes,
+        message_id=message.message_id,
+        status_code=answer.status_code,
+        model=model,
+        usage=answer.usage,
+        is_reference=answer.is_reference,
+    )
+    return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key, delivery.topic)
