@@ -1,5 +1,7 @@
 """What the tests and the pictures do in the page, as a person would."""
 
+import re
+
 from tests.e2e.conftest import until
 
 ANSWERED = "parseInt(document.getElementById('count-answers').textContent)"
@@ -38,9 +40,10 @@ def at_least(page, what, count, seconds=90):
 
 
 def stumble(page, count=10):
-    """Let the model fail until so many messages wait to be pushed again, and mend it."""
+    """Let the model fail until so many messages wait to be pushed again, which one can read, and mend it."""
     let_model(page, "fails")
     at_least(page, COUNTING, count)
+    page.get_by_text(re.compile(r"^again in \d\.\d s$")).first.wait_for()
     let_model(page, "works")
 
 
