@@ -73,12 +73,13 @@ def _missing(name: str, extra: str) -> click.Command:
 
 if find_spec("rich"):
     from handler.batch.terminal.cli import batch
+    from handler.batch.terminal.control import cancel, status
     from handler.batch.terminal.single import ask, replay
 
-    for _command in (batch, ask, replay):
+    for _command in (batch, ask, cancel, status, replay):
         main.add_command(_command)
 else:
-    for _name in ("batch", "ask", "replay"):
+    for _name in ("batch", "ask", "cancel", "status", "replay"):
         main.add_command(_missing(_name, "batch"))
 
 if all(find_spec(needed) for needed in ("aiohttp", "lark", "rich", "handler.local")):

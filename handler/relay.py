@@ -40,6 +40,8 @@ POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
 # delivered to the others at once, and wait until its leases have run out.
 WAITERS_PER_SLOT = 4
+# Responses that cost nothing to make, and are made again by the redelivery.
+_FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
 
 
 class Model(Protocol):
@@ -270,7 +272,7 @@ class Relay:
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
             raise ResponseTooLarge
-        if verdict.reason is not Reason.REQUEST_REFUSED:  # which cost nothing to make
+        if verdict.reason not in _FREE:
             self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from handler.batch.asking import Where
+from handler.batch.controlling import REPLY_SECONDS, Reply, cancel_requests
 from handler.batch.errors import CannotRun
 from handler.batch.lines import files
 from handler.batch.lines.check import Contents, Ids, Problem, Rules, examine
@@ -143,6 +145,19 @@ def retry(answers: str, options: Options | None = None, *, codes: tuple[str, ...
 def cancel(answers: str, options: Options | None = None) -> Counts:
     """Have a batch end: nothing more is sent, and what gets no answer becomes `batch_cancelled`. Raises CannotRun."""
     return session.cancel(Paths.of(answers, options or Options()))
+
+
+def cancel_sent(answers: str, options: Options | None = None, *, seconds: float = REPLY_SECONDS) -> Reply | None:
+    """Have the relay cancel what was sent of a batch; None where nothing is waited for.
+
+    Raises CannotRun, NoAnswer, and NotDone where the relay does not do it.
+    """
+    paths = Paths.of(answers, options or Options())
+    with Journal(paths.journal) as journal:
+        plan, waiting = beginning.plan_of(journal), journal.counts().waiting
+    subscription = None if plan.own_subscription else plan.subscription
+    where = Where(topic=plan.topic, responses=plan.responses, subscription=subscription)
+    return cancel_requests(plan.batch_id, where=where, seconds=seconds) if waiting else None
 
 
 def _ended(paths: Paths, work: Callable[[], End]) -> End:

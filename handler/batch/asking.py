@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,23 @@ class Where:
 
 def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds: float = 600.0) -> Answer:
     """Send one request and wait for its answer, whatever its status. Raises CannotRun and NoAnswer."""
-    where = where or Where()
-    batch_id = f"ask-{uuid.uuid4().hex[:20]}"
+    answer = exchange("ask", {"path": path, "body": body}, {}, where or Where(), seconds)
+    if answer is None:
+        raise NoAnswer(
+            f"no answer within {seconds:g} s: the model may be starting, or the relay gets no pushes. The request "
+            "stays with Pub/Sub; its answer will be dropped."
+        )
+    return answer
+
+
+def exchange(
+    kind: str, document: Mapping[str, Any], attributes: Mapping[str, str], where: Where, seconds: float
+) -> Answer | None:
+    """Publish one message, with metadata that names it, and wait for its response. None where none came in time.
+
+    Raises CannotRun.
+    """
+    batch_id = f"{kind}-{uuid.uuid4().hex[:20]}"
     name = request_topic(where.topic, where.project)
     project = where.project or project_of(name)
     own = full_name("subscriptions", where.subscription or f"relay-{batch_id}", project)
@@ -52,23 +68,22 @@ def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds:
             subscription.create(response_topic(where.responses, project), batch_filter(batch_id))
         try:
             with subscription.messages() as messages:
-                _publish(topic, path, body, batch_id)
+                metadata = {"custom_id": _ID, "batch_id": batch_id}
+                _publish(topic, {**document, "metadata": metadata}, {**attributes, **metadata})
                 return _answer(messages, batch_id, seconds)
         finally:
             if where.subscription is None:
                 subscription.delete()
 
 
-def _publish(topic: Topic, path: str, body: dict[str, Any], batch_id: str) -> None:
-    metadata = {"custom_id": _ID, "batch_id": batch_id}
-    data = strictjson.dumps({"path": path, "metadata": metadata, "body": body})
+def _publish(topic: Topic, document: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
     try:
-        topic.publish([Outgoing(data, metadata)])
+        topic.publish([Outgoing(strictjson.dumps(document), attributes)])
     except (NotTaken, OutcomeUnknown) as error:
-        raise CannotRun(f"{topic.name} did not take the request: {error}") from None
+        raise CannotRun(f"{topic.name} did not take the message: {error}") from None
 
 
-def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer:
+def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer | None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for received in messages.next_ones(1, _LOOK_SECONDS):
@@ -79,10 +94,7 @@ def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer:
                 return parse(received.data, received.attributes, _ID)
             except NotAnAnswer:
                 raise CannotRun("what came back is no response of the relay's") from None
-    raise NoAnswer(
-        f"no answer within {seconds:g} s: the model may be starting, or the relay gets no pushes. The request stays "
-        "with Pub/Sub; its answer will be dropped."
-    )
+    return None
 
 
 def text_of(body: bytes) -> str | None:

@@ -34,6 +34,11 @@ def wish(body):
 def answers(message, seen):
     """The response messages to one request."""
     request = json.loads(message.data)
+    own = {"request_message_id": message.message_id, "status_code": "403", "model": "m"}
+    if "relay_control" in message.attributes:
+        error = {"message": "This service takes no control messages.", "code": "control_disabled"}
+        data = {"status_code": 403, "metadata": request.get("metadata", {}), "body": {"error": error}}
+        return [Message(data=json.dumps(data).encode(), attributes={**message.attributes, **own})]
     wished = wish(request["body"])
     custom_id = request["metadata"].get("custom_id")
     if seen.setdefault(custom_id, 0) < wished.get("lose", 0):
@@ -55,7 +60,7 @@ def answers(message, seen):
         json.dumps(request["metadata"], ensure_ascii=False, separators=(",", ":")).encode(),
         json.dumps(body).encode(),
     )
-    own = {"request_message_id": message.message_id, "status_code": str(status), "model": "m"}
+    own["status_code"] = str(status)
     return [Message(data=data, attributes={**message.attributes, **own})] * (2 if wished.get("twice") else 1)
 
 
@@ -95,13 +100,10 @@ class Answerer:
         made = []
         for each in received:
             document = json.loads(each.message.data)
-            call = [
-                document["metadata"].get("custom_id"),
-                each.message.message_id,
-                dict(each.message.attributes),
-                document,
-            ]
-            log.write(json.dumps(call) + "\n")
+            attributes = dict(each.message.attributes)
+            if "relay_control" not in attributes:
+                call = [document["metadata"].get("custom_id"), each.message.message_id, attributes, document]
+                log.write(json.dumps(call) + "\n")
             made += answers(each.message, self.seen)
         log.flush()
         for start in range(0, len(made), 100):

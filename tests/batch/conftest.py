@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import select
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -16,9 +17,23 @@ from pathlib import Path
 import pytest
 from google.cloud import pubsub_v1
 
-from tests.e2e.conftest import BIN, BROKERS, ROOT, brokers, free_port, interruptible, model, process, until
+from tests.e2e.conftest import (
+    BIN,
+    BROKERS,
+    ROOT,
+    SERVERS,
+    brokers,
+    free_port,
+    interruptible,
+    ledger,
+    listening,
+    model,
+    process,
+    spawn,
+    until,
+)
 
-__all__ = ["brokers", "free_port", "model", "process", "until"]
+__all__ = ["brokers", "free_port", "ledger", "model", "process", "until"]
 
 RELAY = BIN / "inference-relay"
 _projects = itertools.count(1)
@@ -135,6 +150,44 @@ def local_place(brokers, monkeypatch, tmp_path):
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", brokers("local"))
     with Place(brokers("local"), tmp_path) as made:
         yield made
+
+
+# --- the real service
+
+
+@contextmanager
+def service(place, model, port, **settings):
+    """An instance of the service, killed with SIGKILL when left."""
+    environment = {
+        "MODEL_URL": model.url,
+        "RESPONSE_TOPIC": place.name("topics", "responses"),
+        "PUBSUB_EMULATOR_HOST": place.address,
+        "PUSH_AUTH": "none",
+        "PORT": str(port),
+        **settings,
+    }
+    log = (place.folder / "service.log").open("a")
+    child = spawn(SERVERS["gunicorn"], environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        until(lambda: listening(port), 60)
+        yield child
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        log.close()
+
+
+@pytest.fixture
+def steady_place(monkeypatch, tmp_path):
+    """A Pub/Sub that does not slow a subscription down after failed pushes: the kills here are close together."""
+    port = free_port()
+    command = [BIN / "inference-relay", "local", "pubsub", "--port", port, "--no-push-backoff"]
+    with process(command, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
+        with Place(f"127.0.0.1:{port}", tmp_path) as made:
+            yield made
 
 
 # --- files

@@ -1,54 +1,13 @@
 """The whole way, with the real service: its instances and the requester's command are killed in turn."""
 
-import os
-import signal
-import subprocess
-from contextlib import contextmanager
-
 import pytest
 
-from tests.e2e.conftest import BIN, SERVERS, listening, spawn
-
-from .conftest import Place, free_port, openai_line, process, read_lines, states, until, write_lines
+from .conftest import free_port, openai_line, read_lines, service, states, until, write_lines
 
 LINES = 3_000
 SLOTS, WAITING = 100, 200
+ROOM = {"MODEL_SLOTS": str(SLOTS), "MAX_WAITING": str(WAITING)}
 AT_ONCE = SLOTS + WAITING  # no more pushes are in an instance when it is killed
-
-
-@contextmanager
-def service(place, model, port):
-    """An instance of the service, killed with SIGKILL when left."""
-    environment = {
-        "MODEL_URL": model.url,
-        "RESPONSE_TOPIC": place.name("topics", "responses"),
-        "PUBSUB_EMULATOR_HOST": place.address,
-        "PUSH_AUTH": "none",
-        "MODEL_SLOTS": str(SLOTS),
-        "MAX_WAITING": str(WAITING),
-        "PORT": str(port),
-    }
-    log = (place.folder / "service.log").open("a")
-    child = spawn(SERVERS["gunicorn"], environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        until(lambda: listening(port), 60)
-        yield
-    finally:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        log.close()
-
-
-@pytest.fixture
-def steady_place(monkeypatch, tmp_path):
-    """A Pub/Sub that does not slow a subscription down after failed pushes: the kills here are close together."""
-    port = free_port()
-    command = [BIN / "inference-relay", "local", "pubsub", "--port", port, "--no-push-backoff"]
-    with process(command, stdout=subprocess.PIPE) as child:
-        child.stdout.readline()
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
-        with Place(f"127.0.0.1:{port}", tmp_path) as made:
-            yield made
 
 
 @pytest.mark.timeout(500)
@@ -68,10 +27,10 @@ def test_killed_on_both_sides(steady_place, model):
     kills = 0
     with steady_place.running(*command, "--rate", 1000):
         for part in (8, 4):
-            with service(steady_place, model, port):
+            with service(steady_place, model, port, **ROOM):
                 until(lambda part=part: states(journal)["succeeded"] > LINES / part, 120)
             kills += 1
-    with service(steady_place, model, port):
+    with service(steady_place, model, port, **ROOM):
         with steady_place.running(*command):
             until(lambda: states(journal)["succeeded"] > LINES / 2, 120)
         done = steady_place.run(*command)

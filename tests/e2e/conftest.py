@@ -25,6 +25,10 @@ from pathlib import Path
 
 import pytest
 from google.cloud import pubsub_v1
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.faults import redisserver
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -228,6 +232,25 @@ def local_topics(brokers, monkeypatch):
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", brokers("local"))
     with Topics(brokers("local")) as made:
         yield made
+
+
+# --- the ledger
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """The URL of a Redis of its own."""
+    port = free_port()
+    command = [redisserver.needed(), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path]
+    with process(command, stdout=subprocess.DEVNULL), Redis(port=port) as client:
+
+        def answers():
+            with suppress(RedisError):
+                return client.ping()
+            return False
+
+        until(answers)
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 # --- the model

@@ -295,6 +295,14 @@ def test_how_an_answer_counts(data, reply, stage):
     assert ledger.ended == again.ended == [stage]
 
 
+@pytest.mark.parametrize("incoming", [control(batch_id="b"), message(attributes={"batch_id": "b"})])
+def test_nothing_is_kept_that_costs_nothing(incoming):
+    """The redelivery makes it again, and it is counted for what it is."""
+    ledger = Book(Claim(State.MINE, cancelled=True), counts=COUNTS)
+    verdict, _ = relayed(incoming, ledger, topic=Topic(PublishFailed("away")))
+    assert (verdict.reason, ledger.notes, ledger.ended) == (Reason.PUBLISH_FAILED, ["released"], [])
+
+
 def test_a_control_message_without_a_time():
     """It means what was published until now."""
     ledger = Book(counts=COUNTS)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from handler import strictjson
+from handler.rules.contract import ERRORS, ErrorCode
 
 
 class Style(StrEnum):
@@ -28,6 +29,11 @@ class Answer:
     model: str | None = None
     tokens_in: int = 0
     tokens_out: int = 0
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it is the relay's word that the model was not called, since the request was cancelled."""
+        return self.code == ErrorCode.CANCELLED and self.status_code == ERRORS[ErrorCode.CANCELLED].status_code
 
 
 class NotAnAnswer(Exception):

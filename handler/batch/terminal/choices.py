@@ -101,6 +101,17 @@ places = _grouped(
     ),
     click.option("--batch-id", help="A name for the batch.  [default: a random one]"),
 )
+where = _grouped(
+    click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", help="Google Cloud project of names without one."),
+    click.option("--topic", envvar="REQUEST_TOPIC", help="Where requests go.  [default: inference-relay-requests]"),
+    click.option(
+        "--responses", envvar="RESPONSE_TOPIC", help="Where answers come from.  [default: inference-relay-responses]"
+    ),
+    click.option("--subscription", help="Read the reply from this one, instead of one that is made and deleted."),
+)
+timeout = click.option(
+    "--timeout", type=Seconds(), default="60s", show_default=True, help="How long to wait for the relay's reply."
+)
 content = _grouped(
     click.option("--model", help="Put this model's name into every request."),
     click.option("--deadline", type=Deadline(), help="When to give up: 8h, 90m, or 2030-01-31T12:00:00Z."),

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from handler import strictjson
 from handler.batch import api
+from handler.batch.asking import NoAnswer
+from handler.batch.controlling import NotDone
 from handler.batch.errors import CannotRun
 from handler.batch.lines.check import Problem
 from handler.batch.lines.formats import DEFAULT_PATHS
@@ -280,19 +282,36 @@ def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
 @batch.command()
 @named
 @choices.files
-def cancel(answers: str, **given: Any) -> None:
+@choices.timeout
+def cancel(answers: str, timeout: float, **given: Any) -> None:
     """Have the batch of ANSWERS end early.
 
     The `run`, `submit` or `collect` that works on it sends nothing more, takes the answers that still come within
     half a minute of each other, and notes the rest as `batch_cancelled`. Where none is running, the next one does.
-    Requests that Pub/Sub has already taken are still answered, and paid for: nothing tells the service yet.
+    The relay is told, too: where its operator allows that (CONTROL_MESSAGES), what it and Pub/Sub have is not called
+    for any more, but for what the model has already. Where not, that is still answered, and paid for.
+
+    Exit status: 0 noted, 2 it could not run.
     """
     with handled():
-        counts = api.cancel(answers, choices.options_of(given))
+        options = choices.options_of(given)
+        counts = api.cancel(answers, options)
         click.echo(
-            f"noted: {counts.pending:,} requests are not sent any more; {counts.waiting:,} are sent, and may still be "
-            "answered. `inference-relay batch collect` ends it, unless a `batch run` is working on it."
+            f"noted: {counts.pending:,} requests are not sent any more; {counts.waiting:,} are sent. `inference-relay "
+            "batch collect` ends it, unless a `batch run` is working on it."
         )
+        click.echo(_told(answers, options, timeout))
+
+
+def _told(answers: str, options: Options, seconds: float) -> str:
+    """What the relay says to it."""
+    try:
+        reply = api.cancel_sent(answers, options, seconds=seconds)
+    except (NotDone, NoAnswer, CannotRun) as error:
+        return f"the relay has not confirmed it, so what is sent may still be answered, and paid for: {error}"
+    if reply is None:
+        return "nothing is waited for."
+    return f"the relay calls the model for none of them any more that it has not begun: {report.counted(reply)}"
 
 
 @batch.command()

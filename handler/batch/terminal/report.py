@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from handler.batch.controlling import Reply
 from handler.batch.lines.check import Contents
 from handler.batch.terminal.progress import duration
 from handler.batch.work.summary import Summary
@@ -16,6 +17,22 @@ _ENDS = {
     "in_progress": "not all is answered",
     "cancelled": "cancelled",
 }
+
+
+# Where the relay says that messages stand.
+PLACES = {
+    "answered": "answered",
+    "failed": "answered with an error",
+    "cancelled": "cancelled",
+    "working": "with the model",
+    "waiting": "waiting",
+}
+
+
+def counted(reply: Reply) -> str:
+    """The relay's counts of a batch in a line."""
+    parts = [f"{(reply.counts or {}).get(name, 0):,} {words}" for name, words in PLACES.items()]
+    return ", ".join(parts) + ("" if reply.complete else "; there are more than are counted")
 
 
 def table(summary: Summary) -> Table:

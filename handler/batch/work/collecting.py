@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from handler.batch.lines.answers import Answer, NotAnAnswer, line_not_run, line_of, origin, parse
@@ -10,6 +11,7 @@ from handler.batch.pubsub import Messages, Received
 from handler.batch.work.beginning import Plan
 from handler.batch.work.journal import Ending, Journal, Place, State
 from handler.batch.work.outputs import Outputs
+from handler.rules.control import is_control
 
 _MOST = 2_000  # answers that are noted together
 _LOOK_SECONDS = 0.2
@@ -39,12 +41,13 @@ class Collector:
         mine = [
             (message, custom_id or "") for message, batch_id, custom_id in origins if batch_id == self._plan.batch_id
         ]
+        answers = [(message, custom_id) for message, custom_id in mine if not is_control(message.attributes)]
         with self._journal.transaction():
-            for message, custom_id in mine:
+            for message, custom_id in answers:
                 self._note(message.data, message.attributes, custom_id)
             self._outputs.commit()
         messages.ack([message for message, _ in mine])
-        if mine:
+        if answers:
             self.last_answer = time.monotonic()
 
     def _note(self, data: bytes, attributes: Any, custom_id: str) -> None:
@@ -61,12 +64,16 @@ class Collector:
         try:
             answer = parse(data, attributes, custom_id)
         except NotAnAnswer:
-            text = line_not_run(
-                custom_id, place.line, "invalid_answer", "What came back is no response of the relay's."
-            )
-            return Ending(place.line, State.FAILED, *self._outputs.append(State.FAILED, text), code="invalid_answer")
+            return self._not_run(place, custom_id, "invalid_answer", "What came back is no response of the relay's.")
+        if answer.is_cancelled:
+            ending = self._not_run(place, custom_id, "batch_cancelled", "It was cancelled before the model was called.")
+            return replace(ending, message_id=answer.request_message_id or None)
         state = State.FAILED if answer.code else State.SUCCEEDED
         return _ending(place.line, state, answer, self._outputs.append(state, line_of(answer, self._plan.style)))
+
+    def _not_run(self, place: Place, custom_id: str, code: str, message: str) -> Ending:
+        text = line_not_run(custom_id, place.line, code, message)
+        return Ending(place.line, State.FAILED, *self._outputs.append(State.FAILED, text), code=code)
 
     def give_up(self, code: str, message: str) -> None:
         """End all lines that have no answer, with an error that says why."""

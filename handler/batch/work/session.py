@@ -3,14 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from handler.batch.controlling import cancelling
 from handler.batch.errors import CannotRun
 from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, Options, Paths
-from handler.batch.pubsub import Subscription, Topic, batch_filter
+from handler.batch.pubsub import NotTaken, OutcomeUnknown, Subscription, Topic, batch_filter
 from handler.batch.work.beginning import Plan, plan_of
 from handler.batch.work.collecting import Collector
 from handler.batch.work.journal import Counts, Journal
@@ -28,6 +29,7 @@ class End(StrEnum):
     SUBMITTED = "submitted"  # everything is sent, and nobody here collects
     STOPPED = "stopped"  # by the person
     TOKENS_SPENT = "tokens_spent"
+    CANCELLED = "cancelled"  # by another process, while it sent; collecting ends the batch
     UNSURE_LEFT = "unsure_left"  # what is left may never have been sent, and nobody here sends
 
 
@@ -39,7 +41,7 @@ class Session:
         self._stop, self._stop_sending = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
         self._started = time.monotonic()
-        self._cancel_seen, self._looked = False, 0.0
+        self._cancel_seen, self._looked, self._told = False, 0.0, False
         self.sending = False
 
     @contextmanager
@@ -87,6 +89,11 @@ class Session:
                 self._start(sender.run, topic)
                 while self.sending:
                     self._look()
+                    if self._cancelled():
+                        self._stop_sending.set()
+                self._tell(topic)
+            if self._cancel_seen:
+                return End.CANCELLED
             if sender.spent:
                 return End.TOKENS_SPENT
             return End.SUBMITTED if not self.counts.pending else End.STOPPED
@@ -173,6 +180,7 @@ class Session:
             self._take_as_sent()
         while True:
             self._look()
+            self._tell(topic)
             if self._cut_short() or self._nothing_to_do():
                 return End.COMPLETED
             if self.sending:
@@ -235,6 +243,17 @@ class Session:
             self._looked = now
             self._cancel_seen = self.journal.fact("cancelled") is not None
         return self._cancel_seen
+
+    def _tell(self, topic: Topic | None) -> None:
+        """Have the relay cancel what was still sent while another process cancelled the batch, once nothing more is.
+
+        Its reply comes with the answers, and changes nothing here: whoever cancelled is told by one of its own.
+        """
+        if topic is None or self._told or self.sending or not self._cancelled():
+            return
+        self._told = True
+        with suppress(NotTaken, OutcomeUnknown):  # then what was sent last is answered
+            topic.publish([cancelling(self.plan.batch_id, self.plan.attributes)])
 
     def _seconds_past_deadline(self) -> float:
         deadline = self.plan.rules.deadline

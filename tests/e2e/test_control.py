@@ -1,0 +1,102 @@
+"""Control messages, as a requester sends them: to a service with a real Redis behind it."""
+
+from .conftest import until
+from .test_commands import relay
+
+
+def request(prompt):
+    """A request with this prompt."""
+    return {"metadata": {"prompt": prompt}, "body": {"prompt": prompt}}
+
+
+def asked(topics, *command):
+    """What a command says, of these topics."""
+    places = {name: topics.topic(name) for name in ("requests", "responses")}
+    return relay(*command, "--topic", places["requests"], "--responses", places["responses"])
+
+
+def push_to(topics, url):
+    """Have requests pushed and, from a subscription of their own, control messages: these are not to wait for those."""
+    topics.push_to(url)
+    topics.subscriber.create_subscription(
+        request={
+            "name": topics.subscription("control"),
+            "topic": topics.topic("requests"),
+            "filter": "attributes:relay_control",
+            "ack_deadline_seconds": 60,
+            "push_config": {"push_endpoint": url},
+        }
+    )
+
+
+def test_one_request_is_cancelled_while_it_waits(local_topics, serve, model, ledger):
+    """By its message id, or by its own; what the model has is finished, and what comes later is another request.
+
+    Not with Google's emulator, whose subscriptions heed no filter.
+    """
+    topics = local_topics
+    model.replies["slow"] = [
+        model.hang_then(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+    ]
+    service = serve("gunicorn", MODEL_URL=model.url, LEDGER_URL=ledger, CONTROL_MESSAGES="true", MODEL_SLOTS="1")
+    push_to(topics, service.url)
+    topics.publish(request("slow"))
+    until(lambda: len(model.calls) == 1)
+    by_message = topics.publish(request("by message"))
+    topics.publish(request("by name"), custom_id="r7")
+    topics.publish(request("stays"), custom_id="r8")
+    code, said = asked(topics, "cancel", by_message)
+    assert (code, "cancelled" in said) == (0, True), said
+    code, said = asked(topics, "cancel", "r7")
+    assert (code, "cancelled" in said) == (0, True), said
+    assert asked(topics, "status", "r8")[1].splitlines()[-1] == "unknown"
+    topics.publish(request("later"), custom_id="r7")
+    model.release.set()
+
+    answers = {}
+    while len(answers) < 5:
+        content, attributes, _ = topics.response()
+        if "relay_control" not in attributes:
+            answers[content["metadata"]["prompt"]] = content["status_code"]
+    assert answers == {"slow": 200, "by message": 499, "by name": 499, "stays": 200, "later": 200}
+    assert [body["prompt"] for _, body in model.calls] == ["slow", "stays", "later"]
+    assert {line["reason"] for line in service.log() if "reason" in line} == {"answered", "cancelled", "control"}
+
+
+def test_where_a_batch_stands(local_topics, serve, model, ledger):
+    """How many messages of it were seen, and one of them by either of its names."""
+    service = serve("gunicorn", MODEL_URL=model.url, LEDGER_URL=ledger, CONTROL_MESSAGES="true")
+    local_topics.push_to(service.url)
+    message_id = local_topics.publish(request("a"), batch_id="b", custom_id="r1")
+    local_topics.publish({"metadata": {}}, batch_id="b", custom_id="r2")
+    for _ in range(2):
+        local_topics.response()
+    words = "1 answered, 1 answered with an error, 0 cancelled, 0 with the model, 0 waiting"
+    assert asked(local_topics, "status", "--batch", "b") == (0, f"{words}\n")
+    for name, state in (
+        ("r1", "answered"),
+        (message_id, "answered"),
+        ("r2", "answered with an error"),
+        ("r3", "unknown"),
+    ):
+        assert asked(local_topics, "status", name, "--batch", "b") == (0, f"{state}\n")
+    code, said = asked(local_topics, "status")
+    assert (code, "Give --batch" in said) == (2, True)
+
+
+def test_a_service_that_takes_none(local_topics, serve, model):
+    """It says who can switch them on; the requests go on as ever."""
+    service = serve("gunicorn", MODEL_URL=model.url)
+    local_topics.push_to(service.url)
+    code, said = asked(local_topics, "cancel", "--batch", "b")
+    assert (code, "CONTROL_MESSAGES=true" in said) == (1, True), said
+    local_topics.publish(request("a"), batch_id="b")
+    while "relay_control" in (response := local_topics.response())[1]:
+        pass
+    assert response[0]["status_code"] == 200
+
+
+def test_nobody_replies(local_topics):
+    """The command says what that may mean."""
+    code, said = asked(local_topics, "status", "--batch", "b", "--timeout", "1s")
+    assert (code, "no reply within 1 s" in said) == (1, True), said
