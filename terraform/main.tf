@@ -32,6 +32,7 @@ module "relay" {
   message_retention_seconds = var.message_retention_seconds
   message_ordering          = var.message_ordering
   filter                    = var.filter
+  control_messages          = var.control_messages
   requesters                = var.requesters
   response_subscriptions    = var.response_subscriptions
   dead_letter_readers       = var.dead_letter_readers

@@ -185,6 +185,13 @@ variable "filter" {
   nullable    = false
 }
 
+variable "control_messages" {
+  description = "Whether requesters may cancel requests and ask where they stand, by messages with the attribute relay_control (CONTROL_MESSAGES; docs/security.md). Whoever may publish may then cancel everybody's. Needs a ledger. Control messages get a subscription of their own, so that they need not wait behind the requests; other subscriptions of the request topic get them, too."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "requesters" {
   description = "Who may publish requests, such as serviceAccount:batch@my-project.iam.gserviceaccount.com or group:team@example.com."
   type        = set(string)

@@ -17,7 +17,7 @@ from tests.e2e.conftest import BIN, ROOT, until
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("deploy*.md"))}
 PAGES |= {name: (ROOT / "docs" / name).read_text() for name in ("alternatives.md", "runbook.md")}
-QUIET = {"answered", "already_answered", "request_refused"}
+QUIET = {"answered", "already_answered", "cancelled", "control", "request_refused"}
 
 
 def blocks(language):

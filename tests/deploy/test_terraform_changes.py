@@ -14,6 +14,7 @@ MISTAKES = {
     "capacity.tf": ("ceil(var.model_slots / local.instances)", "var.model_slots", "capacity"),
     "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
     "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
+    "control.tf": ('"attributes:relay_control"', "var.filter", "pubsub"),
     "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
     "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
     "monitoring.tf": ("var.max_age_seconds / 2", "var.max_age_seconds", "pubsub"),

@@ -20,6 +20,7 @@ locals {
       RESPONSE_TOPIC          = "projects/${local.responses.project}/topics/${local.responses.name}"
     },
     local.model_url == null ? {} : { MODEL_URL = local.model_url },
+    var.control_messages ? { CONTROL_MESSAGES = "true" } : {},
     contains(local.secret_names, "MODEL_CA_FILE") ? { MODEL_CA_FILE = "${local.secret_root}/model-ca/ca.pem" } : {},
     var.environment,
   )

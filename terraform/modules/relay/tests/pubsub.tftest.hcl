@@ -281,3 +281,32 @@ run "as_asked" {
     error_message = "Responses are as ordered as requests, are kept as long, and their subscriptions never expire."
   }
 }
+
+run "control_messages" {
+  variables {
+    control_messages  = true
+    ledger_url_secret = { secret = "ledger-url" }
+  }
+
+  assert {
+    condition     = google_pubsub_subscription.control[0].filter == "attributes:relay_control" && google_pubsub_subscription.control[0].topic == google_pubsub_topic.requests[0].id
+    error_message = "Control messages have a subscription of their own, on the request topic."
+  }
+
+  assert {
+    condition     = google_pubsub_subscription.control[0].push_config == google_pubsub_subscription.push.push_config
+    error_message = "They are pushed as requests are."
+  }
+
+  assert {
+    condition     = [for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one.value if one.name == "CONTROL_MESSAGES"] == ["true"]
+    error_message = "The service takes them."
+  }
+}
+
+run "no_control_messages" {
+  assert {
+    condition     = length(google_pubsub_subscription.control) == 0 && length([for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one if one.name == "CONTROL_MESSAGES"]) == 0
+    error_message = "They are off unless they are wanted."
+  }
+}

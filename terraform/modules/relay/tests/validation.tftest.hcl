@@ -1197,3 +1197,11 @@ run "members_of_each_kind" {
     requesters = ["user:a@example.com", "group:g@example.com", "serviceAccount:s@p.iam.gserviceaccount.com", "domain:example.com", "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/subject/ns/n/sa/s", "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/*"]
   }
 }
+
+run "control_messages_without_a_ledger" {
+  command = plan
+  variables {
+    control_messages = true
+  }
+  expect_failures = [var.control_messages]
+}
