@@ -26,7 +26,7 @@ up: $(VENV)/.local ## The same service, left running for you to publish to
 
 test: $(VENV)/.dev ## Every test, with coverage, side by side; those that measure come last and alone
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist loadgroup --ignore tests/bench $(PYTEST_ARGS)
+	@$(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench $(PYTEST_ARGS)
 	@$(BIN)/pytest --cov --cov-append --cov-report= tests/bench
 	@$(BIN)/coverage report
 
@@ -61,7 +61,7 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, the Terraform module's README
-	@for one in request response; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
+	@for one in request response routes; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
 

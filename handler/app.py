@@ -11,22 +11,20 @@ from typing import Any, BinaryIO
 from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from handler import strictjson
+from handler import routes, strictjson
 from handler.admission import Refused
 from handler.admission.copies import Copies
 from handler.admission.intake import Held, Intake
-from handler.admission.limit import AdaptiveLimit, FixedLimit
-from handler.admission.line import Line
 from handler.admission.turns import in_turn
 from handler.config.settings import JOINING, MAX_PUSH_BYTES, Settings
 from handler.delivery import Delivery
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.ledger.connect import connect
-from handler.model.service import ModelService
 from handler.publisher import Publisher
 from handler.push.auth import AuthError, authenticator
 from handler.push.envelope import DecodeError, PubsubMessage, decode
 from handler.relay import Relay
+from handler.routes import Streams
 from handler.rules.outcome import Reason, Verdict
 from handler.startup import StartupProbe
 from handler.storage.claimcheck import claim_check
@@ -47,17 +45,15 @@ class App:
         self._receive_seconds = settings.receive_timeout_seconds
         self._draining = threading.Event()
         self._authenticate = authenticator(settings)
-        self._intake = Intake(settings.slots, settings.pushes, settings.max_waiting_mb << 20)
+        self._intake = Intake(settings.routing.slots, settings.pushes, settings.max_waiting_mb << 20)
         self._copies = Copies(JOINING)
-        self._line = Line(AdaptiveLimit(settings.slots) if settings.adapts else FixedLimit(settings.slots))
-        self._model = ModelService(settings)
+        self._streams = Streams(settings.routing)
+        self._routes = routes.made(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
         self._startup_probe = StartupProbe(settings)
         self._claim_check = claim_check(settings)
-        self._relay = Relay(
-            settings, self._model, publisher, self._ledger, self._line, self._draining.wait, self._claim_check
-        )
+        self._relay = Relay(settings, self._routes, publisher, self._ledger, self._draining.wait, self._claim_check)
         self._health: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
             "/health/live": {"GET": _live, "HEAD": _live},
             "/health/startup": {"GET": self._startup, "HEAD": self._startup},
@@ -92,8 +88,8 @@ class App:
         So that what is cut off is still given back to Pub/Sub, by an answer.
         """
         self._draining.set()
-        self._line.drain()
-        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._model.abort)
+        self._routes.drain()
+        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._routes.abort)
         timer.daemon = True
         timer.start()
 
@@ -161,7 +157,10 @@ class App:
         body = self._body(request)
         message = in_turn(len(body), decode, request.headers, body)
         fields.update(_identity(message))
-        return self._relay.delivery(message, arrived, held)
+        stream = self._streams.find(message.subscription)
+        if stream is None:
+            raise Refused(Reason.FORBIDDEN, "its subscription is none of the streams in ROUTES_FILE")
+        return self._relay.delivery(message, stream, arrived, held)
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""

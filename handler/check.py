@@ -1,12 +1,13 @@
 """`inference-relay check`: what is right and what is wrong, in plain words, before any traffic."""
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from handler import strictjson
 from handler.config import google
+from handler.config.routing import MODEL_FIELD, ONLY_ROUTE, Route, matcher
 from handler.config.settings import Settings, SettingsError
 from handler.ledger import Ledger, State
 from handler.ledger.connect import connect
@@ -42,10 +43,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
         yield from (Finding(False, f"settings: {problem}") for problem in wrong)
         return
     yield Finding(True, "settings: complete and consistent")
-    service = ModelService(settings)
-    yield _listing(service.probe("/v1/models", PROBE_SECONDS), settings)
-    if model:
-        yield _answers(service, model, settings.allowed_paths)
+    yield from _models(settings, model)
     if settings.push_auth == "verify":
         yield _keys(settings.push_certs_url)
     if settings.ledger_url is not None:
@@ -54,30 +52,55 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     yield _publish(Publisher(settings.response_topic), settings)
 
 
-def _listing(result: ModelReply | ModelFailure, settings: Settings) -> Finding:
+def _models(settings: Settings, model: str | None) -> Iterator[Finding]:
+    """Every route's model service; the one that serves `model` is asked for a token of it."""
+    routes = settings.routing.routes
+    match = matcher({pattern: number for number, route in enumerate(routes) for pattern in route.models})
+    asked = match(model) if model else None
+    for number, route in enumerate(routes):
+        service = ModelService(route, settings.connect_timeout_seconds)
+        name = "model service" if route.name == ONLY_ROUTE else f"route {route.name}"
+        if MODEL_FIELD not in route.url:
+            yield _listing(name, service.probe("/v1/models", PROBE_SECONDS), route)
+        elif number != asked:
+            yield Finding(True, f"{name}: not asked, since its URL has a model's name in it: see --model NAME")
+        if model and number == asked:
+            yield _answers(service, model, route)
+    if model and asked is None:
+        yield Finding(False, f"model {model}: no route in ROUTES_FILE takes it")
+
+
+def _listing(name: str, result: ModelReply | ModelFailure, route: Route) -> Finding:
+    url, key = ("MODEL_URL", "MODEL_API_KEY") if route.name == ONLY_ROUTE else ("url", "the key")
+    if result is ModelFailure.NO_CREDENTIALS:
+        return Finding(False, f"{name}: no token could be had; the reason is logged above")
     if isinstance(result, ModelFailure):
-        return Finding(False, f"model service: {_unreached(result)}: is MODEL_URL right, and the service running?")
+        return Finding(False, f"{name}: {_unreached(result)}: is {url} right, and the service running?")
+    if result.status in (401, 403) and route.auth.startswith("google"):
+        return Finding(False, f"{name}: refuses the token (status {result.status}): {_GRANTS[route.auth]}")
     if result.status in (401, 403):
-        return Finding(
-            False, f"model service: refuses the key (status {result.status}): set MODEL_API_KEY to a valid one"
-        )
+        return Finding(False, f"{name}: refuses the key (status {result.status}): set {key} to a valid one")
     if result.status != 200:
         return Finding(
             False,
-            f"model service: GET /v1/models gives status {result.status}. MODEL_URL should be what comes before /v1 in "
+            f"{name}: GET /v1/models gives status {result.status}. {url} should be what comes before /v1 in "
             "the service's own URLs; if this service has no list of models, see whether --model NAME answers",
         )
     if (reading := read(result)).kind is not Kind.ANSWER:
-        return Finding(
-            False, f"model service: GET /v1/models gives {_said(reading)}: MODEL_URL points at something else"
-        )
+        return Finding(False, f"{name}: GET /v1/models gives {_said(reading)}: {url} points at something else")
     names = _model_names(reading.answer.body)
     if names is None:
-        return Finding(
-            False, "model service: GET /v1/models gives no list of models: MODEL_URL points at something else"
-        )
-    key = "with the key" if settings.model_api_key else "without a key"
-    return Finding(True, f"model service: answers {key}; it serves {', '.join(names) or 'no model yet'}")
+        return Finding(False, f"{name}: GET /v1/models gives no list of models: {url} points at something else")
+    return Finding(True, f"{name}: answers {_WITH[route.auth]}; it serves {', '.join(names) or 'no model yet'}")
+
+
+_WITH = {"none": "without a key", "key": "with the key"} | dict.fromkeys(
+    ("google-id-token", "google-access-token"), "with a token"
+)
+_GRANTS = {
+    "google-id-token": "its account needs roles/run.invoker there, and MODEL_AUDIENCE the URL that the service expects",
+    "google-access-token": "its account needs roles/aiplatform.user in the model's project",
+}
 
 
 def _model_names(body: bytes) -> list[str] | None:
@@ -95,13 +118,14 @@ _ASKED: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _answers(service: ModelService, model: str, allowed: Collection[str]) -> Finding:
+def _answers(service: ModelService, model: str, route: Route) -> Finding:
     """Ask the model on each path that requests may take, until one answers."""
+    real = route.model or model
     tried: list[str] = []
     for path, body in _ASKED.items():
-        if path not in allowed:
+        if path not in route.allowed_paths:
             continue
-        result = service.call(path, strictjson.dumps({"model": model, **body}), PROBE_SECONDS)
+        result = service.call(path, strictjson.dumps({"model": real, **body}), PROBE_SECONDS, model=model)
         if isinstance(result, ModelFailure):
             return Finding(False, f"model {model}: {_unreached(result)}")
         reading = read(result)

@@ -1,14 +1,24 @@
 """The command line of a person at a terminal. The service does not use it."""
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import click
+from pydantic import BaseModel
 
 from handler import check as checks
 from handler import strictjson
+from handler.config.routing import RoutingFile
 from handler.config.settings import Settings
+from handler.config.table import as_markdown
 from handler.rules.contract import InferenceRequest, InferenceResponse
+
+_SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "request": InferenceRequest,
+    "response": InferenceResponse,
+    "routes": RoutingFile,
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,17 +48,16 @@ def check(model: str | None) -> None:
 
 
 @main.command()
-@click.argument("message", type=click.Choice(["request", "response"]))
-def schema(message: str) -> None:
-    """Print the JSON Schema of a request or a response."""
-    model = InferenceRequest if message == "request" else InferenceResponse
-    click.echo(strictjson.pretty(model.model_json_schema(mode="validation")))
+@click.argument("of", type=click.Choice(list(_SCHEMAS)))
+def schema(of: str) -> None:
+    """Print the JSON Schema of a request, of a response, or of the file of routes."""
+    click.echo(strictjson.pretty(_SCHEMAS[of].model_json_schema(mode="validation")))
 
 
 @main.command()
 def settings() -> None:
     """Print every setting as a Markdown table."""
-    click.echo(Settings.as_markdown())
+    click.echo(as_markdown(Settings))
 
 
 def _missing(name: str, extra: str) -> click.Command:

@@ -1,14 +1,18 @@
 """What is held of a message while it waits and is worked on: as little as can be."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from handler import strictjson
 from handler.admission.intake import Held
+from handler.config.routing import Stream
+from handler.config.settings import Settings
 from handler.push.envelope import PubsubMessage
-from handler.rules.contract import InferenceRequest, Options, Priority, priority_of
-from handler.rules.reference import MULTIPART_PATHS, Reference
+from handler.rules.contract import ErrorCode, InferenceRequest, Options, Priority, RequestError, priority_of
+from handler.rules.modelheaders import model_headers
+
+TOPIC_ATTRIBUTE = "response_topic"
 
 
 @dataclass(slots=True)
@@ -25,6 +29,8 @@ class Delivery:
     key: str
     owner: str
     held: Held
+    stream: Stream
+    topic: str
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""
@@ -58,29 +64,40 @@ class Inference:
     options: Options
     model: str | None
     priority: Priority
-    reference: Reference | None = None  # what of it lies in Cloud Storage
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> int:
         """The bytes that it takes here."""
         return len(self.metadata) + (len(self.body) if isinstance(self.body, bytes) else 0)
 
-    @property
-    def is_form(self) -> bool:
-        """Whether the model's endpoint takes a form with a file in it."""
-        return self.path in MULTIPART_PATHS
+
+def inference_of(
+    request: InferenceRequest, attributes: Mapping[str, str], stream: Stream, settings: Settings, model: str | None
+) -> Inference:
+    """What is left of a request, and of its message's attributes; its model service knows the model as `model`.
+
+    Raises RequestError for an attribute that goes to the model service as a header, and cannot.
+    """
+    priority = stream.priority or request.options.priority or priority_of(attributes)
+    headers = model_headers(settings.attribute_headers, request, attributes, priority)
+    metadata, body = strictjson.dumps(request.metadata), request.model_body(model)
+    return Inference(request.path, body, metadata, request.options, request.model, priority, headers)
 
 
-def inference_of(request: InferenceRequest, attributes: Mapping[str, str]) -> Inference:
-    """What is left of a request, and of its message's attributes."""
-    priority = request.options.priority or priority_of(attributes)
-    metadata = strictjson.dumps(request.metadata)
-    return Inference(
-        request.path, request.model_body(), metadata, request.options, request.model, priority, request.reference
-    )
+def topic_of(message: PubsubMessage, stream: Stream, allowed: Collection[str]) -> str:
+    """Where the response to a message goes: to the topic that it names if that is allowed, else to its stream's."""
+    named = message.attributes.get(TOPIC_ATTRIBUTE, "")
+    return named if named in allowed else stream.response_topic
 
 
-def with_body(inference: Inference, body: dict[str, Any]) -> Inference:
-    """The request with a body that lay elsewhere."""
-    request = InferenceRequest.model_construct(path=inference.path, metadata={}, body=body)
-    return replace(inference, body=request.model_body(), model=request.model)
+def check_topic(attributes: Mapping[str, str], request: InferenceRequest, allowed: Collection[str]) -> None:
+    """Raise RequestError where a topic is named that is not allowed. Where none are, the attribute means nothing."""
+    named = attributes.get(TOPIC_ATTRIBUTE)
+    if allowed and named and named not in allowed:
+        raise RequestError(
+            ErrorCode.INVALID_REQUEST,
+            f"The response may not go to this topic. Name one of: {', '.join(allowed)}.",
+            param=f"attributes.{TOPIC_ATTRIBUTE}",
+            metadata=request.metadata,
+        )

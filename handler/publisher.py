@@ -8,11 +8,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import google.auth
 import google.auth.exceptions
@@ -54,11 +54,15 @@ _TRANSIENT = if_exception_type(
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """What is published: JSON as bytes, attributes within Pub/Sub's limits, an ordering key or none."""
+    """What is published: JSON as bytes, attributes within Pub/Sub's limits, an ordering key or none.
+
+    `topic` is where, if that is not the publisher's own; it is not kept.
+    """
 
     data: bytes = field(repr=False)
     attributes: Mapping[str, str] = field(default_factory=dict, repr=False)
     ordering_key: str = ""
+    topic: str = ""
 
     def to_bytes(self) -> bytes:
         """The message in one piece, to be kept."""
@@ -84,21 +88,33 @@ class ResponseTooLarge(Exception):
     """The message does not fit in one publish request."""
 
 
+class Publishes(Protocol):
+    """What the relay needs of the response topic."""
+
+    def fits(self, message: OutgoingMessage) -> bool:
+        """Whether it can be published at all."""
+        ...
+
+    def publish(self, message: OutgoingMessage, seconds: float) -> str:
+        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
+        ...
+
+
 class Publisher:
-    """Publishes to one topic and waits for the confirmation.
+    """Publishes, to its topic or to the one that a message names, and waits for the confirmation.
 
     It connects at the first publish, in the process that publishes: gRPC does not survive a fork.
     """
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._outbox = _Outbox(topic)
+        self._outbox = _Outbox()
 
     def fits(self, message: OutgoingMessage) -> bool:
         """Whether a publish request can hold the message."""
         if len(message.data) < MAX_REQUEST_BYTES // 2:  # what else there is has limits of its own
             return True
-        size: int = _Request(topic=self._topic, messages=[_raw(message)]).ByteSize()
+        size: int = _Request(topic=message.topic or self._topic, messages=[_raw(message)]).ByteSize()
         return size <= MAX_REQUEST_BYTES
 
     def publish(self, message: OutgoingMessage, seconds: float) -> str:
@@ -109,7 +125,7 @@ class Publisher:
         if not self.fits(message):
             raise ResponseTooLarge
         try:
-            return self._outbox.send(_raw(message), seconds)
+            return self._outbox.send(message.topic or self._topic, _raw(message), seconds)
         except exceptions.InvalidArgument as error:
             raise PublishRefused(_cause(error)) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the message is not published
@@ -124,6 +140,7 @@ def _raw(message: OutgoingMessage) -> Any:
 class _Publish:
     """A message on its way; `until` is when its publisher gives up, on the monotonic clock."""
 
+    topic: str
     message: Any
     until: float
     outcome: "Future[str]" = field(default_factory=Future)
@@ -137,8 +154,7 @@ class _Publish:
 class _Outbox:
     """Messages that wait to be sent together, and the few threads that send them."""
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[_Publish] = queue.SimpleQueue()
         self._next: _Publish | None = None  # taken out, but left for the next request
         self._collecting = threading.Lock()
@@ -147,9 +163,9 @@ class _Outbox:
         self._senders: list[threading.Thread] = []
         self._starting = threading.Lock()
 
-    def send(self, message: Any, seconds: float) -> str:
+    def send(self, topic: str, message: Any, seconds: float) -> str:
         """The id of the published message; raises what kept it from being published."""
-        publish = _Publish(message, time.monotonic() + seconds)
+        publish = _Publish(topic, message, time.monotonic() + seconds)
         if not self._senders:
             self._start()
         self._waiting.put(publish)
@@ -171,7 +187,7 @@ class _Outbox:
         while True:
             with self._collecting:
                 collected = self._collect()
-            for batch in batches(collected, lambda one: one.message.ByteSize()):
+            for batch in _batches_by_topic(collected):
                 self._send([one for one in batch if one.outcome.set_running_or_notify_cancel()])
 
     def _collect(self) -> Sequence[_Publish]:
@@ -216,7 +232,7 @@ class _Outbox:
         left = min(one.until for one in batch) - time.monotonic()
         if left <= 0:
             raise exceptions.DeadlineExceeded("its turn came too late")
-        request = _Request(topic=self._topic, messages=[one.message for one in batch])
+        request = _Request(topic=batch[0].topic, messages=[one.message for one in batch])
         # A last try may begin just before the retries' time is up and then take its own: together what is left.
         retry = Retry(predicate=_TRANSIENT, initial=0.1, maximum=2.0, timeout=left / 2)
         return retry(self._channel.publish)(request, left / 2)
@@ -251,6 +267,14 @@ class _Channel:
                     response_deserializer=_Response.FromString,
                 )
             return self._method
+
+
+def _batches_by_topic(publishes: Sequence[_Publish]) -> Iterator[Sequence[_Publish]]:
+    topics: dict[str, list[_Publish]] = {}
+    for publish in publishes:
+        topics.setdefault(publish.topic, []).append(publish)
+    for of_one_topic in topics.values():
+        yield from batches(of_one_topic, lambda one: one.message.ByteSize())
 
 
 def batches(items: Sequence[Any], size: Callable[[Any], int]) -> Sequence[Sequence[Any]]:

@@ -7,19 +7,21 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from handler import strictjson
 from handler.admission.intake import Held
-from handler.admission.line import Line, Slot, Wish
+from handler.admission.line import Slot, Wish
 from handler.admission.turns import in_turn
+from handler.config.routing import Stream
 from handler.config.settings import Settings
-from handler.delivery import Delivery, Inference, Streamed, inference_of
+from handler.delivery import Delivery, Inference, check_topic, inference_of, topic_of
 from handler.ledger import Claim, Ledger, State
-from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import OutgoingMessage, Publishes, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.push.envelope import PubsubMessage
+from handler.routes import Route, Routes
 from handler.rules import outcome
 from handler.rules.budget import Budget, Limit, call_budget
 from handler.rules.contract import (
@@ -33,7 +35,7 @@ from handler.rules.contract import (
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply, Overflow
-from handler.storage import StorageFailed, Unusable
+from handler.storage import StorageFailed
 from handler.storage.claimcheck import ClaimCheck
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
@@ -42,60 +44,34 @@ POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 WAITERS_PER_SLOT = 4
 
 
-class Model(Protocol):
-    """What the relay needs of the model service."""
-
-    def call(
-        self, path: str, body: bytes | Streamed, seconds: float, overflow: Overflow | None = None
-    ) -> ModelReply | ModelFailure:
-        """POST `body` to `path` within `seconds`; `overflow` takes a reply that no message can hold."""
-        ...
-
-
-class Publishes(Protocol):
-    """What the relay needs of the response topic."""
-
-    def fits(self, message: OutgoingMessage) -> bool:
-        """Whether it can be published at all."""
-        ...
-
-    def publish(self, message: OutgoingMessage, seconds: float) -> str:
-        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
-        ...
-
-
 class Relay:
     """Answers messages, each in its caller's thread."""
 
     def __init__(
         self,
         settings: Settings,
-        model: Model,
+        routes: Routes,
         publisher: Publishes,
         ledger: Ledger,
-        line: Line,
         pause: Callable[[float], bool],
         claim_check: ClaimCheck | None = None,
     ) -> None:
         """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._settings = settings
-        self._model = model
+        self._routes = routes
+        self._paths = settings.routing.allowed_paths
         self._publisher = publisher
         self._ledger = ledger
-        self._line = line
         self._pause = pause
         self._claim_check = claim_check or ClaimCheck(settings)
-        self._waiters = threading.BoundedSemaphore(settings.slots * WAITERS_PER_SLOT)
+        self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
 
-    def delivery(self, message: PubsubMessage, arrived: float, held: Held) -> Delivery:
+    def delivery(self, message: PubsubMessage, stream: Stream, arrived: float, held: Held) -> Delivery:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
         until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
         held.resize(len(message.data))
-        return Delivery(message, arrived, until, self._key(message), secrets.token_hex(16), held)
-
-    def _key(self, message: PubsubMessage) -> str:
-        parts = (message.subscription, message.message_id, str(message.publish_time), self._settings.response_topic)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+        topic = topic_of(message, stream, self._settings.response_topics)
+        return Delivery(message, arrived, until, _key(message, topic), secrets.token_hex(16), held, stream, topic)
 
     def answer(self, delivery: Delivery) -> Verdict:
         """Work on one message. Raises Refused where it gets no slot of the model's.
@@ -148,56 +124,66 @@ class Relay:
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
         if claim.kept is not None:
             kept = OutgoingMessage.from_bytes(claim.kept)
-            return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), kept)
-        try:
-            data = delivery.take_data()
-            request = in_turn(len(data), parse_request, data, self._settings.allowed_paths, delivery.message.attributes)
-            del data
-        except RequestError as error:
-            refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-            return self._respond(delivery, refused, strictjson.dumps(error.metadata))
-        inference = inference_of(request, delivery.message.attributes)
-        del request
-        return self._fetch(delivery, inference, claim)
+            return self._publish(delivery, Verdict(Reason.ANSWERED, detail="kept"), replace(kept, topic=delivery.topic))
+        with ExitStack() as fetched:
+            try:
+                route, inference = self._read(delivery, fetched)
+            except (RequestError, StorageFailed) as error:
+                verdict = self._failed(delivery, claim, error)
+                return self._respond(delivery, verdict, strictjson.dumps(error.metadata))
+            delivery.held.resize(inference.size)
+            try:
+                return self._infer(delivery, route, inference, claim)
+            except (RequestError, StorageFailed) as error:  # while a file is streamed, or a response stored
+                return self._respond(
+                    delivery, self._failed(delivery, claim, error), inference.metadata, inference.model
+                )
 
-    def _fetch(self, delivery: Delivery, inference: Inference, claim: Claim) -> Verdict:
-        """Go on with what the request refers to in Cloud Storage, if it does; and answer for whatever fails there."""
-        try:
-            with self._claim_check.fetched(inference, self._storage_seconds(delivery)) as whole:
-                delivery.held.resize(whole.size)
-                return self._infer(delivery, whole, claim)
-        except Unusable as error:
-            verdict = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-        except StorageFailed as error:
-            situation = self._situation(delivery.message, claim, Limit.MODEL_TIMEOUT)
-            verdict = outcome.storage_failed(str(error), situation)
-        return self._respond(delivery, verdict, inference.metadata, inference.model)
+    def _failed(self, delivery: Delivery, claim: Claim, error: RequestError | StorageFailed) -> Verdict:
+        if isinstance(error, RequestError):
+            return Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
+        return outcome.storage_failed(str(error), self._situation(delivery, claim, Limit.MODEL_TIMEOUT))
 
     def _storage_seconds(self, delivery: Delivery) -> float:
         return self._left(delivery) - self._settings.publish_timeout_seconds
 
-    def _infer(self, delivery: Delivery, inference: Inference, claim: Claim) -> Verdict:
+    def _read(self, delivery: Delivery, stack: ExitStack) -> tuple[Route, Inference]:
+        """The request with what it refers to, which `stack` holds, and where it goes.
+
+        Raises RequestError and StorageFailed.
+        """
+        data, attributes = delivery.take_data(), delivery.message.attributes
+        request = in_turn(len(data), parse_request, data, self._paths, attributes)
+        del data
+        check_topic(attributes, request, self._settings.response_topics)
+        fetched = stack.enter_context(self._claim_check.fetched(request, self._storage_seconds(delivery)))
+        request = fetched.request
+        route = self._routes.route(request, delivery.stream)
+        inference = inference_of(request, attributes, delivery.stream, self._settings, route.settings.model)
+        return route, fetched.completed(inference)
+
+    def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
-        if self._is_expired(delivery, inference):
+        if self._is_expired(delivery, route, inference):
             return self._expire(delivery, inference)
-        slot = self._line.take(self._wish(delivery, inference, claim))
+        slot = route.line.take(self._wish(delivery, inference, claim))
         if slot is None:
             return self._expire(delivery, inference)
         with slot:
             delivery.held.resize(0)
-            verdict = self._decide(delivery, inference, claim, slot)
+            verdict = self._decide(delivery, route, inference, claim, slot)
             slot.pass_on()
             return self._respond(delivery, verdict, inference.metadata, inference.model)
 
-    def _decide(self, delivery: Delivery, inference: Inference, claim: Claim, slot: Slot) -> Verdict:
-        budget = self._budget(delivery, inference)
+    def _decide(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim, slot: Slot) -> Verdict:
+        budget = self._budget(delivery, route, inference)
         if budget.seconds <= 0:
             return _too_late(budget)
-        result, limit = self._call(delivery, inference, budget, slot)
+        result, limit = self._call(delivery, route, inference, budget, slot)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        return in_turn(size, outcome.decide, result, self._situation(delivery.message, claim, limit))
+        return in_turn(size, outcome.decide, result, self._situation(delivery, claim, limit))
 
     def _wish(self, delivery: Delivery, inference: Inference, claim: Claim) -> Wish:
         deadline = inference.options.deadline
@@ -208,33 +194,41 @@ class Relay:
             expires=time.monotonic() + (deadline - datetime.now(UTC)).total_seconds() if deadline else math.inf,
             priority=inference.priority,
             is_redelivery=(delivery.message.delivery_attempt or 1) > 1 or claim.unpaid > 0,
+            stream=delivery.stream.subscription,
+            max_share=delivery.stream.max_share,
+            size=inference.size,
         )
 
-    def _is_expired(self, delivery: Delivery, inference: Inference) -> bool:
-        budget = self._budget(delivery, inference)
+    def _is_expired(self, delivery: Delivery, route: Route, inference: Inference) -> bool:
+        budget = self._budget(delivery, route, inference)
         return budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0
 
     def _expire(self, delivery: Delivery, inference: Inference) -> Verdict:
         verdict = Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
         return self._respond(delivery, verdict, inference.metadata, inference.model)
 
-    def _budget(self, delivery: Delivery, inference: Inference) -> Budget:
-        spent = time.monotonic() - delivery.arrived
-        return call_budget(self._settings, inference.options, spent=spent, now=datetime.now(UTC))
+    def _budget(self, delivery: Delivery, route: Route, inference: Inference) -> Budget:
+        return call_budget(
+            self._settings,
+            inference.options,
+            model_seconds=route.settings.timeout_seconds,
+            spent=time.monotonic() - delivery.arrived,
+            now=datetime.now(UTC),
+        )
 
     def _call(
-        self, delivery: Delivery, inference: Inference, budget: Budget, slot: Slot
+        self, delivery: Delivery, route: Route, inference: Inference, budget: Budget, slot: Slot
     ) -> tuple[ModelReply | ModelFailure | None, Limit]:
         """Call the model, again in place after brief trouble; the result, and what bounded the last call.
 
         No result where another instance has taken the message over meanwhile.
         """
-        patience = self._settings.patience_seconds
+        patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.key)
         for tries in itertools.count(1):
-            result = self._called(delivery, inference, budget.seconds, slot)
+            result = _called(route, inference, budget.seconds, slot, overflow)
             if isinstance(result, ModelReply) and result.status == 200:
                 break
-            seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, inference).seconds))
+            seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, route, inference).seconds))
             if seconds is None:
                 break
             if self._pause(seconds):
@@ -242,29 +236,14 @@ class Relay:
             if not self._ledger.holds(delivery.key, delivery.owner):
                 return None, budget.limit
             patience -= seconds
-            budget = self._budget(delivery, inference)
+            budget = self._budget(delivery, route, inference)
         return result, budget.limit
 
-    def _called(
-        self, delivery: Delivery, inference: Inference, seconds: float, slot: Slot
-    ) -> ModelReply | ModelFailure:
-        begun = time.monotonic()
-        overflow = self._claim_check.overflow(delivery.key)
-        result = self._model.call(inference.path, inference.body, seconds, overflow)
-        if isinstance(result, ModelReply):
-            slot.called(
-                begun,
-                succeeded=result.status == 200,
-                overloaded=result.status in (429, 503) or bool(result.waiting),
-                retry_after=result.retry_after or 0.0,
-            )
-        return result
-
-    def _situation(self, message: PubsubMessage, claim: Claim, limit: Limit) -> Situation:
-        now = datetime.now(UTC)
+    def _situation(self, delivery: Delivery, claim: Claim, limit: Limit) -> Situation:
+        now, message = datetime.now(UTC), delivery.message
         return outcome.situation(
             attempt=_attempt(message, claim),
-            max_attempts=self._settings.max_attempts,
+            max_attempts=delivery.stream.max_attempts,
             age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,
             limit=limit,
@@ -276,7 +255,7 @@ class Relay:
         if verdict.answer is None:
             return verdict
         try:
-            return self._publish(delivery, verdict, _response(verdict.answer, delivery.message, metadata, model))
+            return self._publish(delivery, verdict, _response(verdict.answer, delivery, metadata, model))
         except ResponseTooLarge:
             return self._respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
 
@@ -308,6 +287,29 @@ class Relay:
             self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
 
 
+def _called(
+    route: Route, inference: Inference, seconds: float, slot: Slot, overflow: Overflow | None
+) -> ModelReply | ModelFailure:
+    """Call the model service once, and tell the line how that went."""
+    begun = time.monotonic()
+    result = route.model.call(
+        inference.path, inference.body, seconds, inference.headers, inference.model or "", overflow
+    )
+    if isinstance(result, ModelReply):
+        slot.called(
+            begun,
+            succeeded=result.status == 200,
+            overloaded=result.status in (429, 503) or bool(result.waiting),
+            retry_after=result.retry_after or 0.0,
+        )
+    return result
+
+
+def _key(message: PubsubMessage, topic: str) -> str:
+    parts = (message.subscription, message.message_id, str(message.publish_time), topic)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
 def _too_late(budget: Budget) -> Verdict:
     """There is no time for a call. That is no failure of the model's, and not the requester's fault."""
     if budget.limit is Limit.REQUEST_DEADLINE:
@@ -328,7 +330,8 @@ def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
     return claim.failed + 1 if claim.failed else None
 
 
-def _response(answer: Answer, message: PubsubMessage, metadata: bytes, model: str | None) -> OutgoingMessage:
+def _response(answer: Answer, delivery: Delivery, metadata: bytes, model: str | None) -> OutgoingMessage:
+    message = delivery.message
     attributes = response_attributes(
         message.attributes,
         message_id=message.message_id,
@@ -336,4 +339,4 @@ def _response(answer: Answer, message: PubsubMessage, metadata: bytes, model: st
         model=model,
         is_reference=answer.is_reference,
     )
-    return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key)
+    return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key, delivery.topic)

@@ -9,9 +9,10 @@ the same: it waits its patience out and passes, since what then comes is retried
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+from handler.config import routing
 from handler.config.settings import Settings
 
 # Google says "a minute or more"; the platform's own probe lasts for 120 s (terraform/modules/relay/cloudrun.tf).
@@ -56,10 +57,19 @@ class StartupProbe:
 
 def destinations(settings: Settings) -> dict[str, Address]:
     """Host and port of what the service calls at an address of its operator's choice, by name."""
-    urls = {"model": settings.model_url}
+    urls = {_name(route): route.url.replace(routing.MODEL_FIELD, "model") for route in _fixed(settings)}
     if settings.ledger_url is not None:
         urls["ledger"] = settings.ledger_url.get_secret_value()
     return {name: _address(url) for name, url in urls.items()}
+
+
+def _fixed(settings: Settings) -> Iterable[routing.Route]:
+    """The routes whose host does not depend on a model's name."""
+    return (route for route in settings.routing.routes if routing.MODEL_FIELD not in urlsplit(route.url).netloc)
+
+
+def _name(route: routing.Route) -> str:
+    return "model" if route.name == routing.ONLY_ROUTE else f"model of {route.name}"
 
 
 def connects(address: Address) -> bool:

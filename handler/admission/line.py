@@ -34,7 +34,8 @@ MAX_CLOSED_SECONDS = 60.0  # for which the model's Retry-After is heeded
 class Wish:
     """What somebody wants a slot for. Times are the monotonic clock's.
 
-    A call has to be over at `until`; there is none to be made after `expires`, the request's own deadline.
+    A call has to be over at `until`; there is none to be made after `expires`, the request's own deadline. `stream`
+    names whose it is, who together may have the part `max_share` of the slots; `size` is its bytes while it waits.
     """
 
     model: str
@@ -43,6 +44,9 @@ class Wish:
     expires: float = float("inf")
     priority: Priority = Priority.NORMAL
     is_redelivery: bool = False
+    stream: str = ""
+    max_share: float = 1.0
+    size: int = 0
 
     @property
     def ranked_at(self) -> float:
@@ -73,15 +77,40 @@ class _Waiter:
         self.changed.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many may wait, and how many bytes they may have together."""
+
+    pushes: float = float("inf")
+    size: float = float("inf")
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Those who share a part of the slots: who waits, in order, and how many are being called for."""
+
+    max_share: float
+    waiting: list[_Waiter] = field(default_factory=list)
+    calling: int = 0
+
+    def slots(self, of: int) -> int:
+        return max(1, int(of * self.max_share))
+
+    def place(self, key: tuple[float, int]) -> int:
+        return bisect_left(self.waiting, key, key=_key)
+
+
 class Line:
     """The slots and who waits for one. Thread-safe."""
 
-    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic, room: Room | None = None) -> None:
         self._limit = limit
+        self._room = room or Room()
         self._clock = clock
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._waiting: list[_Waiter] = []  # by their keys
+        self._streams: dict[str, _Stream] = {}  # as many as are configured
+        self._bytes = 0
         self._estimates = Estimates()
         self._calling = 0
         self._publishing = 0  # that were called for, and hold a slot no longer
@@ -91,7 +120,17 @@ class Line:
     @property
     def length(self) -> int:
         """How many wait."""
-        return len(self._waiting)
+        return sum(len(stream.waiting) for stream in self._streams.values())
+
+    @property
+    def slots(self) -> int:
+        """How many calls there may be at once now."""
+        return self._limit.slots
+
+    @property
+    def slots_in_use(self) -> int:
+        """How many calls there are."""
+        return self._calling
 
     def take(self, wish: Wish) -> "Slot | None":
         """Wait for a slot, in turn. None once the request's own deadline has passed.
@@ -101,13 +140,14 @@ class Line:
         with self._lock:
             if self._draining:
                 raise Refused(Reason.DRAINING)
-            if not self._waiting and self._has_free_slot():
+            stream = self._stream(wish)
+            if not stream.waiting and self._may_call(stream):
                 return self._outcome(wish, self._turn(wish))
             waiter = self._joined(wish)
         while waiter.state is _State.WAITING and not waiter.changed.wait(max(0.0, waiter.wake_at - self._clock())):
             with self._lock:
                 if waiter.state is _State.WAITING and self._gives_up(waiter):
-                    self._waiting.pop(self._place(waiter.key))
+                    self._remove(stream, stream.place(waiter.key))
                     break
         return self._outcome(wish, waiter.state)
 
@@ -119,12 +159,26 @@ class Line:
         return Slot(self, wish) if state is _State.GRANTED else None
 
     def _joined(self, wish: Wish) -> _Waiter:
+        if self.length >= self._room.pushes or (self._bytes and self._bytes + wish.size > self._room.size):
+            raise Refused(Reason.BUSY, "MAX_WAITING, MAX_WAITING_MB: this route's part of them is full")
         waiter = _Waiter(wish, (wish.ranked_at, next(self._numbers)))
-        begins, latest = self._clock() + self._wait(self._place(waiter.key)), self._latest(wish)
+        begins, latest = self._clock() + self._wait(waiter), self._latest(wish)
         if begins > latest:
             raise Refused(Reason.BUSY, f"a slot is expected {begins - latest:.0f} s too late")
         waiter.wake_at = self._next_look(wish, latest)
-        insort(self._waiting, waiter, key=_key)
+        insort(self._stream(wish).waiting, waiter, key=_key)
+        self._bytes += wish.size
+        return waiter
+
+    def _stream(self, wish: Wish) -> _Stream:
+        stream = self._streams.get(wish.stream)
+        if stream is None:
+            stream = self._streams[wish.stream] = _Stream(wish.max_share)
+        return stream
+
+    def _remove(self, stream: _Stream, place: int) -> _Waiter:
+        waiter = stream.waiting.pop(place)
+        self._bytes -= waiter.wish.size
         return waiter
 
     def _gives_up(self, waiter: _Waiter) -> bool:
@@ -133,7 +187,7 @@ class Line:
         if now >= waiter.wish.expires:
             waiter.state = _State.EXPIRED
             return True
-        if now >= latest or (now >= latest - REDELIVERY_SECONDS and now + self._wait(self._place(waiter.key)) > latest):
+        if now >= latest or (now >= latest - REDELIVERY_SECONDS and now + self._wait(waiter) > latest):
             waiter.state = _State.OVERDUE
             return True
         waiter.wake_at = self._next_look(waiter.wish, latest)
@@ -144,26 +198,32 @@ class Line:
         soon = latest - REDELIVERY_SECONDS
         return min(wish.expires, soon if soon > self._clock() else latest)
 
-    def _place(self, key: tuple[float, int]) -> int:
-        return bisect_left(self._waiting, key, key=_key)
-
-    def _wait(self, place: int) -> float:
-        """Seconds until whoever has this place gets a slot; 0 as long as nobody knows how long calls take."""
+    def _wait(self, waiter: _Waiter) -> float:
+        """Seconds until somebody who waits gets a slot; 0 as long as nobody knows how long calls take."""
         closed = max(0.0, self._closed_until - self._clock())
-        return closed + (self._estimates.mean() or 0.0) * (place + 1) / self._limit.slots
+        seconds, own = self._estimates.mean() or 0.0, self._stream(waiter.wish)
+        among_all = sum(stream.place(waiter.key) for stream in self._streams.values()) + 1
+        rounds = max(among_all / self._limit.slots, (own.place(waiter.key) + 1) / own.slots(self._limit.slots))
+        return closed + seconds * rounds
 
     def _latest(self, wish: Wish) -> float:
         """When a call has to begin that is likely to be over in time."""
         return wish.until - (self._estimates.likely(wish.model) or 0.0)
 
-    def _has_free_slot(self) -> bool:
-        return self._calling < self._limit.slots and self._clock() >= self._closed_until
+    def _may_call(self, stream: _Stream) -> bool:
+        slots = self._limit.slots
+        return self._calling < slots and stream.calling < stream.slots(slots) and self._clock() >= self._closed_until
 
     def _advance(self) -> None:
         """Give free slots to the first in the line; the model is not called for a push that is given up on before."""
-        while self._waiting and self._has_free_slot():
-            first = self._waiting.pop(0)
-            first.become(self._turn(first.wish))
+        while stream := self._first():
+            waiter = self._remove(stream, 0)
+            waiter.become(self._turn(waiter.wish))
+
+    def _first(self) -> _Stream | None:
+        """Whose turn it is; nobody's where no slot is free for those that wait."""
+        able = (stream for stream in self._streams.values() if stream.waiting and self._may_call(stream))
+        return min(able, key=lambda stream: stream.waiting[0].key, default=None)
 
     def _turn(self, wish: Wish) -> _State:
         """What becomes of somebody for whom there is a slot, which is taken if there is still time for a call."""
@@ -172,16 +232,20 @@ class Line:
             return _State.EXPIRED
         if now > self._latest(wish):
             return _State.OVERDUE
-        self._calling += 1
+        self._count(wish, 1)
         return _State.GRANTED
+
+    def _count(self, wish: Wish, calls: int) -> None:
+        self._calling += calls
+        self._stream(wish).calling += calls
 
     def drain(self) -> None:
         """Send everybody away, for good; who has a slot keeps it."""
         with self._lock:
             self._draining = True
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                waiter.become(_State.DRAINED)
+            for stream in self._streams.values():
+                while stream.waiting:
+                    self._remove(stream, 0).become(_State.DRAINED)
 
     # --- What slots say.
 
@@ -207,21 +271,21 @@ class Line:
         with self._lock:
             self._advance()
 
-    def try_pass_on(self) -> bool:
+    def try_pass_on(self, wish: Wish) -> bool:
         """Pass a slot on to the next, unless as many answers are being published as there are slots; whether it was."""
         with self._lock:
             if self._publishing >= self._limit.slots:
                 return False
             self._publishing += 1
-            self._calling -= 1
+            self._count(wish, -1)
             self._advance()
             return True
 
-    def leave(self, *, calling: bool) -> None:
+    def leave(self, wish: Wish, *, calling: bool) -> None:
         """Somebody is done, with a slot or after having passed it on."""
         with self._lock:
             if calling:
-                self._calling -= 1
+                self._count(wish, -1)
                 self._advance()
             else:
                 self._publishing -= 1
@@ -243,7 +307,7 @@ class Slot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._line.leave(calling=self._calling)
+        self._line.leave(self._wish, calling=self._calling)
 
     def called(self, begun: float, *, succeeded: bool, overloaded: bool = False, retry_after: float = 0.0) -> None:
         """Tell the line how a call went that was begun at `begun`, on the monotonic clock."""
@@ -251,5 +315,5 @@ class Slot:
 
     def pass_on(self) -> None:
         """There is nothing to call any more: let the next one, while this one's answer is published."""
-        if self._calling and self._line.try_pass_on():
+        if self._calling and self._line.try_pass_on(self._wish):
             self._calling = False

@@ -11,13 +11,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
-from handler.config import google
+from handler.config import google, routing, yamlfile
 from handler.config import values as values
 
 DEFAULT_PATHS = (
@@ -64,11 +64,23 @@ class Settings(BaseModel):
         alias_generator=str.upper, frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
     )
 
-    model_url: Annotated[str, AfterValidator(values.base_url)] = Field(
-        description="base URL of the model service, e.g. `http://kubeai/openai`; the request's path is appended"
+    model_url: Annotated[str, AfterValidator(values.base_url)] | None = Field(
+        None,
+        description="base URL of the model service, e.g. `http://kubeai/openai`; the request's path is appended. "
+        "Required, or ROUTES_FILE",
+    )
+    routes_file: str | None = Field(
+        None,
+        description="YAML file of several model services, or of what each push subscription may, in place of MODEL_URL "
+        "(docs/routes.md)",
     )
     response_topic: Annotated[str, AfterValidator(values.topic)] = Field(
         description="where responses are published: `projects/PROJECT/topics/TOPIC`"
+    )
+    response_topics: Annotated[tuple[str, ...], BeforeValidator(values.paths), AfterValidator(values.topics)] = Field(
+        (),
+        description="other topics that a request may name for its response, in the attribute `response_topic`; "
+        "separated by commas",
     )
     push_auth: Literal["verify", "platform", "none"] = Field(
         description="who checks the sender of a push. `verify`: this service does (Knative, any host); `platform`: "
@@ -92,12 +104,30 @@ class Settings(BaseModel):
     allowed_paths: Annotated[
         tuple[str, ...], BeforeValidator(values.paths), AfterValidator(values.plain_paths), Field(min_length=1)
     ] = Field(DEFAULT_PATHS, description="paths of the model service that requests may name, separated by commas")
+    model_auth: routing.ModelAuth | None = Field(
+        None,
+        description="as whom the model service is called: `none`, with a `key` (MODEL_API_KEY), with a "
+        "`google-id-token` (a private Cloud Run service, IAP) or a `google-access-token` (Vertex AI); `key` where "
+        "MODEL_API_KEY is set, else `none`",
+    )
+    model_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="audience of the ID token with MODEL_AUTH=google-id-token; scheme and host of MODEL_URL if not set",
+    )
     model_api_key: Annotated[SecretStr, AfterValidator(values.header_value)] | None = Field(
         None, description="bearer token for the model service; never logged"
     )
     model_ca_file: Annotated[str, AfterValidator(values.file)] | None = Field(
         None,
         description="PEM file of the authorities trusted for an https MODEL_URL, instead of the public ones",
+    )
+    attribute_headers: Annotated[
+        tuple[tuple[str, str], ...], BeforeValidator(values.header_names), AfterValidator(values.attribute_headers)
+    ] = Field(
+        (),
+        description="attributes of a request that the model service gets as headers, as `attribute=Header-Name` "
+        "separated by commas; `priority` and `deadline` are the request's own where they are no attributes",
     )
     ack_deadline_seconds: Annotated[Seconds, Field(ge=10, le=600)] = Field(
         600.0, description="the push subscription's ack deadline, 10 to 600: give the same here and there"
@@ -189,9 +219,12 @@ class Settings(BaseModel):
         None, description="`HOST:PORT` of a Pub/Sub emulator; for tests and laptops"
     )
 
+    _routes: routing.RoutingFile | None = PrivateAttr(None)
+    _environment: Mapping[str, str] = PrivateAttr(default_factory=dict)  # where the keys of routes are
+
     @property
     def slots(self) -> int:
-        """The most calls that the model gets at once."""
+        """The most calls that a model service gets at once."""
         if self.adapts:
             return self.max_model_slots
         is_set = "model_slots" in self.model_fields_set
@@ -203,9 +236,16 @@ class Settings(BaseModel):
         return self.model_slots == "auto"
 
     @property
+    def routing(self) -> routing.Routing:
+        """The routes and the streams. Raises ValueError where the file of routes lacks something."""
+        if self._routes is None:
+            return routing.plain(self)
+        return routing.decided(self._routes, self, self._environment)
+
+    @property
     def pushes(self) -> int:
         """Pushes that are held at once: waiting, at the model, or until their answer is published."""
-        return self.slots + self.max_waiting
+        return self.routing.slots + self.max_waiting
 
     @property
     def connections(self) -> int:
@@ -221,6 +261,14 @@ class Settings(BaseModel):
                 "PUSH_AUTH=none lets anybody use the model and is only for an emulator (PUBSUB_EMULATOR_HOST): "
                 "use PUSH_AUTH=platform on Cloud Run, PUSH_AUTH=verify elsewhere"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _key_is_there(self) -> Self:
+        if self.model_auth == "key" and self.model_api_key is None:
+            raise ValueError("MODEL_AUTH=key needs MODEL_API_KEY: set it")
+        if self.model_api_key is not None and self.model_auth not in (None, "key"):
+            raise ValueError(f"MODEL_AUTH={self.model_auth} has no use for MODEL_API_KEY: unset one of them")
         return self
 
     @model_validator(mode="after")
@@ -254,14 +302,28 @@ class Settings(BaseModel):
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read `environment`; a variable set to nothing or blanks counts as not set. Raises SettingsError."""
         given = {name: value for name, value in environment.items() if value.strip()}
-        problems = google.problems(environment)
+        problems = [*_model_problems(given), *google.problems(environment)]
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            raise SettingsError(*(_explain(one) for one in error.errors()), *problems) from None
+            raise SettingsError(*problems, *(_explain(one) for one in error.errors())) from None
         if problems:
             raise SettingsError(*problems)
+        if settings.routes_file:
+            settings._read_routes(settings.routes_file, given)
         return settings
+
+    def _read_routes(self, path: str, environment: Mapping[str, str]) -> None:
+        try:
+            self._routes, self._environment = yamlfile.load(path, routing.RoutingFile), environment
+            slowest = max(route.timeout_seconds for route in self.routing.routes)
+        except ValueError as error:
+            raise SettingsError(f"ROUTES_FILE {path}: {error}") from None
+        if slowest + self.publish_timeout_seconds + self.margin_seconds > self.ack_deadline_seconds:
+            raise SettingsError(
+                f"ROUTES_FILE {path}: a route's timeout_seconds of {slowest:g} with PUBLISH_TIMEOUT_SECONDS and "
+                f"MARGIN_SECONDS comes to more than ACK_DEADLINE_SECONDS={self.ack_deadline_seconds:g}"
+            )
 
     def doubts(self, environment: Mapping[str, str]) -> Sequence[str]:
         """What may be wrong although it is valid, in plain words for whoever reads the log at the start."""
@@ -285,24 +347,14 @@ class Settings(BaseModel):
             "Pushes beyond it are no longer refused, but wait in a line (MAX_WAITING)"
         )
 
-    @classmethod
-    def as_markdown(cls) -> str:
-        """Every setting, its default and its meaning, as a Markdown table."""
-        rows = (f"| `{name.upper()}` | {_default(field)} | {field.description} |" for name, field in _fields(cls))
-        return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
 
-
-def _fields(settings: type[Settings]) -> Iterable[tuple[str, FieldInfo]]:
-    return settings.model_fields.items()
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value = field.default
-    if isinstance(value, tuple) and value:
-        return ", ".join(f"`{one}`" for one in value)
-    return "none" if value in (None, ()) else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+def _model_problems(given: Mapping[str, str]) -> Iterable[str]:
+    """What is wrong with how the model service is named."""
+    if "MODEL_URL" not in given and "ROUTES_FILE" not in given:
+        yield f"MODEL_URL is not set ({Settings.model_fields['model_url'].description})"
+    for name in ("MODEL_URL", "MODEL_API_KEY", "MODEL_AUTH", "MODEL_AUDIENCE"):
+        if name in given and "ROUTES_FILE" in given:
+            yield f"{name} and ROUTES_FILE are both set: the file says it for each route; unset {name}"
 
 
 def _explain(error: Mapping[str, object]) -> str:

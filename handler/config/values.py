@@ -42,6 +42,12 @@ def base_url(value: str) -> str:
     return url.geturl()
 
 
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL: the audience that a service expects in tokens, unless it is told otherwise."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def url(value: str) -> str:
     """A URL that can be called."""
     return _http_url(value).geturl()
@@ -134,3 +140,37 @@ def file(value: str) -> str:
     if not Path(value).is_file():
         raise ValueError("names a file that is not there")
     return value
+
+
+def topics(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Full names of Pub/Sub topics."""
+    return tuple(topic(name) for name in names)
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# What belongs to the connection, to the request's framing, or to who the relay is.
+_NOT_TO_BE_SET = frozenset(
+    {
+        *("accept", "accept-encoding", "authorization", "connection", "content-encoding", "content-length"),
+        *("content-type", "cookie", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        "user-agent",
+    }
+)
+
+
+def header_names(value: object) -> object:
+    """`attribute=header` pairs separated by commas, as pairs; what is no text is left as it is."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    return tuple((attribute.strip(), header.strip()) for attribute, _, header in pairs)
+
+
+def attribute_headers(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Attributes, each with the header that carries it."""
+    for attribute, header in pairs:
+        if not attribute or not _TOKEN.fullmatch(header):
+            raise ValueError(f"has {attribute}={header}, which is no attribute=Header-Name")
+        if header.lower() in _NOT_TO_BE_SET or header.lower().startswith(("proxy-", "sec-")):
+            raise ValueError(f"has the header {header}, which is not a requester's to set")
+    return pairs

@@ -18,9 +18,10 @@ from typing import Any
 import requests
 from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, InvalidHeader, NewConnectionError
 
-from handler.config.settings import Settings
+from handler.config.routing import MODEL_FIELD, Route
 from handler.delivery import Streamed
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
+from handler.model.identity import Fixed, Identity, NoToken, access_token, id_token
 from handler.model.transport import Adapter, StaleConnection
 from handler.rules.outcome import ModelFailure
 from handler.rules.reply import ModelReply, Overflow
@@ -32,12 +33,16 @@ _READS_IN_A_ROW = 100  # before others get their turn: a peer that sends fast wo
 
 _log = logging.getLogger(__name__)
 
+_NO_HEADERS: Mapping[str, str] = {}
+SERVICES = 32  # of a route whose URL depends on the model, how many are kept connections to
+
 # What an exception says about the call, most specific first. Of what is under requests only what it wraps is looked at:
 # whether a connection could be had at all, whether a kept one was closed, and whether what came was HTTP. ReadTimeout
 # is TCP's own: the peer's host does not acknowledge any more.
 FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
     (DeadlinePassed, ModelFailure.TIMEOUT),
     (DeadlineCut, ModelFailure.ABORTED),
+    (NoToken, ModelFailure.NO_CREDENTIALS),
     (requests.ConnectTimeout, ModelFailure.UNREACHABLE),
     (NewConnectionError, ModelFailure.UNREACHABLE),
     (requests.exceptions.InvalidURL, ModelFailure.UNREACHABLE),
@@ -54,31 +59,41 @@ FAILURES: tuple[tuple[type[Exception], ModelFailure], ...] = (
 
 
 class ModelService:
-    """Calls the model service; one instance serves everybody and keeps its connections open."""
+    """Calls the model service of a route; one instance serves everybody and keeps its connections open."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._url = settings.model_url
-        self._connect_seconds = settings.connect_timeout_seconds
-        self._verify = settings.model_ca_file or True
-        self._headers = _headers(settings)
-        self._adapter = Adapter(settings.slots)
+    def __init__(self, route: Route, connect_seconds: float) -> None:
+        self._url = route.url
+        self._connect_seconds = connect_seconds
+        self._verify = route.ca_file or True
+        self._headers = _headers(route)
+        self._identity = _identity(route)
+        self._adapter = Adapter(route.slots, SERVICES if MODEL_FIELD in route.url else 1)
         self._calls: set[Deadline] = set()
         self._aborted = False
         # Preparing checks and normalises the URL and every header. Only paths that the settings allow come here.
         self._prepared = lru_cache(64)(self._prepare)
 
     def call(
-        self, path: str, body: bytes | Streamed, seconds: float, overflow: Overflow | None = None
+        self,
+        path: str,
+        body: bytes | Streamed,
+        seconds: float,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        model: str = "",
+        overflow: Overflow | None = None,
     ) -> ModelReply | ModelFailure:
         """POST `body` to `path`, within `seconds` from now for everything: connecting, sending and the last byte.
 
-        `overflow` takes a reply that no message can hold. What it raises, and what `body` raises, is raised here.
+        `model` stands for {model} in the route's URL; `overflow` takes a reply that no message can hold. What it
+        raises, and what `body` raises, is raised here.
         """
-        return self._send(self._with_body(self._prepared("POST", path), body), seconds, overflow)
+        request = self._with_body(self._prepared("POST", path, model), body)
+        request.headers.update(headers)
+        return self._send(request, seconds, overflow)
 
-    def probe(self, path: str, seconds: float) -> ModelReply | ModelFailure:
+    def probe(self, path: str, seconds: float, model: str = "") -> ModelReply | ModelFailure:
         """GET `path`: for checking the settings, never while serving."""
-        return self._send(self._prepared("GET", path), seconds)
+        return self._send(self._with_body(self._prepared("GET", path, model), None), seconds)
 
     def abort(self) -> None:
         """End every call under way, and all that are still to begin: the process is about to end."""
@@ -86,17 +101,18 @@ class ModelService:
         for call in tuple(self._calls):
             call.cut()
 
-    def _prepare(self, method: str, path: str) -> requests.PreparedRequest:
-        return requests.Request(method, self._url + path, headers=self._headers).prepare()
+    def _prepare(self, method: str, path: str, model: str) -> requests.PreparedRequest:
+        return requests.Request(method, self._url.replace(MODEL_FIELD, model) + path, headers=self._headers).prepare()
 
-    def _with_body(self, prepared: requests.PreparedRequest, body: bytes | Streamed) -> requests.PreparedRequest:
+    def _with_body(self, prepared: requests.PreparedRequest, body: bytes | Streamed | None) -> requests.PreparedRequest:
         request = requests.PreparedRequest()
         request.method, request.url = prepared.method, prepared.url
         request.headers = prepared.headers.copy()
-        request.headers["Content-Length"] = str(len(body))
-        if not isinstance(body, bytes):
+        if body is not None:
+            request.headers["Content-Length"] = str(len(body))
+            request.body = body  # type: ignore[assignment]
+        if body is not None and not isinstance(body, bytes):
             request.headers["Content-Type"] = body.content_type
-        request.body = body  # type: ignore[assignment]
         return request
 
     def _send(
@@ -108,7 +124,7 @@ class ModelService:
         self._calls.add(deadline)
         try:
             with deadline:
-                return self._exchange(request, seconds, overflow)
+                return self._identified(request, seconds, overflow)
         except tuple(kind for kind, _ in FAILURES) as error:
             is_late = isinstance(error, requests.ReadTimeout) and time.monotonic() > begun + seconds
             failure = ModelFailure.TIMEOUT if is_late else failure_of(error)
@@ -119,6 +135,16 @@ class ModelService:
             # What one kept connection went through the others most likely did too. The next call gets a new one.
             self._adapter.drop_kept()
         return failure
+
+    def _identified(self, request: requests.PreparedRequest, seconds: float, overflow: Overflow | None) -> ModelReply:
+        """The reply to a request that says who asks; a token that is refused is replaced, once."""
+        shown = self._identity.headers()
+        request.headers.update(shown)
+        reply = self._exchange(request, seconds, overflow)
+        if reply.status == 401 and self._identity.renew(shown):
+            request.headers.update(self._identity.headers())
+            return self._exchange(request, seconds, overflow)
+        return reply
 
     def _exchange(self, request: requests.PreparedRequest, seconds: float, overflow: Overflow | None) -> ModelReply:
         # The deadline ends each read that takes this long; where it ends nothing, as in a command, requests does.
@@ -230,15 +256,21 @@ def retry_after(value: str) -> float | None:
         return None
 
 
-def _headers(settings: Settings) -> Mapping[str, str]:
+def _headers(route: Route) -> Mapping[str, str]:
     headers = {
         "Accept": "*/*",
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": "inference-relay",
     }
-    if settings.adapts:
+    if route.adapts:
         headers["endpoint-load-metrics-format"] = "TEXT"
-    if settings.model_api_key:
-        headers["Authorization"] = f"Bearer {settings.model_api_key.get_secret_value()}"
     return headers
+
+
+def _identity(route: Route) -> Identity:
+    if route.auth == "google-id-token":
+        return id_token(route.audience)
+    if route.auth == "google-access-token":
+        return access_token()
+    return Fixed(route.api_key.get_secret_value() if route.api_key else None)

@@ -115,10 +115,11 @@ class _WatchedTLS(_Watched, HTTPSConnection):
 
 
 class Adapter(HTTPAdapter):
-    """An adapter of requests for one service; it keeps up to so many connections, each watched and not for ever."""
+    """An adapter of requests; it keeps up to so many connections a service, each watched and not for ever."""
 
-    def __init__(self, connections: int) -> None:
-        super().__init__(pool_connections=1, pool_maxsize=connections)
+    def __init__(self, connections: int, services: int = 1) -> None:
+        super().__init__(pool_connections=services, pool_maxsize=connections)
+        self._has_one_pool = services == 1
         self._pool: Any = None
         resolver = Resolver()
         plain = type("Connection", (_Watched,), {"_resolver": resolver})
@@ -129,8 +130,8 @@ class Adapter(HTTPAdapter):
         }
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
-        """The pool of the one service that is called; to find it anew each time takes as long as to use it."""
-        if self._pool is None:
+        """The service's pool. Where there is one service it is kept: finding it takes as long as using it."""
+        if self._pool is None or not self._has_one_pool:
             self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         return self._pool
 

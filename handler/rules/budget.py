@@ -25,10 +25,13 @@ class Budget:
     limit: Limit
 
 
-def call_budget(settings: Settings, options: Options, *, spent: float, now: datetime) -> Budget:
-    """The budget of a call that starts `spent` seconds after its push arrived, at the wall-clock time `now`."""
+def call_budget(settings: Settings, options: Options, *, model_seconds: float, spent: float, now: datetime) -> Budget:
+    """The budget of a call that starts `spent` seconds after its push arrived, at the wall-clock time `now`.
+
+    `model_seconds` is the longest that its model service may take.
+    """
     push = settings.ack_deadline_seconds - settings.margin_seconds - settings.publish_timeout_seconds - spent
-    limits = [Budget(settings.model_timeout_seconds, Limit.MODEL_TIMEOUT), Budget(push, Limit.PUSH_DEADLINE)]
+    limits = [Budget(model_seconds, Limit.MODEL_TIMEOUT), Budget(push, Limit.PUSH_DEADLINE)]
     if options.timeout_seconds is not None:
         limits.append(Budget(options.timeout_seconds, Limit.REQUEST_TIMEOUT))
     if options.deadline is not None:

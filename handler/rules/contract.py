@@ -93,10 +93,15 @@ class InferenceRequest(BaseModel):
         """What of the request lies in Cloud Storage. Raises Mistake where that is no reference, or in a wrong place."""
         return reference_of(self.path, self.body, self.body_ref)
 
-    def model_body(self) -> bytes:
-        """The JSON that goes to the model service, or a form's fields besides its file."""
+    def model_body(self, model: str | None = None) -> bytes:
+        """The JSON that goes to the model service, or a form's fields besides its file.
+
+        With `model` as the model's name, if there is one.
+        """
         left_out = ("stream_options", FILE_FIELD) if self.is_form else ("stream_options",)
         body = {key: value for key, value in self.body.items() if key not in left_out}
+        if model is not None:
+            body["model"] = model
         if "stream" in body:
             body["stream"] = False
         return strictjson.dumps(body)
@@ -122,6 +127,7 @@ class ErrorCode(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_REQUEST = "invalid_request"
     PATH_NOT_ALLOWED = "path_not_allowed"
+    MODEL_NOT_FOUND = "model_not_found"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     MODEL_UNREACHABLE = "model_unreachable"
     MODEL_TIMEOUT = "model_timeout"
@@ -146,6 +152,7 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
     ErrorCode.INVALID_JSON: _Kind(400, "invalid_request_error", "the message's data is not JSON"),
     ErrorCode.INVALID_REQUEST: _Kind(400, "invalid_request_error", "a field is missing or has the wrong form"),
     ErrorCode.PATH_NOT_ALLOWED: _Kind(404, "invalid_request_error", "the service does not allow this `path`"),
+    ErrorCode.MODEL_NOT_FOUND: _Kind(404, "invalid_request_error", "the service has no such model, or not for you"),
     ErrorCode.DEADLINE_EXCEEDED: _Kind(408, "timeout_error", "the request's own `options.deadline` has passed"),
     ErrorCode.MODEL_UNREACHABLE: _Kind(502, "server_error", "no connection to the model service, on every attempt"),
     ErrorCode.MODEL_TIMEOUT: _Kind(504, "timeout_error", "the model did not finish in time"),

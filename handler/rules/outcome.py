@@ -97,6 +97,7 @@ class ModelFailure(StrEnum):
     STALE = "stale"  # a kept connection had been closed: the request was most likely not read
     BROKEN = "broken"  # the connection ended early; the model may have worked on it
     GARBLED = "garbled"  # what came was not HTTP, or could not be unpacked; the model has worked on it
+    NO_CREDENTIALS = "no credentials"  # for the model service could be had; nothing was sent
     TIMEOUT = "timeout"
     ABORTED = "aborted"  # by this process, which is about to end
 
@@ -168,6 +169,9 @@ def _failed(failure: ModelFailure, now: Situation) -> Verdict:
     if failure is ModelFailure.UNREACHABLE:
         message = "The model service could not be reached. Send the request again later, or tell its operator."
         return _retry(Reason.MODEL_FAILED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
+    if failure is ModelFailure.NO_CREDENTIALS:
+        message = "The relay has no credentials for the model service. Tell its operator, and send the request again."
+        return _retry(Reason.MODEL_MISCONFIGURED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
     if failure is ModelFailure.GARBLED:
         return _judged(Reading(Kind.NONSENSE, invalid("was not HTTP, or could not be unpacked"), failure), now)
     return _retry(Reason.MODEL_FAILED, invalid("was cut off"), now, failure)

@@ -13,7 +13,7 @@ _ids = itertools.count()
 
 def publish(request, context):
     """Confirm each message of a request."""
-    if dict(context.invocation_metadata()).get("authorization") != "Bearer of-the-metadata-server":
+    if dict(context.invocation_metadata()).get("authorization") != "Bearer t-1":
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
     return PublishResponse.pb()(message_ids=[str(next(_ids)) for _ in request.messages])
 

@@ -29,7 +29,8 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r
 def service(url, **settings):
     """A model service at this URL."""
     environment = {"RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform", "MODEL_URL": url}
-    return ModelService(Settings.from_environment(environment | settings))
+    made = Settings.from_environment(environment | settings)
+    return ModelService(made.routing.routes[0], made.connect_timeout_seconds)
 
 
 def until(condition):

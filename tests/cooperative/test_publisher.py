@@ -1,14 +1,10 @@
 """Publishing as in production: over TLS, with the token of a metadata server, in greenlets."""
 
-import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -18,48 +14,14 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed
 
 TOPIC = "projects/p/topics/responses"
-METADATA = {
-    "token": json.dumps({"access_token": "of-the-metadata-server", "expires_in": 3600, "token_type": "Bearer"}),
-    "universe-domain": "googleapis.com",
-    "project-id": "p",
-    "default": json.dumps({"email": "relay@p.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]}),
-}
-
-
-class Metadata(BaseHTTPRequestHandler):
-    """What an instance on Google Cloud asks for its identity."""
-
-    def do_GET(self):
-        body = METADATA.get(self.path.partition("?")[0].rstrip("/").rpartition("/")[2], "").encode()
-        self.send_response(200)
-        self.send_header("Metadata-Flavor", "Google")
-        self.send_header("Content-Type", "application/json" if body.startswith(b"{") else "application/text")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def metadata_server():
-    """Its HOST:PORT."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture
-def secure(tmp_path, monkeypatch):
+def secure(tmp_path, monkeypatch, metadata):
     """Where clients of the real Pub/Sub end up; the addresses that they asked for."""
     asked, authority, make = [], tmp_path / "ca.pem", PublisherGrpcTransport.create_channel
     command = [sys.executable, Path(__file__).with_name("secure_pubsub.py"), authority]
-    with metadata_server() as metadata, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         port = server.stdout.readline().strip()
 
         def create_channel(host, **options):
@@ -68,11 +30,6 @@ def secure(tmp_path, monkeypatch):
             return make(f"localhost:{port}", ssl_credentials=trusted, **options)
 
         monkeypatch.setattr(PublisherGrpcTransport, "create_channel", create_channel)
-        for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
-            monkeypatch.setenv(name, metadata)
-        for name in ("PUBSUB_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
         yield asked
         server.kill()
 

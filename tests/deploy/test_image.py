@@ -24,8 +24,6 @@ BASE = re.search(r"^FROM (\S+) AS service$", DOCKERFILE, re.MULTILINE).group(1)
 TOOLS = ("buildah", "debootstrap", "unshare")
 NEVER = {"pip", "setuptools", "wheel", "hatchling", "pytest", "rich", "aiohttp", "lark", "xllamacpp"}
 
-pytestmark = pytest.mark.xdist_group("image")  # what they need is made once, which takes a minute or more
-
 
 def test_the_dockerfile_passes_its_linter():
     """hadolint finds nothing, not even what is only a matter of style."""

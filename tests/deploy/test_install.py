@@ -12,8 +12,6 @@ import pytest
 
 from tests.e2e.conftest import ROOT, SERVERS, Service, free_port, push_of, reap, until
 
-pytestmark = pytest.mark.xdist_group("install")  # what they need is made once, which takes a minute or more
-
 
 def pip(*arguments):
     """Run pip; what it printed is shown if it fails."""

@@ -35,8 +35,8 @@ class Relay:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
-    def delivery(self, message, arrived, held):
-        return Delivery(message, arrived, arrived + 10, message.message_id, "owner", held)
+    def delivery(self, message, stream, arrived, held):
+        return Delivery(message, arrived, arrived + 10, message.message_id, "owner", held, stream, "topic")
 
     def answer(self, delivery):
         self.messages.append(delivery.message)

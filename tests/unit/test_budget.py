@@ -38,4 +38,5 @@ SETTINGS = Settings.from_environment(
 )
 def test_the_tightest_limit_counts(options, spent, expected):
     """A requester's limits only ever shorten the service's own."""
-    assert expected == call_budget(SETTINGS, Options.model_construct(**options), spent=spent, now=NOW)
+    limits = Options.model_construct(**options)
+    assert expected == call_budget(SETTINGS, limits, model_seconds=50, spent=spent, now=NOW)

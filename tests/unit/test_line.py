@@ -8,7 +8,7 @@ import pytest
 
 from handler.admission import Refused
 from handler.admission.limit import AdaptiveLimit, FixedLimit
-from handler.admission.line import HEAD_START_SECONDS, REDELIVERY_SECONDS, Line, Wish
+from handler.admission.line import HEAD_START_SECONDS, REDELIVERY_SECONDS, Line, Room, Wish
 from handler.rules.contract import Priority
 from handler.rules.outcome import Reason
 
@@ -190,10 +190,11 @@ def test_before_anything_is_known_everybody_may_wait(threads):
 def woken(line, clock, seconds):
     """Move time on, and let everybody in the line look whether it is worth waiting."""
     clock.now += seconds
-    for waiter in list(line._waiting):
+    (stream,) = line._streams.values()
+    for waiter in list(stream.waiting):
         with line._lock:
-            if waiter in line._waiting and line._gives_up(waiter):
-                line._waiting.remove(waiter)
+            if waiter in stream.waiting and line._gives_up(waiter):
+                stream.waiting.remove(waiter)
                 waiter.changed.set()
 
 
@@ -305,3 +306,49 @@ def test_draining_gives_the_line_back(threads):
     with pytest.raises(Refused) as refused:
         line.take(wish())
     assert refused.value.reason is Reason.DRAINING
+
+
+def test_a_stream_has_its_share_and_no_more(threads):
+    """What a stream may not have is free at once for others, who do not wait behind it; one slot it always may have."""
+    line = Line(FixedLimit(4))
+    batch, crowd = {"stream": "batch", "max_share": 0.5}, Crowd(line, threads)
+    first, _second = (line.take(wish(arrived=0, **batch)) for _ in range(2))
+    waiting = crowd.join("batch", wish(arrived=0, **batch))
+    others = [line.take(wish(arrived=9, stream="urgent")) for _ in range(2)]
+    crowd.join("urgent", wish(arrived=9, stream="urgent"))
+    others[0].__exit__()
+    until(lambda: crowd.order == ["urgent"])
+    first.__exit__()
+    waiting.result(10)
+    assert Line(FixedLimit(1)).take(wish(stream="small", max_share=0.01))
+    line.drain()
+
+
+def test_a_stream_that_waits_for_its_share_is_told_how_long(threads):
+    """By its own slots, not by all: what cannot be in time is refused at once."""
+    clock = Clock()
+    line, batch = taught(Line(FixedLimit(10), clock), 10.0), {"stream": "batch", "max_share": 0.1}
+    line.take(wish(**batch))
+    threads.submit(line.take, wish(ends=clock.now + 500, **batch))
+    until(lambda: line.length == 1)
+    with pytest.raises(Refused) as refused:
+        line.take(wish(ends=clock.now + 25, **batch))
+    assert refused.value.reason is Reason.BUSY
+    assert line.take(wish(ends=clock.now + 25))
+    line.drain()
+
+
+@pytest.mark.parametrize("room", [Room(pushes=1), Room(size=150)])
+def test_a_lines_own_room(threads, room):
+    """A route's part of what may wait: when it is full the next is refused, and there is room again when one leaves."""
+    line = Line(FixedLimit(1), room=room)
+    slot = line.take(wish(size=100))
+    crowd = Crowd(line, threads)
+    waiting = crowd.join("first", wish(size=100))
+    with pytest.raises(Refused) as refused:
+        line.take(wish(size=100))
+    assert "MAX_WAITING" in refused.value.detail
+    slot.__exit__()
+    waiting.result(10)
+    crowd.join("second", wish(size=100))
+    line.drain()

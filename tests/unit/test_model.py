@@ -15,5 +15,6 @@ def test_a_silent_model_is_given_up_on():
             "RESPONSE_TOPIC": "projects/p/topics/responses",
             "PUSH_AUTH": "platform",
         }
-        model = ModelService(Settings.from_environment(environment))
+        (route,) = Settings.from_environment(environment).routing.routes
+        model = ModelService(route, connect_seconds=5.0)
         assert model.probe("/v1/models", 0.2) is ModelFailure.TIMEOUT

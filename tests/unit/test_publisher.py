@@ -96,8 +96,8 @@ def test_one_bad_message_does_not_take_its_batch_along(broker):
     """A refused batch is published again one by one: another message in it may have been at fault."""
     broker.faults.add(Fault(kind="publish-fails", status="INVALID_ARGUMENT", times=1))
     until = time.monotonic() + 10
-    batch = [_Publish(_raw(OutgoingMessage(body)), until) for body in (b"1", b"2")]
-    _Outbox(TOPIC)._send(batch)
+    batch = [_Publish(TOPIC, _raw(OutgoingMessage(body)), until) for body in (b"1", b"2")]
+    _Outbox()._send(batch)
     assert all(one.outcome.result(0) for one in batch)
     assert {message.data for message in received(broker)} == {b"1", b"2"}
 

@@ -17,6 +17,7 @@ from handler.ledger import Claim, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.push.envelope import PubsubMessage
 from handler.relay import WAITERS_PER_SLOT, Relay
+from handler.routes import Route, Routes
 from handler.rules.contract import Priority
 from handler.rules.outcome import ModelFailure, Reason
 from handler.rules.reply import ModelReply
@@ -24,6 +25,7 @@ from handler.rules.reply import ModelReply
 SETTINGS = Settings.from_environment(
     {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}
 )
+STREAM = SETTINGS.routing.default
 REQUEST = {"metadata": {"id": 7}, "body": {"model": "m", "prompt": "x", "stream": True}}
 REPLY = ModelReply(200, "application/json", b'{"choices":[]}')
 
@@ -34,7 +36,8 @@ class Model:
     def __init__(self, *replies):
         self.replies, self.calls = list(replies or [REPLY]), []
 
-    def call(self, path, body, seconds, overflow=None):
+    def call(self, path, body, seconds, headers, model, overflow):
+        self.headers = headers
         self.calls.append((path, json.loads(body), seconds))
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
@@ -104,16 +107,17 @@ def held():
     return Held(Intake(10, 10, 1_000_000), 0)
 
 
-def made(model, topic, ledger=None, pause=None, slots=10):
+def made(model, topic, ledger=None, pause=None, slots=10, line=None):
     """A relay with these around it."""
     settings = SETTINGS.model_copy(update={"model_slots": slots})
-    return Relay(settings, model, topic, ledger or Notes(), Line(FixedLimit(slots)), pause or Pauses())
+    route = Route(settings.routing.routes[0], model, line or Line(FixedLimit(slots)))
+    return Relay(settings, Routes([route]), topic, ledger or Notes(), pause or Pauses())
 
 
 def relayed(model, topic, incoming, ledger=None, pause=None, arrived=None):
     """The verdict on a message."""
     relay = made(model, topic, ledger, pause)
-    return relay.answer(relay.delivery(incoming, time.monotonic() if arrived is None else arrived, held()))
+    return relay.answer(relay.delivery(incoming, STREAM, time.monotonic() if arrived is None else arrived, held()))
 
 
 def test_a_request_is_answered():
@@ -286,7 +290,7 @@ def test_what_the_ledger_hears_of_an_answer():
     """The response is kept before it is published, and the message is answered after."""
     topic, ledger = Topic(), Notes()
     relayed(Model(), topic, message(ordering_key="k"), ledger)
-    assert ledger.notes == [("keep", topic.messages[0]), "answered"]
+    assert ledger.notes == [("keep", replace(topic.messages[0], topic="")), "answered"]
 
 
 def test_what_the_ledger_hears_of_a_failure():
@@ -321,7 +325,11 @@ def test_a_kept_response_is_published():
     kept = OutgoingMessage(b'{"status_code":200}', {"a": "\u00e9"}, "key")
     model, topic = Model(), Topic()
     verdict = relayed(model, topic, message(), Notes(Claim(State.MINE, kept=kept.to_bytes())))
-    assert (verdict.reason, model.calls, topic.messages) == (Reason.ANSWERED, [], [kept])
+    assert (verdict.reason, model.calls, topic.messages) == (
+        Reason.ANSWERED,
+        [],
+        [replace(kept, topic=STREAM.response_topic)],
+    )
 
 
 def test_counted_failures_decide_on_the_last_attempt():
@@ -362,7 +370,7 @@ def test_waiting_for_another_instance_takes_little_room():
     reasons, depths, depth = [], [], 0
 
     def answer():
-        return relay.answer(relay.delivery(message(), time.monotonic(), held())).reason
+        return relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held())).reason
 
     def pause(_seconds):  # while this one waits, another one comes
         nonlocal depth
@@ -408,11 +416,12 @@ def test_where_pubsub_does_not_count_this_process_does():
 def test_a_deadline_that_passes_in_the_line():
     """The answer goes out when the request's deadline has passed, without a call."""
     topic, relay_model = Topic(), Model()
-    relay = made(relay_model, topic, slots=1)
+    line = Line(FixedLimit(1))
+    relay = made(relay_model, topic, line=line)
     soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
-    with relay._line.take(Wish("m", time.monotonic(), math.inf)):
+    with line.take(Wish("m", time.monotonic(), math.inf)):
         incoming = message(REQUEST | {"options": {"deadline": soon}})
-        verdict = relay.answer(relay.delivery(incoming, time.monotonic(), held()))
+        verdict = relay.answer(relay.delivery(incoming, STREAM, time.monotonic(), held()))
     assert (verdict.reason, relay_model.calls) == (Reason.REQUEST_REFUSED, [])
     assert topic.response["body"]["error"]["code"] == "deadline_exceeded"
 
@@ -435,11 +444,9 @@ def test_the_priority_of_a_request(options, attributes, priority):
             wishes.append(wish)
             return super().take(wish)
 
-    relay = made(Model(), Topic())
-    relay._line = Counted(FixedLimit(1))
-    relay.answer(
-        relay.delivery(message(REQUEST | {"options": options}, attributes=attributes), time.monotonic(), held())
-    )
+    relay = made(Model(), Topic(), line=Counted(FixedLimit(1)))
+    incoming = message(REQUEST | {"options": options}, attributes=attributes)
+    relay.answer(relay.delivery(incoming, STREAM, time.monotonic(), held()))
     assert [wish.priority for wish in wishes] == [priority]
 
 
@@ -453,7 +460,11 @@ def test_a_message_that_another_instance_took_over():
 def test_the_key_of_a_message():
     """Copies have the same; another message, subscription or time of publication has another."""
     relay = made(Model(), Topic())
+
+    def key(incoming):
+        return relay.delivery(incoming, STREAM, 0, held()).key
+
     first = message(subscription="s", publish_time=datetime(2030, 1, 1, tzinfo=UTC))
-    assert relay.delivery(first, 0, held()).key == relay.delivery(replace(first, delivery_attempt=7), 0, held()).key
+    assert key(first) == key(replace(first, delivery_attempt=7))
     others = [replace(first, message_id="2"), replace(first, subscription="t"), replace(first, publish_time=None)]
-    assert len({relay.delivery(one, 0, held()).key for one in [first, *others]}) == 4
+    assert len({key(one) for one in [first, *others]}) == 4
