@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from handler import strictjson
 from handler.admission.intake import Held
@@ -12,7 +12,6 @@ from handler.ledger.origin import Origin
 from handler.push.envelope import PubsubMessage
 from handler.rules.contract import ErrorCode, InferenceRequest, Options, Priority, RequestError, priority_of
 from handler.rules.modelheaders import model_headers
-from handler.rules.reference import MULTIPART_PATHS, Reference
 from handler.telemetry.record import PushRecord
 
 TOPIC_ATTRIBUTE = "response_topic"
@@ -72,17 +71,11 @@ class Inference:
     model: str | None
     priority: Priority
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    reference: Reference | None = None  # what of it lies in Cloud Storage
 
     @property
     def size(self) -> int:
         """The bytes that it takes here."""
         return len(self.metadata) + (len(self.body) if isinstance(self.body, bytes) else 0)
-
-    @property
-    def is_form(self) -> bool:
-        """Whether the model's endpoint takes a form with a file in it."""
-        return self.path in MULTIPART_PATHS
 
 
 def inference_of(
@@ -101,21 +94,7 @@ def inference_of(
         model=request.model,
         priority=priority,
         headers=model_headers(settings.attribute_headers, request, attributes, priority),
-        reference=request.reference,
     )
-
-
-def with_body(inference: Inference, body: dict[str, Any]) -> Inference:
-    """The request with a body that lay elsewhere."""
-    request = InferenceRequest.model_construct(path=inference.path, metadata={}, body=body)
-    return replace(inference, body=request.model_body(), model=request.model)
-
-
-def renamed(inference: Inference, model: str | None) -> Inference:
-    """The request, for a model service that knows its model as `model`, if that is another name."""
-    if model is None or not isinstance(inference.body, bytes):
-        return inference
-    return replace(inference, body=strictjson.dumps({**strictjson.loads(inference.body), "model": model}))
 
 
 def topic_of(message: PubsubMessage, stream: Stream, allowed: Collection[str]) -> str:

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from handler import strictjson
@@ -16,10 +17,11 @@ from handler.admission.turns import in_turn
 from handler.config.routing import Stream
 from handler.config.settings import Settings
 from handler.control import Control
-from handler.delivery import Delivery, Inference, check_topic, inference_of, renamed, topic_of
+from handler.delivery import Delivery, Inference, check_topic, inference_of, topic_of
 from handler.ledger import Claim, Ledger, Stage, State
+from handler.publisher import Publishes
 from handler.push.envelope import PubsubMessage
-from handler.responder import Publishes, Responder
+from handler.responder import Responder
 from handler.routes import Route, Routes
 from handler.rules import outcome
 from handler.rules.budget import Budget, Limit, call_budget
@@ -28,7 +30,7 @@ from handler.rules.control import is_control
 from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.patience import pause as pause_before_next
 from handler.rules.reply import ModelReply, Overflow
-from handler.storage import StorageFailed, Unusable
+from handler.storage import StorageFailed
 from handler.storage.claimcheck import ClaimCheck
 from handler.telemetry.record import PushRecord
 
@@ -127,47 +129,44 @@ class Relay:
         if is_control(delivery.message.attributes):
             verdict, metadata = self._control.answer(delivery.message, delivery.take_data())
             return self._responder.respond(delivery, verdict, metadata)
-        try:
-            route, inference = self._read(delivery)
-        except RequestError as error:
-            refused = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-            return self._responder.respond(delivery, refused, strictjson.dumps(error.metadata))
-        return self._fetch(delivery, route, inference, claim)
+        with ExitStack() as fetched:
+            try:
+                route, inference = self._read(delivery, fetched)
+            except (RequestError, StorageFailed) as error:
+                verdict = self._failed(delivery, claim, error)
+                return self._responder.respond(delivery, verdict, strictjson.dumps(error.metadata))
+            return self._routed(delivery, route, inference, claim)
 
-    def _fetch(self, delivery: Delivery, route: Route | None, inference: Inference, claim: Claim) -> Verdict:
-        """Go on with what the request refers to in Cloud Storage, if it does; and answer for whatever fails there."""
-        try:
-            with self._claim_check.fetched(inference, self._storage_seconds(delivery)) as whole:
-                return self._go(delivery, route, whole, claim)
-        except (Unusable, RequestError) as error:
-            verdict = Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-        except StorageFailed as error:
-            verdict = outcome.storage_failed(str(error), self._situation(delivery, claim, Limit.MODEL_TIMEOUT))
-        return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
-
-    def _go(self, delivery: Delivery, route: Route | None, inference: Inference, claim: Claim) -> Verdict:
-        """Go where the request's model is. What was fetched says only now which that is. Raises RequestError."""
-        if route is None:
-            route = self._routes.route(inference.path, inference.model, delivery.stream)
-            inference = renamed(inference, route.settings.model)
+    def _routed(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
+        """Go on with a request that could be read; what fails here fails while a file is streamed or stored."""
         delivery.record.routed(route.name, inference.model)
         delivery.held.resize(inference.size)
-        return self._infer(delivery, route, inference, claim)
+        try:
+            return self._infer(delivery, route, inference, claim)
+        except (RequestError, StorageFailed) as error:
+            verdict = self._failed(delivery, claim, error)
+            return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
 
-    def _storage_seconds(self, delivery: Delivery) -> float:
-        return self._left(delivery) - self._settings.publish_timeout_seconds
+    def _failed(self, delivery: Delivery, claim: Claim, error: RequestError | StorageFailed) -> Verdict:
+        if isinstance(error, RequestError):
+            return Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
+        return outcome.storage_failed(str(error), self._situation(delivery, claim, Limit.MODEL_TIMEOUT))
 
-    def _read(self, delivery: Delivery) -> tuple[Route | None, Inference]:
-        """The request, and where it goes if that can be told before its body is fetched. Raises RequestError."""
+    def _read(self, delivery: Delivery, stack: ExitStack) -> tuple[Route, Inference]:
+        """The request with what it refers to, which `stack` holds, and where it goes.
+
+        Raises RequestError and StorageFailed.
+        """
         data, attributes = delivery.take_data(), delivery.message.attributes
         request = in_turn(len(data), parse_request, data, self._paths, attributes)
         del data
         check_topic(attributes, request, self._settings.response_topics)
-        route = None
-        if request.body_ref is None:
-            route = self._routes.route(request.path, request.model, delivery.stream, request.metadata)
-        model = route.settings.model if route else None
-        return route, inference_of(request, attributes, delivery.stream, self._settings, model)
+        seconds = self._left(delivery) - self._settings.publish_timeout_seconds
+        fetched = stack.enter_context(self._claim_check.fetched(request, seconds))
+        request = fetched.request
+        route = self._routes.route(request, delivery.stream)
+        inference = inference_of(request, attributes, delivery.stream, self._settings, route.settings.model)
+        return route, fetched.completed(inference)
 
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""

@@ -2,12 +2,11 @@
 
 import time
 from dataclasses import replace
-from typing import Protocol
 
 from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.ledger import Ledger
-from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import OutgoingMessage, Publishes, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.rules import outcome
 from handler.rules.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
 from handler.rules.outcome import Reason, Verdict
@@ -15,18 +14,6 @@ from handler.storage.claimcheck import ClaimCheck
 
 # Responses that cost nothing to make, and are made again by the redelivery.
 _FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
-
-
-class Publishes(Protocol):
-    """What is needed of the response topic."""
-
-    def fits(self, message: OutgoingMessage) -> bool:
-        """Whether it can be published at all."""
-        ...
-
-    def publish(self, message: OutgoingMessage, seconds: float) -> str:
-        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
-        ...
 
 
 class Responder:

@@ -1,7 +1,7 @@
 """Where a request goes, and for whom: the routes as they run, and the streams."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line, Room
@@ -9,11 +9,9 @@ from handler.config import routing
 from handler.config.settings import Settings
 from handler.delivery import Streamed
 from handler.model.service import ModelService
-from handler.rules.contract import ErrorCode, RequestError
+from handler.rules.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.outcome import ModelFailure
 from handler.rules.reply import ModelReply, Overflow
-
-_NONE: Mapping[str, Any] = {}
 
 
 class Model(Protocol):
@@ -52,11 +50,11 @@ class Route:
         """Its name in logs and metrics."""
         return self.settings.name
 
-    def takes(self, model: str | None) -> bool:
+    def takes(self, request: InferenceRequest) -> bool:
         """Whether the model's name may stand in the URL, where it does."""
         if routing.MODEL_FIELD not in self.settings.url:
             return True
-        return model is not None and routing.SAFE_NAME.fullmatch(model) is not None
+        return request.model is not None and routing.SAFE_NAME.fullmatch(request.model) is not None
 
 
 class Routes:
@@ -76,30 +74,30 @@ class Routes:
         """The name of the one route that there is; "" where there are more."""
         return self._routes[0].name if len(self._routes) == 1 else ""
 
-    def route(self, path: str, model: str | None, stream: routing.Stream, metadata: Mapping[str, Any] = _NONE) -> Route:
-        """The route of a request. Raises RequestError where there is none for it, or not for this stream."""
-        number = self._match(model)
-        if number is None or not self._routes[number].takes(model) or not _is_for(model, stream):
-            raise self._unknown(model, stream, metadata)
+    def route(self, request: InferenceRequest, stream: routing.Stream) -> Route:
+        """The request's route. Raises RequestError where there is none for it, or not for this stream."""
+        number = self._match(request.model)
+        if number is None or not self._routes[number].takes(request) or not _is_for(request.model, stream):
+            raise self._unknown(request, stream)
         route = self._routes[number]
         for allowed in (route.settings.allowed_paths, stream.allowed_paths):
-            if allowed is not None and path not in allowed:
+            if allowed is not None and request.path not in allowed:
                 raise RequestError(
                     ErrorCode.PATH_NOT_ALLOWED,
                     f"This path is not allowed for this model. Use one of: {', '.join(allowed)}.",
                     param="path",
-                    metadata=metadata,
+                    metadata=request.metadata,
                 )
         return route
 
-    def _unknown(self, model: str | None, stream: routing.Stream, metadata: Mapping[str, Any]) -> RequestError:
-        named = "names no model" if model is None else "names a model that is not served here"
+    def _unknown(self, request: InferenceRequest, stream: routing.Stream) -> RequestError:
+        named = "names no model" if request.model is None else "names a model that is not served here"
         served = stream.models or tuple(pattern for route in self._routes for pattern in route.settings.models)
         return RequestError(
             ErrorCode.MODEL_NOT_FOUND,
             f"The request {named}. There are: {', '.join(served)}.",
             param="body.model",
-            metadata=metadata,
+            metadata=request.metadata,
         )
 
     def drain(self) -> None:

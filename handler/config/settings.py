@@ -231,9 +231,7 @@ class Settings(BaseModel):
     storage_emulator_host: Annotated[str, AfterValidator(values.url)] | None = Field(
         None, description="URL of a Cloud Storage emulator, with its `http://`; for tests and laptops"
     )
-    pubsub_emulator_host: str | None = Field(
-        None, description="`HOST:PORT` of a Pub/Sub emulator; for tests and laptops"
-    )
+    pubsub_emulator_host: str | None = Field(None, description="`HOST:PORT` of a Pub/Sub emulator; for tests, laptops")
 
     _routes: routing.RoutingFile | None = PrivateAttr(None)
     _environment: Mapping[str, str] = PrivateAttr(default_factory=dict)  # where the keys of routes are

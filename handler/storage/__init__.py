@@ -1,15 +1,20 @@
 """Cloud Storage, for what no message can hold: the claim check pattern. Only objects.py knows Google's library."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
-from handler.rules.contract import ErrorCode, error
 from handler.rules.reference import Reference, Stored
 
 
 class StorageFailed(Exception):
-    """Cloud Storage's own trouble, or its operator's: a later try may succeed. The message names no object."""
+    """Cloud Storage's own trouble, or its operator's: a later try may succeed. The message names no object.
+
+    `metadata` is the request's, where it could not be fetched.
+    """
+
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
 
 class NoSuchObject(Exception):
@@ -18,15 +23,6 @@ class NoSuchObject(Exception):
 
 class TooLarge(Exception):
     """What was to be written has more bytes than it may have."""
-
-
-class Unusable(Exception):
-    """What a request refers to cannot be used, and no retry mends that: `answer` is what its sender gets."""
-
-    def __init__(self, code: ErrorCode, message: str, *, param: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.answer = error(code, message, param=param)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,11 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from handler.config.settings import Settings
-from handler.delivery import Inference
-from handler.rules.contract import Answer
+from handler.rules.contract import Answer, InferenceRequest
 from handler.rules.reference import Reference
 from handler.rules.reply import Overflow
 from handler.storage import NoSuchObject, Objects, StorageFailed
-from handler.storage.requests import RequestObjects
+from handler.storage.requests import Fetched, RequestObjects
 from handler.storage.responses import ResponseObjects
 
 CHECKED = "inference-relay-check"  # an object that is looked for and written to see whether that may be
@@ -26,15 +25,16 @@ class ClaimCheck:
         if objects and settings.response_bucket:
             self._responses = ResponseObjects(settings.response_bucket, settings, objects)
 
-    def fetched(self, inference: Inference, seconds: float) -> AbstractContextManager[Inference]:
+    def fetched(self, request: InferenceRequest, seconds: float) -> AbstractContextManager[Fetched]:
         """The request with what it refers to, during a `with` block.
 
-        Raises Unusable and StorageFailed, and Refused where there is no room for it within `seconds`. What is streamed
-        while the model is called raises the first two there.
+        Raises RequestError and StorageFailed, and Refused where there is no room for it within `seconds`. What is
+        streamed while the model is called raises the first two there.
         """
-        if inference.reference is None:
-            return nullcontext(inference)
-        return self._requests.fetched(inference, inference.reference, seconds)
+        reference = request.reference
+        if reference is None:
+            return nullcontext(Fetched(request))
+        return self._requests.fetched(request, reference, seconds)
 
     def overflow(self, key: str) -> Overflow | None:
         """What takes a model's reply to the message of this key that no message can hold; None if there is no bucket.

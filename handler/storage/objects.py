@@ -5,6 +5,7 @@ again on brief trouble; whoever calls sets the one deadline for the whole.
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,6 +100,8 @@ class Bucketed:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
+                # The library would ask for the bucket itself beside the first object, for its traces: another right.
+                os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
                 client = storage.Client(project=None)
                 client._http.mount("https://", HTTPAdapter(pool_maxsize=self._connections))
                 client._http.mount("http://", HTTPAdapter(pool_maxsize=self._connections))

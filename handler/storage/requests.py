@@ -3,22 +3,36 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from handler import strictjson
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
-from handler.delivery import Inference, with_body
+from handler.delivery import Inference, Streamed
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.model.multipart import Multipart
-from handler.rules.contract import ErrorCode
+from handler.rules.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.reference import FILE_FIELD, Reference
-from handler.storage import Found, NoSuchObject, Objects, StorageFailed, Unusable
+from handler.storage import Found, NoSuchObject, Objects, StorageFailed
 from handler.storage.room import Room
 
 MB = 1 << 20
 FIND_SECONDS = 60.0
 LOAD_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A request with the body that it referred to, or with the file that is to be sent in a form."""
+
+    request: InferenceRequest
+    file: "_File | None" = None
+
+    def completed(self, inference: Inference) -> Inference:
+        """What is left of the request, with the form in place of the form's fields."""
+        if self.file is None or not isinstance(inference.body, bytes):
+            return inference
+        return replace(inference, body=self.file.form(inference.body))
 
 
 class RequestObjects:
@@ -32,87 +46,93 @@ class RequestObjects:
         self._room = Room(settings.max_waiting_mb * MB)
 
     @contextmanager
-    def fetched(self, inference: Inference, reference: Reference, seconds: float) -> Iterator[Inference]:
-        """The request with the file that it refers to, or with its body, which is held during the `with` block.
+    def fetched(self, request: InferenceRequest, reference: Reference, seconds: float) -> Iterator[Fetched]:
+        """The request with what it refers to; a body is held during the `with` block.
 
-        Raises Unusable, StorageFailed, and Refused where there is no room within `seconds`.
+        Raises RequestError, StorageFailed, and Refused where there is no room within `seconds`.
         """
         until = time.monotonic() + seconds
-        found = self._found(inference, reference, min(seconds, FIND_SECONDS))
-        if inference.is_form:
-            yield replace(inference, body=self._form(inference, found))
+        file = self._found(request, reference, min(seconds, FIND_SECONDS))
+        if request.is_form:
+            yield Fetched(request, file)
             return
-        with self._room.taken(found.size, until - time.monotonic()):
-            yield self._loaded(inference, found, min(until - time.monotonic(), LOAD_SECONDS))
+        with self._room.taken(file.size, until - time.monotonic()):
+            yield self._loaded(file, min(until - time.monotonic(), LOAD_SECONDS))
 
-    def _found(self, inference: Inference, reference: Reference, seconds: float) -> Found:
-        param = _param(inference)
+    def _found(self, request: InferenceRequest, reference: Reference, seconds: float) -> "_File":
         if self._objects is None or reference.bucket not in self._buckets:
             allowed = f"Use one of: {', '.join(self._buckets)}." if self._buckets else "It reads none."
             message = f"The service does not read the bucket {reference.bucket}. {allowed}"
-            raise Unusable(ErrorCode.REFERENCE_NOT_ALLOWED, message, param=param)
-        with _in_time(seconds), _there(reference, param):
+            raise _refused(ErrorCode.REFERENCE_NOT_ALLOWED, message, request)
+        with _in_time(seconds, request), _there(reference, request):
             found = self._objects.find(reference)
-        self._check(found, self._max_file if inference.is_form else self._max_body, param)
-        return found
+        self._check(found, self._max_file if request.is_form else self._max_body, request)
+        return _File(self._objects, found, request)
 
-    def _check(self, found: Found, limit: int, param: str) -> None:
+    def _check(self, found: Found, limit: int, request: InferenceRequest) -> None:
         if found.size > limit:
             message = f"{found.reference} has {found.size:,} bytes; the service takes {limit:,}."
-            raise Unusable(ErrorCode.REFERENCE_TOO_LARGE, message, param=param)
+            raise _refused(ErrorCode.REFERENCE_TOO_LARGE, message, request)
         problem = "is empty" if not found.size else "is compressed (Content-Encoding): store it as it is"
         if found.content_encoding not in ("", "identity") or not found.size:
-            raise Unusable(ErrorCode.INVALID_REFERENCE, f"{found.reference} {problem}.", param=param)
+            raise _refused(ErrorCode.INVALID_REFERENCE, f"{found.reference} {problem}.", request)
 
-    def _form(self, inference: Inference, found: Found) -> Multipart:
-        assert isinstance(inference.body, bytes)  # noqa: S101
-        fields = strictjson.loads(inference.body)
-        pieces = _Pieces(self._objects, found, _param(inference))
-        return Multipart(fields, FILE_FIELD, found.reference.name, found.content_type, found.size, pieces)
-
-    def _loaded(self, inference: Inference, found: Found, seconds: float) -> Inference:
-        with _in_time(seconds):
-            content = b"".join(_Pieces(self._objects, found, _param(inference)))
+    def _loaded(self, file: "_File", seconds: float) -> Fetched:
+        request, reference = file.request, file.found.reference
+        with _in_time(seconds, request):
+            content = b"".join(file)
         try:
             document = in_turn(len(content), strictjson.loads, content)
         except strictjson.JsonError as problem:
-            message = f"{found.reference} cannot be read as JSON: {problem}."
-            raise Unusable(ErrorCode.INVALID_JSON, message, param="body_ref") from None
+            raise _refused(ErrorCode.INVALID_JSON, f"{reference} cannot be read as JSON: {problem}.", request) from None
         if not isinstance(document, dict):
-            message = f"{found.reference} must hold a JSON object, what the model's HTTP API takes."
-            raise Unusable(ErrorCode.INVALID_REQUEST, message, param="body_ref")
-        del content
-        return in_turn(found.size, with_body, inference, document)
+            message = f"{reference} must hold a JSON object, what the model's HTTP API takes."
+            raise _refused(ErrorCode.INVALID_REQUEST, message, request)
+        return Fetched(request.model_copy(update={"body": document, "body_ref": None}))
 
 
-class _Pieces:
-    """The bytes of an object, anew each time that they are asked for."""
+class _File:
+    """The bytes of an object that a request refers to, read anew each time that they are asked for."""
 
-    def __init__(self, objects: Objects | None, found: Found, param: str) -> None:
-        self._objects, self._found, self._param = objects, found, param
+    def __init__(self, objects: Objects, found: Found, request: InferenceRequest) -> None:
+        self._objects, self.found, self.size = objects, found, found.size
+        # Of a request whose file is sent later nothing is held but what an error says.
+        self.request = request.model_copy(update={"body": {}, "metadata": {}}) if request.is_form else request
 
     def __iter__(self) -> Iterator[bytes]:
-        with _there(self._found.reference, self._param):
-            yield from self._objects.read(self._found) if self._objects else ()
+        with _there(self.found.reference, self.request):
+            yield from self._objects.read(self.found)
+
+    def form(self, fields: bytes) -> Streamed:
+        """The file in a form, with fields that are JSON."""
+        name, content_type = self.found.reference.name, self.found.content_type
+        return Multipart(strictjson.loads(fields), FILE_FIELD, name, content_type, self.size, self)
 
 
-def _param(inference: Inference) -> str:
-    return f"body.{FILE_FIELD}" if inference.is_form else "body_ref"
+def _refused(code: ErrorCode, message: str, request: InferenceRequest) -> RequestError:
+    param = f"body.{FILE_FIELD}" if request.is_form else "body_ref"
+    return RequestError(code, message, param=param, metadata=request.metadata)
 
 
 @contextmanager
-def _there(reference: Reference, param: str) -> Iterator[None]:
+def _there(reference: Reference, request: InferenceRequest) -> Iterator[None]:
     try:
         yield
     except NoSuchObject:
         message = f"There is no {reference}. Was it deleted, written anew or not written yet?"
-        raise Unusable(ErrorCode.REFERENCE_NOT_FOUND, message, param=param) from None
+        raise _refused(ErrorCode.REFERENCE_NOT_FOUND, message, request) from None
 
 
 @contextmanager
-def _in_time(seconds: float) -> Iterator[None]:
+def _in_time(seconds: float, request: InferenceRequest) -> Iterator[None]:
+    """What fails here fails with the request's metadata, by which its sender knows it."""
     try:
         with Deadline(seconds):
             yield
     except DeadlinePassed:
-        raise StorageFailed("not in time") from None
+        error = StorageFailed("not in time")
+        error.metadata = request.metadata
+        raise error from None
+    except StorageFailed as error:
+        error.metadata = request.metadata
+        raise

@@ -90,6 +90,8 @@ def test_an_object_is_pinned_to_the_generation_that_was_found(store, shelf):
         assert found == Found(Reference("bucket", "PLANTED", 7), 3, "text/plain", "")
         assert b"".join(shelf.read(found)) == b"abc"
         assert "generation=7" in server.asked[1]
+        # Of the bucket nothing is asked, which would take a right of its own.
+        assert all("/o/PLANTED" in path for path in server.asked)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

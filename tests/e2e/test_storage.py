@@ -359,7 +359,7 @@ def test_trouble_of_cloud_storage_is_waited_for(buckets, local_topics, model, se
         local_topics.publish(requests[prompt])
         response, _, _ = local_topics.response(60)
     assert response["status_code"] == 200
-    assert len(model.calls) == calls
+    assert len(model.calls) == calls, service.output()
     (line,) = (line for line in service.log() if line.get("reason") == "storage_failed")
     assert (line["status"], line["severity"]) == (503, "ERROR")
     assert "roles/storage.objectViewer" in line["message"]

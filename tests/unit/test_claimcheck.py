@@ -16,20 +16,21 @@ from werkzeug.formparser import parse_form_data
 from handler.admission import Refused
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
-from handler.config.settings import Settings
+from handler.config.settings import DEFAULT_PATHS, Settings
 from handler.delivery import inference_of
 from handler.model.multipart import Multipart, form_fields
 from handler.relay import Relay
+from handler.routes import Route, Routes
 from handler.rules.content import wrap_content
-from handler.rules.contract import Answer, parse_request
+from handler.rules.contract import Answer, RequestError, parse_request
 from handler.rules.outcome import Reason
 from handler.rules.reference import Stored
 from handler.rules.reply import ModelReply, is_storable
-from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge, Unusable
+from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 from handler.storage.claimcheck import ClaimCheck
 from handler.storage.room import Room
 
-from .test_relay import Model, Notes, Topic, held, message
+from .test_relay import STREAM, Model, Notes, Topic, held, message
 
 ENVIRONMENT = {
     "MODEL_URL": "http://model",
@@ -78,16 +79,16 @@ class Shelf:
         return Stored(str(reference), len(content), content_type, hashlib.sha256(content).hexdigest())
 
 
-def inference(request):
-    """What is left of a request."""
-    return inference_of(parse_request(json.dumps(request).encode(), SETTINGS.allowed_paths), {})
+def read(request):
+    """A request, as it is read."""
+    return parse_request(json.dumps(request).encode(), DEFAULT_PATHS)
 
 
 @contextmanager
 def fetched(request, shelf, seconds=10.0):
     """A request with what it refers to."""
-    with ClaimCheck(SETTINGS, shelf).fetched(inference(request), seconds) as whole:
-        yield whole
+    with ClaimCheck(SETTINGS, shelf).fetched(read(request), seconds) as whole:
+        yield whole.completed(inference_of(whole.request, {}, STREAM, SETTINGS, None))
 
 
 # --- requests
@@ -95,9 +96,9 @@ def fetched(request, shelf, seconds=10.0):
 
 def test_what_refers_to_nothing_is_left_alone():
     """Whether there is a Cloud Storage or not."""
-    given = inference({"metadata": {}, "body": {"model": "m"}})
+    given = read({"metadata": {}, "body": {"model": "m"}})
     with ClaimCheck(SETTINGS).fetched(given, 1.0) as whole:
-        assert whole is given
+        assert whole.request is given
 
 
 def test_a_body_that_lies_elsewhere():
@@ -176,9 +177,9 @@ def test_no_field_or_name_breaks_a_form(fields, name, content):
 )
 def test_references_that_cannot_be_used(request_, shelf, code):
     """No retry mends them, and each says what it is."""
-    with pytest.raises(Unusable) as caught, fetched(request_, shelf):
+    with pytest.raises(RequestError) as caught, fetched(request_, shelf):
         pytest.fail("it was fetched")
-    assert caught.value.code == code
+    assert (caught.value.code, caught.value.metadata) == (code, {"id": 7})
 
 
 def test_a_file_that_is_gone_when_it_is_sent():
@@ -186,7 +187,7 @@ def test_a_file_that_is_gone_when_it_is_sent():
     shelf = Shelf(**{"a/b.wav": b"RIFF"})
     with fetched(FORM, shelf) as whole:
         shelf.errors = [NoSuchObject()]
-        with pytest.raises(Unusable, match=r"There is no gs://inputs/a/b.wav#5"):
+        with pytest.raises(RequestError, match=r"There is no gs://inputs/a/b.wav#5"):
             list(whole.body)
 
 
@@ -279,9 +280,14 @@ def test_without_a_bucket_nothing_is_stored():
 
 def relayed(model, topic, incoming, shelf, ledger=None):
     """The verdict on a message."""
-    line = Line(FixedLimit(4))
-    relay = Relay(SETTINGS, model, topic, ledger or Notes(), line, lambda _: False, ClaimCheck(SETTINGS, shelf))
-    return relay.answer(relay.delivery(incoming, time.monotonic(), held()))
+    relay = relay_of(model, topic, ledger or Notes(), shelf)
+    return relay.answer(relay.delivery(incoming, STREAM, time.monotonic(), held()))
+
+
+def relay_of(model, topic, ledger, shelf, slots=4):
+    """A relay with these around it."""
+    routes = Routes([Route(SETTINGS.routing.routes[0], model, Line(FixedLimit(slots)))])
+    return Relay(SETTINGS, routes, topic, ledger, lambda _: False, ClaimCheck(SETTINGS, shelf))
 
 
 def test_a_response_that_does_not_fit_is_stored():
@@ -293,7 +299,7 @@ def test_a_response_that_does_not_fit_is_stored():
     ((uri, written),) = shelf.written.items()
     assert (written, topic.response["body"]["content_ref"]["uri"]) == (content, uri)
     assert topic.messages[0].attributes["content_ref"] == "true"
-    assert ledger.notes == [("keep", topic.messages[0]), "answered"]
+    assert ledger.notes == [("keep", replace(topic.messages[0], topic="")), "answered"]
 
 
 def test_a_response_that_was_stored_while_it_came():
@@ -333,10 +339,10 @@ def test_a_slot_is_free_again_after_trouble():
     """As many failures as there are slots, and one more, do not hang."""
 
     class Broken(Model):
-        def call(self, path, body, seconds, overflow=None):
+        def call(self, path, body, seconds, headers, model, overflow):
             raise StorageFailed("away")
 
-    relay = Relay(SETTINGS, Broken(), Topic(), Notes(), Line(FixedLimit(1)), lambda _: False, ClaimCheck(SETTINGS))
+    relay = relay_of(Broken(), Topic(), Notes(), Shelf(), slots=1)
     for _ in range(2):
-        verdict = relay.answer(relay.delivery(message(), time.monotonic(), held()))
+        verdict = relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
         assert verdict.reason is Reason.STORAGE_FAILED

@@ -192,7 +192,7 @@ def test_where_a_request_goes(read, subscription, asked, route):
     settings = read(TWO)
     for name in (subscription, f"projects/p/subscriptions/{subscription}"):
         if stream := Streams(settings.routing).find(name):
-            assert routes_of(settings).route(asked.path, asked.model, stream).name == route
+            assert routes_of(settings).route(asked, stream).name == route
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_what_has_no_route(read, subscription, asked, code, says):
     settings = read(TWO)
     stream = Streams(settings.routing).find(f"projects/p/subscriptions/{subscription}")
     with pytest.raises(RequestError) as refused:
-        routes_of(settings).route(asked.path, asked.model, stream, asked.metadata)
+        routes_of(settings).route(asked, stream)
     assert refused.value.code == code
     assert says in json.loads(refused.value.answer.body)["error"]["message"]
     assert refused.value.metadata == {"id": 1}
