@@ -35,6 +35,14 @@ module "relay" {
   requesters                = var.requesters
   response_subscriptions    = var.response_subscriptions
   dead_letter_readers       = var.dead_letter_readers
+  model_auth                = var.model_auth
+  model_audience            = var.model_audience
+  model_cloud_run           = var.model_cloud_run
+  model_vertex_project      = var.model_vertex_project
+  routes                    = var.routes
+  streams                   = var.streams
+  response_topics           = var.response_topics
+  attribute_headers         = var.attribute_headers
   image                     = var.image
   traffic                   = var.traffic
   check_model               = var.check_model
@@ -49,12 +57,4 @@ module "relay" {
   ledger_url_secret         = var.ledger_url_secret
   environment               = var.environment
   knative                   = var.knative
-  model_auth                = var.model_auth
-  model_audience            = var.model_audience
-  model_cloud_run           = var.model_cloud_run
-  model_vertex_project      = var.model_vertex_project
-  routes                    = var.routes
-  streams                   = var.streams
-  response_topics           = var.response_topics
-  attribute_headers         = var.attribute_headers
 }

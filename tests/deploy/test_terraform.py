@@ -249,18 +249,6 @@ def depends_on(graph: str, resource: str) -> set[str]:
 
 # Without the left one the right one would fail, or lose messages.
 ORDER = (
-    ("google_pubsub_topic_iam_member.relay_publishes", "google_cloud_run_v2_job.check"),
-    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
-    ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
-    ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
-    ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
-    ("google_pubsub_subscription.responses", "google_pubsub_subscription.push"),
-    ("google_pubsub_topic_iam_member.pubsub_publishes_dead_letters", "google_pubsub_subscription.push"),
-    ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.push"),
-    ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.push"),
-    ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
-    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
-    ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
     ("google_secret_manager_secret_version.routes", "google_cloud_run_v2_service.relay"),
     ("google_cloud_run_v2_service_iam_member.relay_invokes", "google_cloud_run_v2_job.check"),
     ("google_project_iam_member.relay_predicts", "google_cloud_run_v2_job.check"),
@@ -282,6 +270,18 @@ ORDER = (
     ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.streams"),
     ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.streams"),
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.streams"),
+    ("google_pubsub_topic_iam_member.relay_publishes", "google_cloud_run_v2_job.check"),
+    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
+    ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
+    ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
+    ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
+    ("google_pubsub_subscription.responses", "google_pubsub_subscription.push"),
+    ("google_pubsub_topic_iam_member.pubsub_publishes_dead_letters", "google_pubsub_subscription.push"),
+    ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.push"),
+    ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.push"),
+    ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
+    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
+    ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
 )
 
 

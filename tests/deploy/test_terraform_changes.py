@@ -22,13 +22,13 @@ MISTAKES = {
     "routes.tf": ('"ABANDON"', '"DELETE"', "routes"),
     "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
     "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
-    "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
     "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
+    "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
     "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
     "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
     "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
+    "variables_routes.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams"),
     "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
-    "variables_several.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams"),
 }
 # Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {
