@@ -29,28 +29,30 @@ class Control:
     def __init__(self, settings: Settings, ledger: Ledger, pause: Callable[[float], bool]) -> None:
         """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._is_on = settings.control_messages
-        self._scope = settings.response_topic
         self._ledger = ledger
         self._pause = pause
 
-    def origin(self, message: PubsubMessage) -> Origin | None:
-        """What the ledger needs to find a message cancelled, and to count it; None where nothing can be cancelled."""
+    def origin(self, message: PubsubMessage, topic: str) -> Origin | None:
+        """What the ledger needs to find a message cancelled, and to count it; None where nothing can be cancelled.
+
+        `topic` is where its answer goes.
+        """
         if not self._is_on or is_control(message.attributes):
             return None
-        return origin_of(self._scope, message.message_id, message.attributes, message.publish_time)
+        return origin_of(topic, message.message_id, message.attributes, message.publish_time)
 
-    def answer(self, message: PubsubMessage, data: bytes) -> tuple[Verdict, bytes]:
-        """Do what a control message asks; the verdict on it, and its metadata as JSON."""
+    def answer(self, message: PubsubMessage, data: bytes, topic: str) -> tuple[Verdict, bytes]:
+        """Do what a control message asks, whose reply goes to `topic`; the verdict on it, and its metadata as JSON."""
         try:
             asked = parse_control(data, message.attributes)
         except RequestError as refused:
             return Verdict(Reason.REQUEST_REFUSED, refused.answer, refused.code), strictjson.dumps(refused.metadata)
-        return self._done(asked, milliseconds(message.publish_time)), strictjson.dumps(asked.metadata)
+        return self._done(asked, milliseconds(message.publish_time), topic), strictjson.dumps(asked.metadata)
 
-    def _done(self, asked: ControlMessage, published: int) -> Verdict:
+    def _done(self, asked: ControlMessage, published: int, topic: str) -> Verdict:
         if not self._is_on:
             return Verdict(Reason.REQUEST_REFUSED, _disabled(), ErrorCode.CONTROL_DISABLED)
-        target = target_of(self._scope, asked.meant.batch_id, asked.meant.request_id)
+        target = target_of(topic, asked.meant.batch_id, asked.meant.request_id)
         if asked.verb is Verb.STATUS:
             counts = self._ledger.counts(target)
         else:

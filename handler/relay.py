@@ -69,7 +69,8 @@ class Relay:
         """Take in a message, whose push arrived at `arrived` on the monotonic clock."""
         until = arrived + self._settings.ack_deadline_seconds - self._settings.margin_seconds
         held.resize(len(message.data))
-        topic, origin = topic_of(message, stream, self._settings.response_topics), self._control.origin(message)
+        topic = topic_of(message, stream, self._settings.response_topics)
+        origin = self._control.origin(message, topic)
         key, owner = _key(message, topic), secrets.token_hex(16)
         return Delivery(message, arrived, until, key, owner, held, stream, topic, record or PushRecord(), origin)
 
@@ -127,7 +128,7 @@ class Relay:
             delivery.record.kept(self._routes.only_name)
             return self._responder.publish_kept(delivery, claim.kept)
         if is_control(delivery.message.attributes):
-            verdict, metadata = self._control.answer(delivery.message, delivery.take_data())
+            verdict, metadata = self._control.answer(delivery.message, delivery.take_data(), delivery.topic)
             return self._responder.respond(delivery, verdict, metadata)
         with ExitStack() as fetched:
             try:

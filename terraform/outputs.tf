@@ -23,6 +23,21 @@ output "push_subscription" {
   value       = module.relay.push_subscription
 }
 
+output "stream_subscriptions" {
+  description = "The subscription that pushes each stream's requests, for each name in streams."
+  value       = module.relay.stream_subscriptions
+}
+
+output "stream_topics" {
+  description = "Where each stream's requests are published, by full name."
+  value       = module.relay.stream_topics
+}
+
+output "routes_file" {
+  description = "The file of routes and streams (ROUTES_FILE), where there is one: for a ConfigMap with platform = \"knative\", and to look at. It has no keys."
+  value       = module.relay.routes_file
+}
+
 output "dead_letter_subscription" {
   description = "Where dead letters are read."
   value       = module.relay.dead_letter_subscription

@@ -16,11 +16,12 @@ from handler.ledger import Claim, Counts, Stage, State
 from handler.ledger.origin import origin_of, target_of
 from handler.publisher import OutgoingMessage, PublishFailed
 from handler.relay import Relay
+from handler.routes import Route, Routes
 from handler.rules.contract import RequestError
 from handler.rules.control import ControlMessage, Verb, parse_control
 from handler.rules.outcome import ModelFailure, Reason
 from handler.rules.reply import ModelReply
-from tests.unit.test_relay import REPLY, REQUEST, SETTINGS, Model, Notes, Pauses, Topic, held, message
+from tests.unit.test_relay import REPLY, REQUEST, SETTINGS, STREAM, Model, Notes, Pauses, Topic, held, message
 
 ON = SETTINGS.model_copy(update={"control_messages": True})
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -139,8 +140,9 @@ class Book(Notes):
 def relayed(incoming, ledger, *, settings=ON, model=None, topic=None, pause=None):
     """The verdict on a message, and what was published."""
     topic = topic or Topic()
-    relay = Relay(settings, model or Model(), topic, ledger, Line(FixedLimit(10)), pause or Pauses())
-    verdict = relay.answer(relay.delivery(incoming, time.monotonic(), held()))
+    route = Route(settings.routing.routes[0], model or Model(), Line(FixedLimit(10)))
+    relay = Relay(settings, Routes([route]), topic, ledger, pause or Pauses())
+    verdict = relay.answer(relay.delivery(incoming, STREAM, time.monotonic(), held()))
     return verdict, topic
 
 

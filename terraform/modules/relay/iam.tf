@@ -1,5 +1,5 @@
-# Each account has one purpose, and each role is given on one resource: none on the project (but for the Prometheus sidecar's,
-# in sidecar.tf).
+# Each account has one purpose, and each role is given on one resource: none on the project (but for Vertex AI, in
+# identity.tf, and for the Prometheus sidecar's, in sidecar.tf).
 
 resource "google_service_account" "push" {
   count = var.accounts.push == null ? 1 : 0

@@ -23,6 +23,21 @@ output "push_subscription" {
   value       = google_pubsub_subscription.push.name
 }
 
+output "stream_subscriptions" {
+  description = "The subscription that pushes each stream's requests, for each name in streams."
+  value       = { for name, one in local.streams : name => one.subscription }
+}
+
+output "stream_topics" {
+  description = "Where each stream's requests are published, by full name."
+  value       = { for name, one in local.streams : name => one.request_topic }
+}
+
+output "routes_file" {
+  description = "The file of routes and streams (ROUTES_FILE), where there is one: for a ConfigMap with platform = \"knative\", and to look at. It has no keys."
+  value       = local.has_routes_file ? local.routes_file : null
+}
+
 output "dead_letter_subscription" {
   description = "Where dead letters are read."
   value       = google_pubsub_subscription.dead_letters.name

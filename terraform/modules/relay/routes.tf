@@ -30,7 +30,7 @@ locals {
     { for one in local.models : local.key_names[one.name] => one.api_key_secret if one.api_key_secret != null },
     { for one in local.models : "MODEL_CA_FILE ${one.name}" => one.ca_secret if one.ca_secret != null },
   )
-  route_ca_directories = { for one in local.models : "MODEL_CA_FILE ${one.name}" => "ca-${one.name}" if one.ca_secret != null }
+  route_ca_places = { for one in local.models : "MODEL_CA_FILE ${one.name}" => { at = "ca-${one.name}", file = "ca.pem" } if one.ca_secret != null }
 
   # What is left out of the file is as the service's own setting says.
   route_entries = [
@@ -101,8 +101,8 @@ resource "google_secret_manager_secret_version" "routes" {
     create_before_destroy = true # the next one is there before a revision names it
 
     precondition {
-      condition     = length(local.routes_file) <= 65536
-      error_message = "routes and streams make a file of ${length(local.routes_file)} characters, and a secret has 65,536 at most: use fewer names with a * at the end."
+      condition     = length(base64encode(local.routes_file)) <= 87384
+      error_message = "routes and streams make a file of more than 64 KiB, which is the most that a secret can be: use fewer names with a * at the end."
     }
 
     precondition {

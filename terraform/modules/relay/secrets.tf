@@ -31,12 +31,13 @@ locals {
     local.on_cloud_run && local.has_routes_file ? ["ROUTES_FILE"] : [],
   ))
   secret_root = "/etc/secrets"
-  # A file, in a directory of its own.
-  secret_files = merge(
-    { for name in local.secret_names : name => { at = local.secret_directories[name], file = "ca.pem" } if contains(keys(local.secret_directories), name) },
-    { for name in local.secret_names : name => { at = "routes", file = "routes.yaml" } if name == "ROUTES_FILE" },
-  )
-  secret_directories = merge({ LEDGER_CA = "ledger-ca", MODEL_CA_FILE = "model-ca" }, local.route_ca_directories)
+  # Those that are files, each in a directory of its own.
+  secret_files = { for name in local.secret_names : name => local.secret_places[name] if contains(keys(local.secret_places), name) }
+  secret_places = merge(local.route_ca_places, {
+    LEDGER_CA     = { at = "ledger-ca", file = "ca.pem" }
+    MODEL_CA_FILE = { at = "model-ca", file = "ca.pem" }
+    ROUTES_FILE   = { at = "routes", file = "routes.yaml" }
+  })
 
   # Another project's secret is named by its full name; a right on it is given in that project.
   secret_ids = {
@@ -45,15 +46,18 @@ locals {
       secret_id = startswith(one.secret, "projects/") ? split("/", one.secret)[3] : one.secret
     }
   }
-  # Two routes may have the same key; the right on it is given once.
-  secret_users = { for name in local.secret_names : try(trimprefix(local.route_secrets[name].secret, "projects/${var.project}/secrets/"), name) => name... }
+  # Which setting each right is for. Two routes may have the same key; the right on it is given once, by the secret's name.
+  secret_users = merge(
+    { for name in local.secret_names : name => [name] if !contains(keys(local.route_secrets), name) || !local.has_routes_file },
+    { for name, one in local.route_secrets : startswith(one.secret, "projects/") ? one.secret : "projects/${var.project}/secrets/${one.secret}" => name... if local.has_routes_file },
+  )
 }
 
 resource "google_secret_manager_secret_iam_member" "relay_reads" {
-  for_each = toset([for names in values(local.secret_users) : sort(names)[0]])
+  for_each = local.secret_users
 
-  project   = local.secret_ids[each.key].project
-  secret_id = local.secret_ids[each.key].secret_id
+  project   = local.secret_ids[each.value[0]].project
+  secret_id = local.secret_ids[each.value[0]].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = local.relay_member
 }

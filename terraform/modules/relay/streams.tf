@@ -33,7 +33,7 @@ locals {
   stream_entries = [
     for name, one in local.streams : {
       for field, value in {
-        subscription   = "projects/${var.project}/subscriptions/${one.subscription}"
+        subscription   = one.subscription
         response_topic = one.response_topic
         priority       = one.priority
         max_share      = one.max_share

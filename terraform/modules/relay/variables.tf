@@ -110,7 +110,7 @@ variable "kms_key" {
   }
 
   validation {
-    condition     = var.kms_key == null || var.ledger == null && length(var.routes) + length(var.streams) == 0 || length(var.secret_regions) > 0
+    condition     = var.kms_key == null || var.ledger == null && (var.platform == "knative" || length(var.routes) + length(var.streams) == 0) || length(var.secret_regions) > 0
     error_message = "kms_key with a ledger, routes or streams wants secret_regions, those of the key: a key of one region cannot encrypt a secret that is kept everywhere."
   }
 }

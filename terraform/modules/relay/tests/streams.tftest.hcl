@@ -72,10 +72,10 @@ run "of_each_kind" {
     condition = yamldecode(google_secret_manager_secret_version.routes[0].secret_data) == {
       routes = [{ name = "default", models = ["*"], url = "https://model.example.com/openai", slots = 27, api_key_env = "MODEL_API_KEY_DEFAULT" }]
       streams = [
-        { subscription = "projects/my-project/subscriptions/inference-relay-push-nightly", max_share = 0.5, models = ["llama*"], allowed_paths = ["/v1/embeddings"], max_attempts = 3 },
-        { subscription = "projects/my-project/subscriptions/inference-relay-push", max_share = 0.75, priority = "low" },
-        { subscription = "projects/my-project/subscriptions/inference-relay-push-theirs", max_share = 1, response_topic = "projects/third/topics/answered" },
-        { subscription = "projects/my-project/subscriptions/inference-relay-push-urgent", max_share = 1, response_topic = "projects/my-project/topics/inference-relay-urgent-responses", priority = "high" },
+        { subscription = "inference-relay-push-nightly", max_share = 0.5, models = ["llama*"], allowed_paths = ["/v1/embeddings"], max_attempts = 3 },
+        { subscription = "inference-relay-push", max_share = 0.75, priority = "low" },
+        { subscription = "inference-relay-push-theirs", max_share = 1, response_topic = "projects/third/topics/answered" },
+        { subscription = "inference-relay-push-urgent", max_share = 1, response_topic = "projects/my-project/topics/inference-relay-urgent-responses", priority = "high" },
       ]
     }
     error_message = "The file has the one model, and what each subscription may."
