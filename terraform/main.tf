@@ -37,6 +37,14 @@ module "relay" {
   dead_letter_readers       = var.dead_letter_readers
   request_buckets           = var.request_buckets
   response_bucket           = var.response_bucket
+  model_auth                = var.model_auth
+  model_audience            = var.model_audience
+  model_cloud_run           = var.model_cloud_run
+  model_vertex_project      = var.model_vertex_project
+  routes                    = var.routes
+  streams                   = var.streams
+  response_topics           = var.response_topics
+  attribute_headers         = var.attribute_headers
   image                     = var.image
   traffic                   = var.traffic
   check_model               = var.check_model
@@ -56,12 +64,4 @@ module "relay" {
   alerts                    = var.alerts
   runbook_url               = var.runbook_url
   prometheus_sidecar        = var.prometheus_sidecar
-  model_auth                = var.model_auth
-  model_audience            = var.model_audience
-  model_cloud_run           = var.model_cloud_run
-  model_vertex_project      = var.model_vertex_project
-  routes                    = var.routes
-  streams                   = var.streams
-  response_topics           = var.response_topics
-  attribute_headers         = var.attribute_headers
 }

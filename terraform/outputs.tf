@@ -97,18 +97,3 @@ output "dashboard" {
   description = "Address of the dashboard, with monitoring."
   value       = module.relay.dashboard
 }
-
-output "stream_subscriptions" {
-  description = "The subscription that pushes each stream's requests, for each name in streams."
-  value       = module.relay.stream_subscriptions
-}
-
-output "stream_topics" {
-  description = "Where each stream's requests are published, by full name."
-  value       = module.relay.stream_topics
-}
-
-output "routes_file" {
-  description = "The file of routes and streams (ROUTES_FILE), where there is one: for a ConfigMap with platform = \"knative\", and to look at. It has no keys."
-  value       = module.relay.routes_file
-}

@@ -289,18 +289,6 @@ ORDER = (
     ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.streams"),
     ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.streams"),
     ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.streams"),
-    ("google_pubsub_topic_iam_member.relay_publishes", "google_cloud_run_v2_job.check"),
-    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
-    ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
-    ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
-    ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
-    ("google_pubsub_subscription.responses", "google_pubsub_subscription.push"),
-    ("google_pubsub_topic_iam_member.pubsub_publishes_dead_letters", "google_pubsub_subscription.push"),
-    ("google_pubsub_topic_iam_member.relay_publishes", "google_pubsub_subscription.push"),
-    ("google_service_account_iam_member.pubsub_signs_as_push", "google_pubsub_subscription.push"),
-    ("google_service_account_iam_member.pod_is_relay", "google_pubsub_subscription.push"),
-    ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_service.relay"),
-    ("google_secret_manager_secret_version.ledger", "google_cloud_run_v2_service.relay"),
 )
 
 

@@ -97,18 +97,3 @@ output "dashboard" {
   description = "Address of the dashboard, with monitoring."
   value       = one([for one in google_monitoring_dashboard.relay : "https://console.cloud.google.com/monitoring/dashboards/builder/${basename(one.id)}?project=${var.project}"])
 }
-
-output "stream_subscriptions" {
-  description = "The subscription that pushes each stream's requests, for each name in streams."
-  value       = { for name, one in local.streams : name => one.subscription }
-}
-
-output "stream_topics" {
-  description = "Where each stream's requests are published, by full name."
-  value       = { for name, one in local.streams : name => one.request_topic }
-}
-
-output "routes_file" {
-  description = "The file of routes and streams (ROUTES_FILE), where there is one: for a ConfigMap with platform = \"knative\", and to look at. It has no keys."
-  value       = local.has_routes_file ? local.routes_file : null
-}

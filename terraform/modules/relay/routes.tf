@@ -51,7 +51,9 @@ locals {
       } : field => value if value != null
     }
   ]
-  routes_file = yamlencode({ routes = local.route_entries, streams = local.stream_entries })
+  # Where there are streams, control messages come by one of their own.
+  control_entries = var.control_messages && length(local.stream_entries) > 0 ? [{ subscription = "${var.name}-control" }] : []
+  routes_file     = yamlencode({ routes = local.route_entries, streams = concat(local.stream_entries, local.control_entries) })
 }
 
 # A file for Cloud Run is a secret; nothing in this one is.
