@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -50,29 +50,36 @@ def running(
     log: IO[str] | None = None,
     starting: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Stack]:
-    """Start everything; stop it on the way out. Port 0 picks a free one; MODEL_URL replaces the small model.
+    """Start everything, stop it on the way out. Port 0 picks a free one; the page takes the first that is free, if any.
 
-    The page is served on the first of its ports that is free; not at all where there is none. Raises ModelMissing,
-    ServiceFailed, or OSError for a port that is taken; `starting` hears what starts next.
+    Raises ModelMissing, ServiceFailed, or OSError for a port that is taken; `starting` hears what starts next.
     """
     own_model = os.environ.get("MODEL_URL", "").strip()
     settings = _settings(own_model)
     with ExitStack() as parts:
         starting("Pub/Sub")
-        broker = parts.enter_context(LocalPubSub(port=pubsub_port, rules=_RULES))
-        os.environ["PUBSUB_EMULATOR_HOST"] = broker.address
+        broker = parts.enter_context(_broker(pubsub_port))
         starting("the model")
         model_url = own_model or parts.enter_context(LocalModel()).url
         page = parts.enter_context(_page(settings, own_model)) if page_ports else None
         proxy = parts.enter_context(FaultProxy(model_url, page.hear if page else lambda _: None))
-        _create_topics()
         starting("the service")
-        environment = _environment(proxy.url, own_model)
-        on_line = page.hear_line if page else None
-        service = parts.enter_context(Service(environment, service_port or _free_port(), log, on_line))
-        page_url = _shown(page, page_ports, broker, proxy, service)
+        service = parts.enter_context(_service(_environment(proxy.url, own_model), service_port, log, page))
         _push_to(service.url)
-        yield Stack(broker, model_url, service.url, page_url)
+        yield Stack(broker, model_url, service.url, _shown(page, page_ports, broker, proxy, service))
+
+
+def _service(environment: Mapping[str, str], port: int, log: IO[str] | None, page: Page | None) -> Service:
+    return Service(environment, port or _free_port(), log, page.hear_line if page else None)
+
+
+@contextmanager
+def _broker(port: int) -> Iterator[LocalPubSub]:
+    """Pub/Sub with the topics, where this process and its children find it."""
+    with LocalPubSub(port=port, rules=_RULES) as broker:
+        os.environ["PUBSUB_EMULATOR_HOST"] = broker.address
+        _create_topics()
+        yield broker
 
 
 def _environment(model_url: str, own_model: str) -> dict[str, str]:

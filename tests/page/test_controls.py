@@ -7,7 +7,8 @@ import json
 import pytest
 
 from handler.local.page import controls
-from handler.local.page.controls import Controls, Order, Refused
+from handler.local.page.controls import Controls
+from handler.local.page.orders import Order, Refused
 from handler.local.service import ServiceFailed
 from handler.local.trouble import Mode
 

@@ -6,8 +6,9 @@ from typing import Any, Self
 
 from handler.local.loop import LoopThread
 from handler.local.page.board import Board, Names
-from handler.local.page.controls import Controls, Model, Publisher, Service
+from handler.local.page.controls import Controls, Model, Service
 from handler.local.page.feed import Feed
+from handler.local.page.orders import Publisher
 from handler.local.page.reading import log_line_of
 from handler.local.page.server import PageServer
 

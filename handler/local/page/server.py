@@ -8,9 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from handler.local.page.controls import Controls, Refused
+from handler.local.page.controls import Controls
 from handler.local.page.feed import Feed
 from handler.local.page.guard import add_headers, guarded
+from handler.local.page.orders import Refused
 
 _STATIC = Path(__file__).with_name("static")
 _VIEWERS = 32  # browsers that are told what happens, at once
