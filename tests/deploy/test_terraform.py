@@ -55,10 +55,10 @@ def test_an_example_is_valid_and_can_be_planned(terraform, name):
     at = Path("examples") / name
     validated = terraform("validate", "-no-color", at=at)
     assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
-    (terraform.root / at / "tests").mkdir()
+    (terraform.root / at / "tests").mkdir(exist_ok=True)
     (terraform.root / at / "tests/plan.tftest.hcl").write_text(PLANNED)
 
-    assert "Success! 1 passed, 0 failed." in terraform.test(at=at)
+    assert "Success! 1 passed, 0 failed." in terraform.test("-filter=tests/plan.tftest.hcl", at=at)
 
 
 def test_the_example_of_a_backend_is_one(broken):
@@ -156,6 +156,9 @@ def test_the_service_takes_the_settings_that_it_is_given(terraform):
 
 APPLIED = """
 mock_provider "google" {
+  mock_resource "google_cloud_run_v2_service" {
+    defaults = { uri = "https://service.example.app" }
+  }
   mock_resource "google_secret_manager_secret_version" {
     defaults = { version = "1" }
   }
@@ -164,14 +167,33 @@ run "example" {}
 """
 
 
-def test_the_service_takes_the_file_of_routes_that_it_is_given(terraform, tmp_path):
-    """As the example writes it, where it is mounted, with the keys that it names; and editors take it too."""
-    at = Path("examples/several-models")
+def applied(terraform, example: str) -> dict[str, dict]:
+    """What an example makes: the values of each resource, by its address."""
+    at = Path("examples") / example
     (terraform.root / at / "tests").mkdir(exist_ok=True)
     (terraform.root / at / "tests/applied.tftest.hcl").write_text(APPLIED)
     lines = terraform.test("-json", "-verbose", "-filter=tests/applied.tftest.hcl", at=at).splitlines()
     state = next(json.loads(line)["test_state"] for line in lines if '"type":"test_state"' in line)
-    made = {one["address"]: one["values"] for one in state["root_module"]["child_modules"][0]["resources"]}
+    modules = [state["root_module"], *state["root_module"]["child_modules"]]
+    return {one["address"]: one["values"] for module in modules for one in module.get("resources", [])}
+
+
+def test_a_private_model_takes_calls_of_the_relay_alone(terraform):
+    """Of the example: who may invoke it is the account that the relay runs as, which calls it with an ID token."""
+    made = applied(terraform, "private-model")
+    model = made["google_cloud_run_v2_service.model"]
+    template = made["module.relay.google_cloud_run_v2_service.relay[0]"]["template"][0]
+    settings = {one["name"]: one["value"] for one in template["containers"][0]["env"]}
+    (right,) = (values for name, values in made.items() if "service_iam_member.relay_invokes" in name)
+
+    assert (model["invoker_iam_disabled"], right["role"], right["name"]) == (False, "roles/run.invoker", model["name"])
+    assert right["member"] == f"serviceAccount:{template['service_account']}"
+    assert (settings["MODEL_AUTH"], settings["MODEL_URL"]) == ("google-id-token", model["uri"])
+
+
+def test_the_service_takes_the_file_of_routes_that_it_is_given(terraform, tmp_path):
+    """As the example writes it, where it is mounted, with the keys that it names; and editors take it too."""
+    made = applied(terraform, "several-models")
     template = made["module.relay.google_cloud_run_v2_service.relay[0]"]["template"][0]
     file = made["module.relay.google_secret_manager_secret_version.routes[0]"]["secret_data"]
     mounts = {one["name"]: one["mount_path"] for one in template["containers"][0]["volume_mounts"]}

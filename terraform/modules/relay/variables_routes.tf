@@ -82,8 +82,8 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for one in var.routes : length(one.models) > 0 && alltrue([for model in one.models : can(regex("^[^*\\s]([^*]*[^*\\s])?[*]?$|^[*]$", model))])])
-    error_message = "routes have models, at least one each: a name, the start of a name with a * at its end, or *."
+    condition     = alltrue([for one in var.routes : length(one.models) > 0 && one.model != "" && alltrue([for model in one.models : can(regex("^[^*\\s]([^*]*[^*\\s])?[*]?$|^[*]$", model))])])
+    error_message = "routes have models, at least one each: a name, the start of a name with a * at its end, or *; and a model that is left out or a name."
   }
 
   validation {

@@ -193,6 +193,16 @@ run "route_models_empty" {
   expect_failures = [var.routes]
 }
 
+run "route_model_empty" {
+  command = plan
+  variables {
+    model_url   = null
+    model_slots = null
+    routes      = [{ name = "chat", models = ["*"], url = "https://chat.example.com", slots = 64, model = "" }]
+  }
+  expect_failures = [var.routes]
+}
+
 run "route_models_twice" {
   command = plan
   variables {
