@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import jsonschema
@@ -274,7 +275,8 @@ def test_what_is_done_stays_done():
     kept = OutgoingMessage(b'{"status_code":200}', {"status_code": "200"})
     ledger = Book(Claim(State.MINE, kept=kept.to_bytes(), cancelled=True))
     verdict, topic = relayed(message(), ledger)
-    assert (verdict.reason, topic.messages, ledger.ended) == (Reason.ANSWERED, [kept], [Stage.ANSWERED])
+    published = replace(kept, topic=STREAM.response_topic)
+    assert (verdict.reason, topic.messages, ledger.ended) == (Reason.ANSWERED, [published], [Stage.ANSWERED])
 
 
 @pytest.mark.parametrize(
