@@ -29,14 +29,12 @@ MISTAKES = {
     "sidecar.tf": ("roles/monitoring.metricWriter", "roles/monitoring.admin", "monitoring"),
     "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
     "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
-    "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
     "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
     "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
     "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
     "variables_routes.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams"),
     "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
     "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation_watching"),
-    "variables_several.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams"),
 }
 # Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {
