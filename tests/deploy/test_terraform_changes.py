@@ -27,6 +27,7 @@ MISTAKES = {
     "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
     "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
     "sidecar.tf": ("roles/monitoring.metricWriter", "roles/monitoring.admin", "monitoring"),
+    "storage.tf": ("ceil(2 * var.message_retention_seconds / 86400)", "1", "storage"),
     "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
     "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
     "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
