@@ -261,7 +261,9 @@ def test_a_port_that_is_taken(model):
 
 def test_schemas_and_settings():
     """Both are printed for those who build on them."""
-    assert json.loads(relay("schema", "request")[1])["required"] == ["metadata", "body"]
+    request = json.loads(relay("schema", "request")[1])
+    assert request["required"] == ["metadata"]
+    assert [one["required"] for one in request["oneOf"]] == [["body"], ["body_ref"]]
     assert "| `RESPONSE_TOPIC` | required |" in relay("settings")[1]
 
 
