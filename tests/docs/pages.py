@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,10 +53,10 @@ def links(page):
 
 @cache
 def anchors(page):
-    """The names of a page's headings, as GitHub and the site make them: of the second that is called the same, NAME-1."""
+    """The names of a page's headings, as GitHub and the site make them: NAME-1 for the second of the same name."""
     names = []
     tokens = _tokens(page)
-    for head, inline in zip(tokens, tokens[1:], strict=False):
+    for head, inline in pairwise(tokens):
         if head.type == "heading_open":
             text = "".join(part.content for part in inline.children if part.type in ("text", "code_inline"))
             names.append(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))

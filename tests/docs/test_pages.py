@@ -30,7 +30,9 @@ def test_links_lead_somewhere(page):
 def test_anchors_are_those_of_github(tmp_path):
     """Small letters, hyphens for spaces, other signs left out; a second heading of the same name has a number."""
     page = tmp_path / "page.md"
-    page.write_text("# Beyond 10 MB\n\n## What `usage` costs: a, b\n\n## A & B\n\n## A & B\n\n```sh\n# no heading\n```\n")
+    page.write_text(
+        "# Beyond 10 MB\n\n## What `usage` costs: a, b\n\n## A & B\n\n## A & B\n\n```sh\n# no heading\n```\n"
+    )
     assert pages.anchors(page) == {"beyond-10-mb", "what-usage-costs-a-b", "a--b", "a--b-1"}
 
 
