@@ -150,11 +150,20 @@ def instances(steady_place, slow_model, ledger):
         yield made
 
 
+def patiently(place, *command):
+    """What a command comes to, which is run again while the relay's ledger is in trouble, as it says to do."""
+    for _ in range(10):
+        done = place.run(*command)
+        if "in a while" not in done.stderr + done.stdout:
+            break
+        time.sleep(1)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def asked(place, *command):
     """What the relay says, as JSON."""
-    done = place.run(*command, "--batch", BATCH, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(patiently(place, *command, "--batch", BATCH, "--json"))
 
 
 def copy_of(message, place):
@@ -254,18 +263,18 @@ def test_instances_are_killed_around_the_cancel(steady_place, slow_model, instan
 def test_batch_cancel_while_it_is_sent(steady_place, slow_model, instances):
     """`batch cancel` ends the sending and tells the relay; what was sent after that is cancelled, too. Then a retry."""
     files = Files(steady_place)
+    slow_model.seconds = 1.0
     with instances.start(0), instances.start(1):
         with steady_place.running(*files.command, "--rate", 200) as child:
             until(lambda: files.answered() > 50, 120)
-            done = steady_place.run("batch", "cancel", files.answers)
-            assert done.returncode == 0, done.stderr
-            assert "not sent any more" in done.stdout
-            assert "none of them any more" in done.stdout, done.stdout
+            said = patiently(steady_place, "batch", "cancel", files.answers)
+            assert "not sent any more" in said
+            assert "none of them any more" in said, said
             assert child.wait(PATIENCE) == 1
         answered, failed = files.ids()
         assert failed == {"batch_cancelled": {f"{n}" for n in range(LINES)} - answered}
         assert {f"prompt {name}" for name in answered} == {body["prompt"] for _, body in slow_model.calls}
-        assert len(answered) < LINES / 2
+        assert len(failed["batch_cancelled"]) > 2 * SLOTS
 
         # What is published from now on is no longer meant: the same batch can be taken up again.
         slow_model.seconds = 0

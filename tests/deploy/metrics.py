@@ -79,4 +79,6 @@ def documented() -> Iterator[tuple[str, str, list[str]]]:
             columns = [cell.lower() for cell in cells]
             continue
         row = dict(zip(columns, cells, strict=False))
+        if "labels" not in row:
+            continue
         yield name[1], row["kind"].strip("`"), re.findall(r"`(\w+)`", row["labels"])

@@ -31,7 +31,7 @@ class Terraform:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=100,
+            timeout=280,  # what plans a hundred mistakes takes a minute of a processor
             check=False,
         )
 

@@ -80,6 +80,7 @@ def test_the_modules_readme_is_the_modules():
     } | {"image_override.tf"}
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("file", TESTS)
 def test_the_relay_is_planned_as_promised(terraform, file):
     assert ", 0 failed." in terraform.test(f"-filter=tests/{file}", at=RELAY)

@@ -322,17 +322,23 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.sendall(reply)
 
 
-@pytest.fixture
-def model():
-    """A model that does as it is told."""
-    server = Model()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+@contextmanager
+def serving(server):
+    """A model, in a thread."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.release.set()
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def model():
+    """A model that does as it is told."""
+    with serving(Model()) as server:
+        yield server
 
 
 # --- the service

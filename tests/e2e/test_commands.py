@@ -262,7 +262,7 @@ def test_a_port_that_is_taken(model):
 def test_schemas_and_settings():
     """Both are printed for those who build on them."""
     assert json.loads(relay("schema", "request")[1])["required"] == ["metadata", "body"]
-    assert "| `MODEL_URL` | required |" in relay("settings")[1]
+    assert "| `RESPONSE_TOPIC` | required |" in relay("settings")[1]
 
 
 def test_help_teaches():

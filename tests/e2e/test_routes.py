@@ -1,12 +1,11 @@
 """Several models, several streams, and who the relay is to a model; from outside."""
 
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from .conftest import Model, http, push_of, until
+from .conftest import Model, http, push_of, serving, until
 
 OWN = {"MODEL_API_KEY": "", "MODEL_URL": ""}
 
@@ -14,14 +13,8 @@ OWN = {"MODEL_API_KEY": "", "MODEL_URL": ""}
 @pytest.fixture
 def second_model():
     """Another model that does as it is told."""
-    server = Model()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.release.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Model()) as server:
+        yield server
 
 
 @pytest.fixture

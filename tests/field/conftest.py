@@ -2,13 +2,24 @@
 
 import itertools
 import json
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.conftest import SERVERS, Model, Service, Topics, brokers, free_port, push_of, reap, spawn, until
+from tests.e2e.conftest import (
+    SERVERS,
+    Model,
+    Service,
+    Topics,
+    brokers,
+    free_port,
+    push_of,
+    reap,
+    serving,
+    spawn,
+    until,
+)
 
 __all__ = ["brokers"]
 
@@ -125,14 +136,8 @@ def topics(brokers):
 @pytest.fixture(scope="session")
 def model():
     """A model that does as it is told."""
-    server = Model()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.release.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Model()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

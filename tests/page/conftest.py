@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.conftest import BIN, Model, http, process, until
+from tests.e2e.conftest import BIN, Model, http, process, serving, until
 
 SLOTS = 8
 SECONDS = 0.25  # that a call takes
@@ -40,18 +39,6 @@ class SlowModel(Model):
         if prompt == "GET /v1/models":
             return http(200, "application/json", b'{"object": "list", "data": [{"id": "slow-model"}]}')
         return self.replies.get(prompt, slowly)
-
-
-@contextmanager
-def serving(server):
-    """A model in a thread."""
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield server
-    server.release.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@
 
 locals {
   # PromQL's names for Cloud Monitoring's metrics, as far as the labels that choose this relay's own.
-  push_subscription        = "project_id=\"${var.project}\",subscription_id=\"${google_pubsub_subscription.push.name}\""
+  push_subscriptions       = concat([google_pubsub_subscription.push.name], [for one in google_pubsub_subscription.streams : one.name])
+  push_subscription        = "project_id=\"${var.project}\",subscription_id${length(local.push_subscriptions) == 1 ? "=" : "=~"}\"${join("|", local.push_subscriptions)}\""
   dead_letter_subscription = "project_id=\"${var.project}\",subscription_id=\"${google_pubsub_subscription.dead_letters.name}\""
   logged                   = "logging_googleapis_com:user_${replace(var.name, "-", "_")}"
   logged_on                = local.on_cloud_run ? "project_id=\"${var.project}\",monitored_resource=\"cloud_run_revision\"" : "project_id=\"${var.project}\",monitored_resource=\"k8s_container\""

@@ -153,6 +153,17 @@ run "as_asked" {
   }
 }
 
+run "with_streams" {
+  variables {
+    streams = { night = {} }
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.relay["waiting"].conditions[0].condition_prometheus_query_language[0].query, "subscription_id=~\"inference-relay-push|inference-relay-push-night\"}")
+    error_message = "Every push subscription is watched."
+  }
+}
+
 run "off" {
   variables {
     monitoring = false
