@@ -14,7 +14,7 @@ WORKERS ?= 3
 LOCKED ?=
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade
 
-.PHONY: help run up test faults lowest lock audit lint format docs pictures bench bench-pubsub clean
+.PHONY: help run up test faults lowest lock audit lint format docs site pictures bench bench-pubsub clean
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -65,6 +65,12 @@ docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@sed -i '/^| metric/,$$d' docs/metrics.md && $(BIN)/inference-relay metrics >> docs/metrics.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
+
+site: $(VENV)/.dev ## Build the pages as a site into build/site/; a link that leads nowhere fails it
+	@rm -rf build/pages && mkdir -p build/pages
+	@tar cf - *.md LICENSE docs bench/README.md examples knative terraform | tar xf - -C build/pages
+	@$(BIN)/zensical build --strict --clean
+	@echo "the site is in build/site/"
 
 pictures: $(VENV)/.dev ## Take the pictures of the page in docs/pictures/ anew (needs chromium)
 	@PYTHONPATH=. $(BIN)/python -m tests.page.pictures docs/pictures

@@ -1,4 +1,4 @@
-"""The few figures that docs/performance.md has, from all of them."""
+"""The few figures that docs/measurements.md has, from all of them."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from bench.compare import Result
 from bench.report import REFERENCE, Report, Shown, ratios
 from bench.scenarios import Kind
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "measurements.md"
 BEGIN, END = "<!-- made by `make bench` -->\n", "<!-- end -->\n"
 RELAY = "relay"
 

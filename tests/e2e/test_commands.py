@@ -222,9 +222,9 @@ def test_up_as_it_says_itself(model, monkeypatch):
         assert up.wait(20) == 0
 
 
-def test_the_script_of_the_readme(model):
-    """It publishes, collects and ends, as it stands there."""
-    script = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S).group(1)
+def test_the_script_of_the_page(model):
+    """docs/publish.md's program publishes, collects and ends, as it stands there."""
+    script = re.search(r"^```python\n(.*?)^```$", (ROOT / "docs/publish.md").read_text(), re.M | re.S).group(1)
     pubsub = free_port()
     arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", "0"]
     with process(arguments, {"MODEL_URL": model.url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:

@@ -52,6 +52,6 @@ def test_the_functions_framework_command_says_what_it_cannot(local_topics, model
 
 
 def test_the_production_command_of_the_documentation_is_the_one_that_is_tested():
-    """README names the command that these tests run."""
+    """docs/deploy.md names the command that these tests run."""
     command = 'gunicorn -c gunicorn.conf.py \'functions_framework:create_app("handle","main.py")\''
-    assert command in (ROOT / "README.md").read_text()
+    assert command in (ROOT / "docs/deploy.md").read_text()

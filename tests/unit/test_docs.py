@@ -29,11 +29,3 @@ def test_every_reason_is_on_the_page():
     assert listed == [
         (f"`{reason}`", str(status), logging.getLevelName(level)) for reason, (status, level) in VERDICTS.items()
     ]
-
-
-def test_links_lead_somewhere():
-    """Every file that a page links to is there."""
-    root = DOCS.parent
-    for page in [*root.glob("*.md"), *DOCS.glob("*.md"), *root.glob("bench/*.md")]:
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
