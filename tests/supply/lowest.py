@@ -22,7 +22,8 @@ def lowest(requirement):
 
 def requirements(project):
     """The dependencies that may have more than one version."""
-    stated = [*project["dependencies"], *project["optional-dependencies"]["local"]]
+    extras = project["optional-dependencies"]
+    stated = [*project["dependencies"], *extras["local"], *extras["gs"], *extras["traces"]]
     parsed = [Requirement(text) for text in stated]
     return [one for one in parsed if not str(one.specifier).startswith("==")]
 
