@@ -1,6 +1,7 @@
 """Where a request goes, and for whom: the routes as they run, and the streams."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from handler.admission.limit import AdaptiveLimit, FixedLimit
@@ -66,7 +67,7 @@ class Routes:
             {pattern: number for number, route in enumerate(routes) for pattern in route.settings.models}
         )
 
-    def __iter__(self) -> "Sequence[Route].__iter__":  # type: ignore[valid-type]
+    def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
     @property
@@ -114,7 +115,12 @@ class Routes:
 def _is_for(model: str | None, stream: routing.Stream) -> bool:
     if stream.models is None:
         return True
-    return routing.matcher(dict.fromkeys(stream.models, 0))(model) is not None
+    return _matcher(stream.models)(model) is not None
+
+
+@lru_cache(1_000)  # streams are configured, and each of their requests asks
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str | None], int | None]:
+    return routing.matcher(dict.fromkeys(patterns, 0))
 
 
 def made(settings: Settings) -> Routes:

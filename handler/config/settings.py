@@ -54,7 +54,7 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-Seconds = Annotated[float, Field(gt=0, le=86400 * 31, allow_inf_nan=False)]
+Seconds = routing.Seconds
 
 
 class Settings(BaseModel):

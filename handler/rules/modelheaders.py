@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from handler.rules.contract import ErrorCode, InferenceRequest, Priority, RequestError
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 _SAFE = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
 
 
@@ -15,6 +17,8 @@ def model_headers(
 
     `priority` and `deadline` are what counts for the request where the message has no such attributes.
     """
+    if not pairs:
+        return _NONE
     deadline = request.options.deadline
     known = {"priority": priority.value, "deadline": deadline.isoformat() if deadline else "", **attributes}
     found = {header: (attribute, known[attribute]) for attribute, header in pairs if known.get(attribute)}

@@ -6,7 +6,7 @@ import pytest
 
 from bench.backlog import report, run
 from bench.backlog.figures import Figures, Seen, figures
-from bench.backlog.scenarios import SCENARIOS, Backlog
+from bench.backlog.scenarios import SCENARIOS, SYSTEMS, Backlog
 from bench.figures import Call
 
 SMALL = Backlog(name="small", messages=60, seconds=0.2, slots=8)
@@ -96,20 +96,13 @@ def test_the_report_keeps_the_last_run_of_each_kind(tmp_path):
     assert (tmp_path / "backlog.svg").read_bytes() == picture
 
 
-@pytest.mark.parametrize(("system", "divisor"), [("relay", 1), ("pull", 1), ("relay", 10)])
+@pytest.mark.timeout(300)  # without the line Pub/Sub's growing pauses decide: 40 s alone, minutes on a busy machine
+@pytest.mark.parametrize(("system", "divisor"), [*((system, 1) for system in SYSTEMS), ("relay", 10)])
 def test_each_system_drains_a_small_backlog(system, divisor):
-    """Every message is answered once; nothing is refused."""
-    found = run.measure(replace(SMALL, divisor=divisor), "ack", system, limit=90)
+    """Every message is answered once; with the line nothing is refused."""
+    found = run.measure(replace(SMALL, divisor=divisor), "ack", system, limit=270)
     assert (found.problems, found.answered, found.broken_off) == ([], 60, False)
-    assert found.refused == 0
-
-
-def test_without_the_line_pushes_are_refused():
-    """What the line is measured beside. How long that takes is Pub/Sub's growing pauses."""
-    found = run.measure(replace(SMALL, divisor=1), "ack", "relay-refuses", limit=30)
-    assert found.problems == []
-    assert found.refused > 0
-    assert 0 < found.answered <= 60
+    assert (found.refused > 0) == (system == "relay-refuses")
 
 
 def test_compressed_scenarios_have_all_times_divided():
