@@ -189,6 +189,34 @@ def test_check_of_a_ledger_that_works(checked, tmp_path):
     assert (code, "ledger: Redis reads and writes" in output) == (0, True), output
 
 
+def test_check_of_routes(checked, model, tmp_path):
+    """Every route is tried; the one that takes the model is asked for a token of it, by the name that it knows."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(
+        f"routes:\n- {{name: here, models: [small], url: '{model.url}', model: real}}\n"
+        "- {name: gone, models: [other], url: 'http://127.0.0.1:9'}\n"
+        f"- {{name: each, models: ['t-*'], url: '{model.url}/{{model}}'}}\n"
+    )
+    settings = checked | {"MODEL_URL": "", "ROUTES_FILE": str(file)}
+    code, output = relay("check", "--model", "small", **settings)
+    assert code == 1
+    assert "route here: answers without a key; it serves small, large" in output
+    assert "model small: /v1/completions gives status 200" in output
+    assert model.calls == [("/v1/completions", {"model": "real", "prompt": "1", "max_tokens": 1})]
+    assert "route gone: cannot be connected to" in output
+    assert "route each: not asked, since its URL has a model's name in it" in output
+    _, output = relay("check", "--model", "nobody", **settings)
+    assert "model nobody: no route in ROUTES_FILE takes it" in output
+
+
+def test_check_of_a_token_that_nobody_gives(checked, tmp_path):
+    """On a laptop without credentials it is told what to do."""
+    nowhere = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true"}
+    code, output = relay("check", **checked | nowhere | {"MODEL_AUTH": "google-access-token"})
+    assert (code, "model service: no token could be had" in output) == (1, True), output
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in output
+
+
 def test_up_as_it_says_itself(model, monkeypatch):
     """The commands that `up` prints publish, push by hand and read the answers, word for word."""
     pubsub, port = free_port(), free_port()

@@ -36,6 +36,13 @@ def test_the_defaults():
         ("GRACE_SECONDS", "0", 0),
         ("MAX_AGE_SECONDS", "  ", 86400),
         ("LOG_LEVEL", "DEBUG", "DEBUG"),
+        ("ATTRIBUTE_HEADERS", " tenant = X-Tenant, ", (("tenant", "X-Tenant"),)),
+        (
+            "RESPONSE_TOPICS",
+            "projects/p/topics/one,projects/p/topics/two",
+            ("projects/p/topics/one", "projects/p/topics/two"),
+        ),
+        ("MODEL_AUTH", "google-id-token", "google-id-token"),
     ],
 )
 def test_good_values(name, value, expected):
@@ -58,6 +65,16 @@ def test_good_values(name, value, expected):
         ("MODEL_URL", "http://kubeai:0", "is not an http"),
         ("MODEL_URL", "http://[", "is not an http"),
         ("RESPONSE_TOPIC", "responses", "projects/PROJECT/topics/TOPIC"),
+        ("RESPONSE_TOPICS", "projects/p/topics/one, other", "projects/PROJECT/topics/TOPIC"),
+        ("ATTRIBUTE_HEADERS", "tenant", "no attribute=Header-Name"),
+        ("ATTRIBUTE_HEADERS", "tenant=X Tenant", "no attribute=Header-Name"),
+        ("ATTRIBUTE_HEADERS", "=X-Tenant", "no attribute=Header-Name"),
+        *(
+            ("ATTRIBUTE_HEADERS", f"a={header}", "not a requester's to set")
+            for header in ("Authorization", "host", "Content-Length", "Transfer-Encoding", "Cookie", "proxy-x", "Sec-x")
+        ),
+        ("MODEL_AUTH", "oidc", "'google-id-token'"),
+        ("MODEL_AUTH", "key", "MODEL_AUTH=key needs MODEL_API_KEY"),
         ("PUSH_AUTH", "", "is not set"),
         ("PUSH_AUTH", "off", "'verify', 'platform' or 'none'"),
         ("PUSH_AUTH", "none", "PUBSUB_EMULATOR_HOST"),

@@ -471,3 +471,28 @@ def test_the_key_of_a_message():
     assert key(first) == key(replace(first, delivery_attempt=7))
     others = [replace(first, message_id="2"), replace(first, subscription="t"), replace(first, publish_time=None)]
     assert len({key(one) for one in [first, *others]}) == 4
+
+
+def test_what_a_stream_asks_for(monkeypatch):
+    """Its priority counts for all its requests, its attempts end them, its topic gets the answer."""
+    stream = replace(
+        STREAM, priority=Priority.LOW, max_attempts=2, response_topic="projects/p/topics/its", max_share=0.5
+    )
+    wishes, topic = [], Topic()
+    line = Line(FixedLimit(1))
+    monkeypatch.setattr(line, "take", lambda wish, take=line.take: wishes.append(wish) or take(wish))
+    relay = made(Model(ModelFailure.BROKEN), topic, line=line)
+    for attempt, reason in ((1, Reason.MODEL_FAILED), (2, Reason.GAVE_UP)):
+        incoming = message(REQUEST | {"options": {"priority": "high"}}, delivery_attempt=attempt)
+        assert relay.answer(relay.delivery(incoming, stream, time.monotonic(), held())).reason is reason
+    assert [(wish.priority, wish.max_share) for wish in wishes] == [(Priority.LOW, 0.5)] * 2
+    assert [one.topic for one in topic.messages] == ["projects/p/topics/its"]
+
+
+def test_a_routes_own_time():
+    """Bounds its calls, whatever the plain setting says."""
+    model = Model()
+    route = Route(replace(SETTINGS.routing.routes[0], timeout_seconds=7.0), model, Line(FixedLimit(1)))
+    relay = Relay(SETTINGS, Routes([route]), Topic(), Notes(), Pauses())
+    relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
+    assert 0 < model.calls[0][2] <= 7.0
