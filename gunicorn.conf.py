@@ -28,6 +28,7 @@ keepalive = 620  # above the 600 s for which Google's front ends keep connection
 timeout = 0  # the model's time is bounded by the service itself
 graceful_timeout = int(_settings.grace_seconds)
 control_socket_disable = True
+logger_class = "handler.server.Quiet"
 logconfig_dict = logs.for_gunicorn()
 
 

@@ -212,6 +212,8 @@ class Relay:
         )
 
     def _is_expired(self, delivery: Delivery, route: Route, inference: Inference) -> bool:
+        if inference.options.deadline is None:
+            return False
         budget = self._budget(delivery, route, inference)
         return budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0
 

@@ -230,7 +230,7 @@ def parse_request(
     Raises RequestError and nothing else, whatever the bytes.
     """
     document = _document(data, attributes)
-    metadata = _echoable(batchline.metadata(document))
+    metadata = _echoable(batchline.metadata(document), len(data))
     try:
         request = validated(batchline.as_request(document))
     except mistakes.Mistake as mistake:
@@ -280,8 +280,10 @@ def _document(data: bytes, attributes: Mapping[str, str]) -> dict[str, Any]:
     return document
 
 
-def _echoable(metadata: Any) -> Any:
-    if isinstance(metadata, dict) and len(strictjson.dumps(metadata)) > MAX_METADATA_BYTES:
+def _echoable(metadata: Any, size: int) -> Any:
+    """The metadata, of a text of so many bytes, of which writing it anew makes less than eight times as many."""
+    may_be_large = size > MAX_METADATA_BYTES // 8 and isinstance(metadata, dict)
+    if may_be_large and len(strictjson.dumps(metadata)) > MAX_METADATA_BYTES:
         raise RequestError(
             ErrorCode.INVALID_REQUEST,
             "`metadata` is larger than 1 MiB: keep the data at your side and send an id.",
