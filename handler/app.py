@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from handler import routes, strictjson
+from handler import routes
 from handler.admission import Refused
 from handler.admission.copies import Copies
 from handler.admission.intake import Held, Intake
@@ -24,7 +24,8 @@ from handler.push.auth import AuthError, authenticator
 from handler.push.envelope import DecodeError, decode
 from handler.relay import Relay
 from handler.routes import Streams
-from handler.rules.outcome import Reason, Verdict
+from handler.rules import strictjson
+from handler.rules.verdict.outcome import Reason, Verdict
 from handler.startup import StartupProbe
 from handler.storage.claimcheck import claim_check
 from handler.telemetry import exposition, logs, metrics, tracing

@@ -16,8 +16,8 @@ from enum import Enum, auto
 from handler.admission import Refused
 from handler.admission.estimate import Estimates
 from handler.admission.limit import Limit
-from handler.rules.contract import Priority
-from handler.rules.outcome import Reason
+from handler.rules.message.options import Priority
+from handler.rules.verdict.outcome import Reason
 
 # By how much a request is treated as if it had come earlier. What waits gets older and what comes later does not, so
 # nothing starves: a request of low priority waits for those that came ten minutes after it, and for no others.

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from handler.rules.contract import ERRORS, ErrorCode
-from handler.rules.outcome import VERDICTS, ModelFailure
+from handler.rules.message.contract import ERRORS, ErrorCode
+from handler.rules.verdict.outcome import VERDICTS, ModelFailure
 
 NO_ROUTE = ""
 

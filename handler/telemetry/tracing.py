@@ -6,7 +6,7 @@ from typing import Protocol
 
 from handler.config.settings import Settings, SettingsError
 from handler.push.envelope import PubsubMessage
-from handler.rules.usage import Usage
+from handler.rules.message.usage import Usage
 from handler.telemetry.context import Context
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from google import pubsub_v1 as api
 
-from handler.rules.outcome import VERDICTS
+from handler.rules.verdict.outcome import VERDICTS
 from tests.deploy import gcloud
 from tests.deploy.settings import setting_names
 from tests.e2e.conftest import BIN, ROOT, until

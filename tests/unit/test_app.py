@@ -15,7 +15,7 @@ from werkzeug.test import EnvironBuilder
 from handler.app import MAX_PUSH_BYTES, App
 from handler.config.settings import Settings
 from handler.delivery import Delivery
-from handler.rules.outcome import VERDICTS, Reason, Verdict
+from handler.rules.verdict.outcome import VERDICTS, Reason, Verdict
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",

@@ -24,7 +24,7 @@ from handler.config.settings import Settings, SettingsError
 from handler.push import auth
 from handler.push.auth import AuthError, authenticator
 from handler.push.keys import KeysResponse, KeysUnavailable
-from handler.rules.outcome import VERDICTS, Reason
+from handler.rules.verdict.outcome import VERDICTS, Reason
 
 NOW = 1_700_000_000.0
 ISSUER = "https://accounts.google.com"

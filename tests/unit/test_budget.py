@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from handler.config.settings import Settings
-from handler.rules.budget import Budget, Limit, call_budget
-from handler.rules.contract import Options
+from handler.rules.message.options import Options
+from handler.rules.verdict.budget import Budget, Limit, call_budget
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SETTINGS = Settings.from_environment(

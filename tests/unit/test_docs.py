@@ -4,8 +4,8 @@ import logging
 import re
 from pathlib import Path
 
-from handler.rules.contract import ERRORS
-from handler.rules.outcome import VERDICTS
+from handler.rules.message.contract import ERRORS
+from handler.rules.verdict.outcome import VERDICTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -18,8 +18,8 @@ from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
 from handler.app import App
 from handler.config.settings import Settings, SettingsError
-from handler.rules.contract import ERRORS, ErrorCode
-from handler.rules.outcome import VERDICTS, ModelFailure
+from handler.rules.message.contract import ERRORS, ErrorCode
+from handler.rules.verdict.outcome import VERDICTS, ModelFailure
 from handler.telemetry import exposition, metrics
 from handler.telemetry.metrics import DECLARED, REGISTRY, Kind
 

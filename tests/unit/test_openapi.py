@@ -12,7 +12,7 @@ from werkzeug.test import EnvironBuilder
 
 from handler.app import App, _to_pubsub
 from handler.config.settings import Settings
-from handler.rules.outcome import VERDICTS, Reason, Verdict
+from handler.rules.verdict.outcome import VERDICTS, Reason, Verdict
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
 ENVIRONMENT = {

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from handler.rules.budget import Limit
-from handler.rules.contract import Answer
-from handler.rules.outcome import (
+from handler.rules.message.contract import Answer
+from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.outcome import (
     VERDICTS,
     ModelFailure,
     ModelReply,

@@ -18,9 +18,9 @@ from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.push.envelope import PubsubMessage
 from handler.relay import WAITERS_PER_SLOT, Relay
 from handler.routes import Route, Routes
-from handler.rules.contract import Priority
-from handler.rules.outcome import ModelFailure, Reason
-from handler.rules.reply import ModelReply
+from handler.rules.message.options import Priority
+from handler.rules.verdict.outcome import ModelFailure, Reason
+from handler.rules.verdict.reply import ModelReply
 
 SETTINGS = Settings.from_environment(
     {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}

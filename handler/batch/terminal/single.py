@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import click
 from rich.console import Console
 
-from handler import strictjson
 from handler.batch import asking, replaying
 from handler.batch.asking import NoAnswer, Where, text_of
 from handler.batch.pubsub import emulated
 from handler.batch.replaying import Found, Which
 from handler.batch.terminal.choices import Seconds
 from handler.batch.terminal.cli import handled
+from handler.rules import strictjson
 
 _LOCAL_MODEL = "smollm2"
 

@@ -2,7 +2,7 @@
 
 Everything that can happen is a Reason. VERDICTS says, for each, what Pub/Sub is answered and how loudly it is logged;
 `decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read in
-handler/rules/reply.py; whose trouble an error is stands in handler/rules/diagnosis.py.
+handler/rules/verdict/reply.py; whose trouble an error is stands in handler/rules/verdict/diagnosis.py.
 """
 
 import logging
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from handler.rules.budget import Limit
-from handler.rules.contract import Answer, ErrorCode, error
-from handler.rules.diagnosis import Kind
-from handler.rules.reply import ModelReply, Reading, invalid, read
+from handler.rules.message.contract import Answer, ErrorCode, error
+from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.diagnosis import Kind
+from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
 
 # Deliveries after which an error that may be the request's own is its answer.
 FEW_ATTEMPTS = 3

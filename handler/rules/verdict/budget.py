@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from handler.config.settings import Settings
-from handler.rules.contract import Options
+from handler.rules.message.options import Options
 
 
 class Limit(StrEnum):
