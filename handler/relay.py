@@ -41,7 +41,7 @@ WAITERS_PER_SLOT = 4
 
 
 class Relay:
-    """Answers messages, each in its caller's thread."""
+    """Answers messages, each in its caller's greenlet."""
 
     def __init__(
         self,
@@ -221,10 +221,9 @@ class Relay:
 
     def _budget(self, delivery: Delivery, route: Route, inference: Inference) -> Budget:
         return call_budget(
-            self._settings,
             inference.options,
             model_seconds=route.settings.timeout_seconds,
-            spent=time.monotonic() - delivery.arrived,
+            push_seconds=self._left(delivery) - self._settings.publish_timeout_seconds,
             now=datetime.now(UTC),
         )
 

@@ -167,6 +167,13 @@ def test_the_requests_own_limit_shortens_the_call():
     assert (verdict.reason, topic.response["status_code"]) == (Reason.MODEL_TIMED_OUT, 504)
 
 
+def test_a_push_leaves_time_to_publish_and_a_margin():
+    """What bounds the call of a push that has waited: the ack deadline, less the margin and the time of a publish."""
+    model, needed = Model(), SETTINGS.margin_seconds + SETTINGS.publish_timeout_seconds
+    relayed(model, Topic(), message(), arrived=time.monotonic() - (SETTINGS.ack_deadline_seconds - needed - 20))
+    assert 0 < model.calls[0][2] <= 20
+
+
 def test_a_push_without_time_left_is_delivered_again():
     """A push that waited too long in this process does not start what it cannot finish."""
     model, topic, ledger = Model(ModelFailure.TIMEOUT), Topic(), Notes()
