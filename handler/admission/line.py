@@ -296,7 +296,7 @@ def _key(waiter: _Waiter) -> tuple[float, int]:
 
 
 class Slot:
-    """The right to call the model, during a `with` block; for one thread."""
+    """The right to call the model, during a `with` block; for one greenlet."""
 
     def __init__(self, line: Line, wish: Wish) -> None:
         self._line = line

@@ -23,7 +23,7 @@ MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as 
 
 
 class PushRecord:
-    """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one thread."""
+    """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one greenlet."""
 
     def __init__(self, project: str = "", tracing: Tracing = NO_TRACING) -> None:
         """The push has just arrived. Its trace, if it is in one, is in this project of Google Cloud's."""
