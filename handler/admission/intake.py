@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from handler.admission import Refused
-from handler.rules.outcome import Reason
+from handler.rules.verdict.outcome import Reason
 
 
 class Held:

@@ -16,8 +16,8 @@ from enum import Enum, auto
 from handler.admission import Refused
 from handler.admission.estimate import Estimates
 from handler.admission.limit import Limit
-from handler.rules.contract import Priority
-from handler.rules.outcome import Reason
+from handler.rules.message.options import Priority
+from handler.rules.verdict.outcome import Reason
 
 # By how much a request is treated as if it had come earlier. What waits gets older and what comes later does not, so
 # nothing starves: a request of low priority waits for those that came ten minutes after it, and for no others.
@@ -299,7 +299,7 @@ def _key(waiter: _Waiter) -> tuple[float, int]:
 
 
 class Slot:
-    """The right to call the model, during a `with` block; for one thread."""
+    """The right to call the model, during a `with` block; for one greenlet."""
 
     def __init__(self, line: Line, wish: Wish) -> None:
         self._line = line

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from google import pubsub_v1 as api
 
-from handler.rules.outcome import VERDICTS
+from handler.rules.verdict.outcome import STATUS_AND_LEVEL
 from tests.deploy import gcloud
 from tests.deploy.settings import setting_names
 from tests.e2e.conftest import BIN, ROOT, until
@@ -39,8 +39,8 @@ def rows(page):
 def test_every_reason_that_needs_somebody_is_in_the_runbook():
     """Each has a row; those that need nobody are named as such, and no others are made up."""
     listed = {row[0].strip("`") for row in rows(PAGES["runbook.md"])[1:] if row[0].startswith("`")}
-    assert listed == {str(reason) for reason in VERDICTS} - QUIET
-    assert all(VERDICTS[reason][1] <= logging.INFO for reason in VERDICTS if str(reason) in QUIET)
+    assert listed == {str(reason) for reason in STATUS_AND_LEVEL} - QUIET
+    assert all(STATUS_AND_LEVEL[reason][1] <= logging.INFO for reason in STATUS_AND_LEVEL if str(reason) in QUIET)
     assert all(f"`{reason}`" in PAGES["runbook.md"] for reason in QUIET)
 
 

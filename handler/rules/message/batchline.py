@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/guides/batch: `custom_id`, `method`, `u
 from collections.abc import Mapping
 from typing import Any
 
-from handler.rules.mistakes import Mistake, json_type
+from handler.rules.message.mistakes import Mistake, json_type
 
 _OWN = ("custom_id", "method", "url")
 

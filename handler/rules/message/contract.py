@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from handler import strictjson
-from handler.rules import batchline, mistakes
-from handler.rules.options import Options as Options
-from handler.rules.options import Priority as Priority
-from handler.rules.options import priority_of as priority_of
-from handler.rules.reference import FILE_FIELD, MULTIPART_PATHS, Reference, reference_of
-from handler.rules.usage import NO_USAGE, Usage
+from handler.rules import strictjson
+from handler.rules.message import batchline, mistakes
+from handler.rules.message.options import Options
+from handler.rules.message.reference import FILE_FIELD, MULTIPART_PATHS, Reference, reference_of
+from handler.rules.message.usage import NO_USAGE, Usage
 
 DEFAULT_PATH = "/v1/completions"
 MAX_METADATA_BYTES = 1 << 20

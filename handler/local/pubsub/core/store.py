@@ -10,12 +10,12 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
-from handler.local.pubsub import limits, pb
-from handler.local.pubsub.limits import require
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.rules import Rules
-from handler.local.pubsub.subscription import Entry, Subscription
-from handler.local.pubsub.watch import Published, Watch
+from handler.local.pubsub.core import limits, pb
+from handler.local.pubsub.core.limits import require
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.rules import Rules
+from handler.local.pubsub.core.subscription import Entry, Subscription
+from handler.local.pubsub.core.watch import Published, Watch
 
 _DAY = 86400
 _FIXED = {"name", "topic", "filter", "enable_message_ordering"}

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler import strictjson
 from handler.config import google
 from handler.config.routing import MODEL_FIELD, ONLY_ROUTE, Route, matcher
 from handler.config.settings import Settings, SettingsError
@@ -14,11 +13,12 @@ from handler.ledger.connect import connect
 from handler.model.service import ModelService
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
 from handler.push.keys import KeysUnavailable, download, parse
-from handler.rules.complaint import complaint_in
-from handler.rules.contract import Answer, encode_response
-from handler.rules.diagnosis import Kind
-from handler.rules.outcome import ModelFailure
-from handler.rules.reply import ModelReply, Reading, read
+from handler.rules import strictjson
+from handler.rules.message.contract import Answer, encode_response
+from handler.rules.verdict.complaint import complaint_in
+from handler.rules.verdict.diagnosis import Kind
+from handler.rules.verdict.outcome import ModelFailure
+from handler.rules.verdict.reply import ModelReply, Reading, read
 from handler.storage.claimcheck import claim_check
 
 PROBE_SECONDS = 60.0

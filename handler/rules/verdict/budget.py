@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from handler.config.settings import Settings
-from handler.rules.contract import Options
+from handler.rules.message.options import Options
 
 
 class Limit(StrEnum):
@@ -25,13 +24,12 @@ class Budget:
     limit: Limit
 
 
-def call_budget(settings: Settings, options: Options, *, model_seconds: float, spent: float, now: datetime) -> Budget:
-    """The budget of a call that starts `spent` seconds after its push arrived, at the wall-clock time `now`.
+def call_budget(options: Options, *, model_seconds: float, push_seconds: float, now: datetime) -> Budget:
+    """The budget of a call that starts at the wall-clock time `now`.
 
-    `model_seconds` is the longest that its model service may take.
+    `model_seconds` is the longest that its model service may take, `push_seconds` what its push leaves for the call.
     """
-    push = settings.ack_deadline_seconds - settings.margin_seconds - settings.publish_timeout_seconds - spent
-    limits = [Budget(model_seconds, Limit.MODEL_TIMEOUT), Budget(push, Limit.PUSH_DEADLINE)]
+    limits = [Budget(model_seconds, Limit.MODEL_TIMEOUT), Budget(push_seconds, Limit.PUSH_DEADLINE)]
     if options.timeout_seconds is not None:
         limits.append(Budget(options.timeout_seconds, Limit.REQUEST_TIMEOUT))
     if options.deadline is not None:

@@ -16,9 +16,9 @@ from google.pubsub_v1.services.schema_service.transports.rest_base import _BaseS
 from google.pubsub_v1.services.subscriber.transports.rest_base import _BaseSubscriberRestTransport
 from grpc import StatusCode
 
-from handler.local.pubsub.api import Calls
-from handler.local.pubsub.limits import RefusedError, require
-from handler.local.pubsub.pb import Message
+from handler.local.pubsub.api.grpc import Calls
+from handler.local.pubsub.core.limits import RefusedError, require
+from handler.local.pubsub.core.pb import Message
 
 _RULES = (_BasePublisherRestTransport, _BaseSubscriberRestTransport, _BaseSchemaServiceRestTransport)
 _LARGEST = 32 << 20  # bytes of a body: a publish of 10 MB, in base64

@@ -7,7 +7,7 @@ from typing import Any
 
 from lark import Lark, LarkError
 
-from handler.local.pubsub.limits import require
+from handler.local.pubsub.core.limits import require
 
 Attributes = Mapping[str, str]
 _PARSER = Lark(

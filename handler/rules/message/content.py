@@ -3,7 +3,7 @@
 import base64
 from contextlib import suppress
 
-from handler import strictjson
+from handler.rules import strictjson
 
 EXCERPT_CHARACTERS = 1_000
 

@@ -4,9 +4,9 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 
-from handler.local.pubsub.limits import require
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.subscription import Subscription
+from handler.local.pubsub.core.limits import require
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.subscription import Subscription
 
 ROOM = 3_500_000  # bytes in one answer: the clients' receive limit, in emulator mode, is gRPC's 4 MB
 _BATCH = 1000  # messages

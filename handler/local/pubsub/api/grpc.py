@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 
-from handler.local.pubsub import limits, pb
+from handler.local.pubsub.api.stream import ROOM, Stream
+from handler.local.pubsub.core import limits, pb
+from handler.local.pubsub.core.limits import RefusedError, require
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.store import Store
+from handler.local.pubsub.core.subscription import Subscription
 from handler.local.pubsub.faults import Faults
-from handler.local.pubsub.limits import RefusedError, require
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.store import Store
-from handler.local.pubsub.stream import ROOM, Stream
-from handler.local.pubsub.subscription import Subscription
 
 _REQUESTS = {"CreateTopic": "Topic", "CreateSubscription": "Subscription"}  # others: the name and "Request"
 

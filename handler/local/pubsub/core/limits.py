@@ -7,8 +7,8 @@ import re
 
 from grpc import StatusCode
 
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.rules import Rules
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.rules import Rules
 
 _REQUEST, _MESSAGES, _ATTRIBUTES, _KEY, _VALUE, _ORDERING_KEY = 10_000_000, 1000, 100, 256, 1024, 1024
 _NAME = re.compile(r"projects/[^/\s]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254}")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
 
-from handler import strictjson
-from handler.rules.complaint import Complaint, Shape, complaint_in
-from handler.rules.content import excerpt, is_text_type, wrap_content
-from handler.rules.contract import Answer, ErrorCode, error
-from handler.rules.diagnosis import Kind, diagnose
-from handler.rules.reference import Stored
-from handler.rules.usage import usage_of
+from handler.rules import strictjson
+from handler.rules.message.content import excerpt, is_text_type, wrap_content
+from handler.rules.message.contract import Answer, ErrorCode, error
+from handler.rules.message.reference import Stored
+from handler.rules.message.usage import usage_of
+from handler.rules.verdict.complaint import Complaint, Shape, complaint_in
+from handler.rules.verdict.diagnosis import Kind, diagnose
 
 
 @dataclass(frozen=True, slots=True)

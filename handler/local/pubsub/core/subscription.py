@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from handler.local.pubsub import pb
-from handler.local.pubsub.filters import compile_filter
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.rules import Rules
-from handler.local.pubsub.watch import Acked, Delivered, Failed, Watch
+from handler.local.pubsub.core import pb
+from handler.local.pubsub.core.filters import compile_filter
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.rules import Rules
+from handler.local.pubsub.core.watch import Acked, Delivered, Failed, Watch
 
 
 @dataclass(slots=True, eq=False)

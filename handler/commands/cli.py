@@ -7,13 +7,13 @@ from importlib.util import find_spec
 import click
 from pydantic import BaseModel
 
-from handler import check as checks
-from handler import strictjson
+from handler.commands import check as checks
 from handler.config.routing import RoutingFile
 from handler.config.settings import Settings
 from handler.config.table import as_markdown
-from handler.rules.contract import InferenceRequest, InferenceResponse
-from handler.rules.control import ControlMessage
+from handler.rules import strictjson
+from handler.rules.message.contract import InferenceRequest, InferenceResponse
+from handler.rules.message.control import ControlMessage
 from handler.telemetry import exposition
 
 _SCHEMAS: Mapping[str, type[BaseModel]] = {

@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from aiohttp.connector import Connection
 
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.tokens import Tokens
-from handler.local.pubsub.watch import PushAnswered, Watch
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.watch import PushAnswered, Watch
+from handler.local.pubsub.push.tokens import Tokens
 
 _ACKS = {102, 200, 201, 202, 204}
 _HEADERS = {"User-Agent": "CloudPubSub-Google", "Accept": "application/json"}

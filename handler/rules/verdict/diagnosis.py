@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from handler.rules.complaint import Complaint, Shape
+from handler.rules.verdict.complaint import Complaint, Shape
 
 
 class Kind(StrEnum):

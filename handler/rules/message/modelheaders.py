@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from handler.rules.contract import ErrorCode, InferenceRequest, Priority, RequestError
+from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
+from handler.rules.message.options import Priority
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _SAFE = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")

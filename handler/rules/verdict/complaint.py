@@ -1,6 +1,6 @@
 """Finds the error in a JSON body, in any of the shapes that model servers and what stands before them write. Pure.
 
-Whose trouble it is stands in handler/rules/diagnosis.py.
+Whose trouble it is stands in handler/rules/verdict/diagnosis.py.
 """
 
 import re

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler import strictjson
-from handler.rules.mistakes import Mistake
+from handler.rules import strictjson
+from handler.rules.message.mistakes import Mistake
 
 # Endpoints that take a form with a file in it, and no JSON.
 MULTIPART_PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")

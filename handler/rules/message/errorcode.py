@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from handler import strictjson
-from handler.rules.contract import ERRORS, ErrorCode
+from handler.rules import strictjson
+from handler.rules.message.contract import ERRORS, ErrorCode
 
 MAX_BYTES = 16_384  # of an error of the relay's own
 

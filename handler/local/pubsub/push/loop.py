@@ -11,10 +11,10 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.rules import Rules
-from handler.local.pubsub.subscription import Subscription
-from handler.local.pubsub.watch import Paced
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.core.rules import Rules
+from handler.local.pubsub.core.subscription import Subscription
+from handler.local.pubsub.core.watch import Paced
 
 _logger = logging.getLogger(__name__)
 

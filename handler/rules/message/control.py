@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from handler import strictjson
-from handler.rules.contract import MAX_VALUE_BYTES, ErrorCode, RequestError
+from handler.rules import strictjson
+from handler.rules.message.contract import MAX_VALUE_BYTES, ErrorCode, RequestError
 
 # The attribute that makes a message a control message; its value is the verb.
 ATTRIBUTE = "relay_control"

@@ -3,9 +3,9 @@
 import random
 from collections.abc import Callable
 
-from handler.rules.diagnosis import NOT_READY
-from handler.rules.outcome import ModelFailure
-from handler.rules.reply import ModelReply, read
+from handler.rules.verdict.diagnosis import NOT_READY
+from handler.rules.verdict.outcome import ModelFailure
+from handler.rules.verdict.reply import ModelReply, read
 
 # Before the second, third and fourth try. Long enough that a steady 429 sees no more than four calls in eight seconds.
 PAUSES = (1.0, 2.5, 5.0)

@@ -1,8 +1,8 @@
 """The decision table: what happened to a message decides what its requester and Pub/Sub get. Pure.
 
-Everything that can happen is a Reason. VERDICTS says, for each, what Pub/Sub is answered and how loudly it is logged;
-`decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read in
-handler/rules/reply.py; whose trouble an error is stands in handler/rules/diagnosis.py.
+Everything that can happen is a Reason. STATUS_AND_LEVEL says, for each, what Pub/Sub is answered and how loudly it is
+logged; `decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read
+in handler/rules/verdict/reply.py; whose trouble an error is stands in handler/rules/verdict/diagnosis.py.
 """
 
 import logging
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from handler.rules.budget import Limit
-from handler.rules.contract import Answer, ErrorCode, error
-from handler.rules.diagnosis import Kind
-from handler.rules.reply import ModelReply, Reading, invalid, read
+from handler.rules.message.contract import Answer, ErrorCode, error
+from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.diagnosis import Kind
+from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
 
 # Deliveries after which an error that may be the request's own is its answer.
 FEW_ATTEMPTS = 3
@@ -23,7 +23,7 @@ STORED = "stored"  # in the log, of an answer that no message can hold
 class Reason(StrEnum):
     """Why a push was answered as it was: the one word for the log and the metrics."""
 
-    ANSWERED = "answered"
+    ANSWERED = "answered"  # by the model: with its answer, or with its word on what is wrong with the request
     ALREADY_ANSWERED = "already_answered"
     REQUEST_REFUSED = "request_refused"
     MODEL_TIMED_OUT = "model_timed_out"
@@ -49,7 +49,7 @@ class Reason(StrEnum):
 
 # What Pub/Sub is answered, and the severity of the log line. 204 acknowledges on the real service and on Google's
 # emulator alike; everything from 400 up is a redelivery, so the exact status only tells operators what happened.
-VERDICTS: Mapping[Reason, tuple[int, int]] = {
+STATUS_AND_LEVEL: Mapping[Reason, tuple[int, int]] = {
     Reason.ANSWERED: (204, logging.INFO),
     Reason.ALREADY_ANSWERED: (204, logging.INFO),
     Reason.REQUEST_REFUSED: (204, logging.INFO),
@@ -86,12 +86,12 @@ class Verdict:
     @property
     def status(self) -> int:
         """The HTTP status that Pub/Sub gets."""
-        return VERDICTS[self.reason][0]
+        return STATUS_AND_LEVEL[self.reason][0]
 
     @property
     def level(self) -> int:
         """The severity of the log line."""
-        return VERDICTS[self.reason][1]
+        return STATUS_AND_LEVEL[self.reason][1]
 
 
 class ModelFailure(StrEnum):
