@@ -194,7 +194,7 @@ def woken(line, clock, seconds):
     for waiter in list(stream.waiting):
         with line._lock:
             if waiter in stream.waiting and line._gives_up(waiter):
-                stream.waiting.remove(waiter)
+                line._remove(stream, stream.place(waiter.key))
                 waiter.changed.set()
 
 
