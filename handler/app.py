@@ -85,9 +85,13 @@ class App:
         """
 
         def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            if environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] not in self._health:
-                return _written(self(Request(environ)), environ, start_response)
-            return framework(environ, start_response)
+            if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] in self._health:
+                return framework(environ, start_response)
+            verdict = self._pushed(Request(environ))
+            if verdict.status == 204:  # what nearly every push gets, and nothing has to be made for
+                start_response("204 NO CONTENT", [])
+                return ()
+            return _to_pubsub(verdict)(environ, start_response)
 
         return answer
 
@@ -131,10 +135,13 @@ class App:
         return _json(200, {"status": "ready"})
 
     def _push(self, request: Request) -> Response:
+        return _to_pubsub(self._pushed(request))
+
+    def _pushed(self, request: Request) -> Verdict:
         record = PushRecord(self._project, self._tracing)
         verdict = self._verdict(request, record)
         record.end(verdict)
-        return _to_pubsub(verdict)
+        return verdict
 
     def _verdict(self, request: Request, record: PushRecord) -> Verdict:
         """Every way that a push can end, bugs included."""
@@ -217,14 +224,6 @@ def _to_pubsub(verdict: Verdict) -> Response:
         return Response(status=204)
     said = f": {verdict.detail}" if verdict.detail and verdict.status < 500 else ""
     return _json(verdict.status, {"error": f"{verdict.reason}{said}"})
-
-
-def _written(response: Response, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The response as WSGI wants it; of what nearly every push gets there is nothing to be made."""
-    if response.status_code == 204:
-        start_response("204 NO CONTENT", [])
-        return ()
-    return response(environ, start_response)
 
 
 def _metrics(request: Request) -> Response:

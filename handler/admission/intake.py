@@ -25,8 +25,9 @@ class Held:
 
     def resize(self, size: int) -> None:
         """The push takes so many bytes now. 0 once it waits no longer: the model's slots bound what is at work."""
-        self._intake.add_bytes(size - self._size)
-        self._size = size
+        if size != self._size:
+            self._intake.add_bytes(size - self._size)
+            self._size = size
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -105,13 +105,16 @@ class ModelService:
             call.cut()
 
     def _prepare(self, method: str, path: str, model: str) -> requests.PreparedRequest:
-        return requests.Request(method, self._url.replace(MODEL_FIELD, model) + path, headers=self._headers).prepare()
+        request = requests.Request(method, self._url.replace(MODEL_FIELD, model) + path, headers=self._headers)
+        prepared = request.prepare()
+        # Plain: all names are written in one way here, and requests' own dictionary takes longer to copy than to send.
+        prepared.headers = dict(prepared.headers)  # type: ignore[assignment]
+        return prepared
 
     def _with_body(self, prepared: requests.PreparedRequest, body: bytes | Streamed | None) -> requests.PreparedRequest:
         request = requests.PreparedRequest()
         request.method, request.url = prepared.method, prepared.url
-        # Plain: all of their names are written in one way here, and requests' own dictionary takes longer than sending.
-        request.headers = dict(prepared.headers)  # type: ignore[assignment]
+        request.headers = prepared.headers.copy()
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
             request.body = body  # type: ignore[assignment]
