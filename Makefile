@@ -60,10 +60,11 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, docs/metrics.md, the Terraform module's README
+docs: $(VENV)/.dev ## Write what is made from the code anew: schemas, the tables of settings, metrics and error codes, the Terraform module's README
 	@for one in request response routes control; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@sed -i '/^| metric/,$$d' docs/metrics.md && $(BIN)/inference-relay metrics >> docs/metrics.md
+	@$(BIN)/inference-relay errors | sed -i -e '/^| code | status /,/^$$/{/^| code /r /dev/stdin' -e '/^$$/!d}' docs/contract.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
 
 site: $(VENV)/.dev ## Build the pages as a site into build/site/; a link that leads nowhere fails it
