@@ -84,7 +84,8 @@ class Settings(BaseModel):
     )
     push_auth: Literal["verify", "platform", "none"] = Field(
         description="who checks the sender of a push. `verify`: this service does (Knative, any host); `platform`: "
-        "the host did (Cloud Run with IAM); `none`: nobody (only with PUBSUB_EMULATOR_HOST)"
+        "the host did (Cloud Run with IAM; anywhere else everybody could use the model); `none`: nobody (only with "
+        "PUBSUB_EMULATOR_HOST)"
     )
     push_audience: str | None = Field(
         None,

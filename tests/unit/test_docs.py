@@ -7,6 +7,8 @@ from pathlib import Path
 from handler.config.settings import Settings
 from handler.ledger.memory import MAX_ANSWERED
 from handler.rules import errortable
+from handler.rules.contract import InferenceRequest
+from handler.rules.options import Options
 from handler.rules.outcome import VERDICTS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,6 +31,13 @@ def test_how_much_is_remembered_is_on_the_pages():
     pages = [(DOCS / page).read_text() for page in ("reliability.md", "behaviour.md", "settings.md")]
     described = Settings.model_fields["answered_ttl_seconds"].description
     assert all(f"the last {MAX_ANSWERED:,} at most" in " ".join(text.split()) for text in (*pages, described))
+
+
+def test_every_field_of_a_request_is_on_the_page():
+    """docs/contract.md has a row for each, and for each of the options."""
+    listed = {row[0].strip("`") for row in rows("contract.md")}
+    fields = InferenceRequest.model_fields.keys() - {"options"}
+    assert fields | {f"options.{name}" for name in Options.model_fields} <= listed
 
 
 def test_every_reason_is_on_the_page():
