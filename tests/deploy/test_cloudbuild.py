@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import textwrap
+import tomllib
 from importlib.resources import files
 
 import pytest
@@ -16,6 +17,7 @@ from tests.e2e.conftest import BIN, ROOT
 FILE = ROOT / "cloudbuild.yaml"
 BUILD = yaml.safe_load(FILE.read_text())
 STEPS = {step["id"]: step for step in BUILD["steps"]}
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
@@ -94,20 +96,23 @@ def run(step, workspace, **substitutions):
         **BUILD["substitutions"],
         **substitutions,
     }
-    return subprocess.run([script], env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = subprocess.run([script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
 
 
 @pytest.mark.parametrize(
     ("given", "commit"), [({"COMMIT_SHA": "abc"}, "abc"), ({"COMMIT_SHA": "", "_TAG": "def"}, "def"), ({}, None)]
 )
 def test_the_tags_are_the_build_and_the_commit(workspace, given, commit):
-    """A trigger's commit, or the one that one is told; and never `latest`."""
+    """A trigger's commit, or the one that one is told; and never `latest`. The image is labelled with them, too."""
     where = {"_REGION": "europe-west1", "_REPOSITORY": "r", **given}
     run("build", workspace, **where)
     run("push", workspace, **where)
     image = "europe-west1-docker.pkg.dev/p/r/inference-relay"
     calls = (workspace / "calls").read_text().splitlines()
-    assert calls[0] == f"docker build --pull --tag {image}:build-7 ."
+    labels = {"version": VERSION} | ({"revision": commit} if commit else {})
+    named = " ".join(f"--label org.opencontainers.image.{name}={value}" for name, value in labels.items())
+    assert calls[0] == f"docker build --pull --tag {image}:build-7 {named} ."
     pushed = [call.removeprefix(f"docker push {image}:") for call in calls if call.startswith("docker push ")]
     assert pushed == ["build-7"] + [commit] * bool(commit)
 

@@ -11,6 +11,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tomllib
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def test_the_command_is_the_one_that_is_tested():
     assert command == ["gunicorn", "-c", "gunicorn.conf.py", 'functions_framework:create_app("handle","main.py")']
 
 
+LABELS = dict(re.findall(r'org\.opencontainers\.image\.(\S+)="([^"]*)"', DOCKERFILE))
+
+
+def test_its_labels_are_those_of_the_package():
+    """What it is and under which licence, as pyproject.toml has it; the version is in one place, and so not here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    title, description, licences = project["name"], project["description"], project["license"]
+    assert {"title": title, "description": description, "licenses": licences} == LABELS
+
+
 # --- the built image
 
 
@@ -75,6 +86,7 @@ class Image:
         self.root = root
         self.user, self.directory, self.command = config["User"], config["WorkingDir"], config["Cmd"]
         self.health = config["Healthcheck"]["Test"]
+        self.labels = config["Labels"]
         self.environment = dict(pair.split("=", 1) for pair in config["Env"])
 
     def run(self, command, environment, **options):
@@ -248,6 +260,13 @@ def test_its_bill_of_materials(image):
     assert named == image.distributions()
 
 
+@pytest.mark.timeout(600)
+def test_the_labels_are_on_it(image):
+    """A registry shows them."""
+    assert {f"org.opencontainers.image.{name}": text for name, text in LABELS.items()}.items() <= image.labels.items()
+
+
+@pytest.mark.timeout(600)
 def test_the_user_has_a_number(image):
     """Kubernetes' runAsNonRoot cannot judge a name."""
     assert image.user == "65532:65532"

@@ -1,50 +1,172 @@
-"""The wheel, and the service started from an installation that has nothing but it and what it depends on."""
+"""The release: a source distribution, the wheel that is built from it, and what works where only that is installed."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
 import venv
 import zipfile
+from email.parser import HeaderParser
 
 import pytest
+from packaging.requirements import Requirement
 
-from tests.e2e.conftest import ROOT, SERVERS, Service, free_port, push_of, reap, until
+from tests.docs.pages import blocks
+from tests.e2e.conftest import BIN, ROOT, SERVERS, Service, free_port, push_of, reap, until
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# What an installer says where there is no way to a package index.
+OFFLINE = re.compile(r"NewConnectionError|name resolution|dns error|Failed to fetch|error sending request", re.I)
 
 
-def pip(*arguments):
-    """Run pip; what it printed is shown if it fails."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+def run(*command, cwd=ROOT):
+    """Run a step to its end; what it printed. A laptop without a network need not, CI must."""
+    command = [str(part) for part in command]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode and OFFLINE.search(done.stderr) and not os.environ.get("CI"):
+        pytest.skip("nothing is installed: no package index can be reached")
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment(directory, *installations):
+    """A new environment with what each of these installs, by pip's arguments; where its commands are."""
+    venv.create(directory, with_pip=False)
+    for arguments in installations:
+        run(BIN / "uv", "pip", "install", "--quiet", "--python", directory, *arguments)
+    return directory / "bin"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def released(tmp_path_factory):
+    """What `make dist` makes: the source distribution, and the wheel that is built from it and nothing else."""
+    directory = tmp_path_factory.mktemp("dist")
+    run("make", "--old-file=.venv/.dev", "--old-file=.venv/.local", f"BIN={BIN}", f"DIST={directory}", "dist")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def wheel(released):
     """The project's wheel."""
-    directory = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", directory, ROOT)
-    (made,) = directory.glob("*.whl")
+    (made,) = released.glob("*.whl")
     return made
+
+
+@pytest.fixture(scope="module")
+def sources(released, tmp_path_factory):
+    """The directory that the source distribution unpacks to."""
+    (made,) = released.glob("*.tar.gz")
+    directory = tmp_path_factory.mktemp("sources")
+    with tarfile.open(made) as archive:
+        archive.extractall(directory, filter="data")
+    (found,) = directory.iterdir()
+    return found
+
+
+def tracked():
+    """Every file of the project, by git; there is none in a source distribution."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("what belongs to the project is not known: this is no checkout")
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    return {name for name in listed if name and (ROOT / name).exists()}
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     """The commands of an environment in which only `pip install inference-relay` was run."""
-    directory = tmp_path_factory.mktemp("environment")
-    venv.create(directory, with_pip=False)
-    pip("--python", directory, "install", "--quiet", wheel)
-    return directory / "bin"
+    return environment(tmp_path_factory.mktemp("environment"), [wheel])
 
 
+@pytest.mark.timeout(300)  # the first of these tests builds
 def test_what_is_in_the_wheel(wheel):
-    """The package and its metadata; no tests, and nothing else of the project."""
+    """Every file of handler/, the page's and `py.typed` too, and its metadata; no test, and nothing else."""
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"handler", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
-    assert not [name for name in names if re.search(r"test|conftest|__pycache__", name)]
-    assert {"handler/app.py", "handler/local/page/static/index.html", "handler/local/page/static/main.js"} <= set(names)
-    assert [name for name in names if name.endswith("LICENSE")]
+    metadata = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+    inside = {name for name in names if name.startswith("handler/")}
+    assert inside == {name for name in tracked() if name.startswith("handler/")}
+    assert {"handler/py.typed", "handler/local/page/static/index.html"} <= inside
+    about = wheel.name.rsplit("-", 3)[0] + ".dist-info/"
+    assert set(names) - inside == {about + name for name in metadata}
+    assert not [name for name in names if re.search(r"test_|conftest|__pycache__", name)]
+
+
+@pytest.mark.timeout(300)
+def test_what_is_in_the_source_distribution(sources):
+    """All of the project, so that whoever has it can build, test and deploy; and the metadata."""
+    found = {str(path.relative_to(sources)) for path in sources.rglob("*") if path.is_file()}
+    assert found == tracked() | {"PKG-INFO"}
+
+
+@pytest.mark.timeout(300)
+def test_the_tests_run_from_the_source_distribution(sources):
+    """Every test is found there with all that it imports, and some that read the project's files pass."""
+    pytest_there = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts="]
+    importlib = ["--import-mode=importlib", "-p", "no:valkey"]
+    run(*pytest_there, *importlib, "--collect-only", "tests", cwd=sources)
+    ran = run(*pytest_there, *importlib, "tests/unit/test_docs.py", "tests/docs/test_dependencies.py", cwd=sources)
+    assert re.search(r"\d+ passed", ran)
+
+
+@pytest.mark.timeout(300)
+def test_what_the_metadata_says(wheel):
+    """Name, version and dependencies are those of pyproject.toml; the page about it is the README."""
+    archive = zipfile.ZipFile(wheel)
+    (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    head = HeaderParser().parsestr(archive.read(path).decode())
+    assert (head["Name"], head["Version"]) == (PROJECT["name"], PROJECT["version"])
+    assert head["License-Expression"] == PROJECT["license"]
+    needed = [Requirement(line) for line in head.get_all("Requires-Dist") if "extra ==" not in line]
+    assert set(needed) == {Requirement(line) for line in PROJECT["dependencies"]}
+    assert head.get_payload() == (ROOT / "README.md").read_text()
+
+
+def test_the_version_is_in_one_place():
+    """In pyproject.toml, and, once it is released, as a heading of the CHANGELOG; no other file has to follow."""
+    number = re.compile(rf"(?<![\d.]){re.escape(PROJECT['version'])}(?![\d.])")
+    files = (name for name in tracked() if not name.startswith(("requirements/", "tests/", "docs/benchmarks/")))
+    texts = {name: (ROOT / name).read_bytes().decode(errors="replace") for name in files}
+    found = {name for name, text in texts.items() if number.search(text)}
+    assert found - {"CHANGELOG.md"} == {"pyproject.toml"}
+
+
+@pytest.mark.timeout(300)  # the first of these tests installs
+def test_the_commands_work(installed, tmp_path):
+    """The command line says what it can, in the version that was built, and prints the contract."""
+    relay, pages = installed / "inference-relay", ROOT / "docs/schemas"
+    assert run(relay, "--version", cwd=tmp_path).split()[-1] == PROJECT["version"]
+    assert " check " in run(relay, "--help", cwd=tmp_path)
+    assert run(relay, "schema", "request", cwd=tmp_path) == (pages / "request.json").read_text()
+    run(installed / "python", "-W", "error::ImportWarning", "-c", "import handler.app, handler.server", cwd=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tools(wheel, tmp_path_factory):
+    """The commands of an environment made as docs/batch.md says that the tools are installed alone."""
+    (text,) = (block.text for block in blocks("sh") if block.page == "docs/batch.md" and "--no-deps" in block.text)
+    (needed,) = re.findall(r"^relay-tools/bin/pip install ([\w -]+)$", text, re.M)
+    assert "--no-deps .\n" in text
+    return environment(tmp_path_factory.mktemp("tools"), needed.split(), ["--no-deps", wheel])
+
+
+@pytest.mark.timeout(300)
+def test_the_tools_work_without_the_service(tools, tmp_path):
+    """A file is checked, each command for requesters teaches, and the operator's say what they miss."""
+    relay = tools / "inference-relay"
+    service = ("flask", "gevent", "gunicorn", "redis")
+    assert not [name for name in service if list(tools.parent.rglob(f"{name}-*.dist-info"))]
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"metadata": {"id": 1}, "body": {"model": "my-model", "prompt": "hi"}}\n')
+    assert "my-model" in run(relay, "batch", "check", file, cwd=tmp_path)
+    for name in ("batch", "ask", "cancel", "status", "replay"):
+        assert "Usage:" in run(relay, name, "--help", cwd=tmp_path)
+    done = subprocess.run([relay, "check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (
+        1,
+        "Error: this needs what the service needs: pip install 'inference-relay'",
+    )
 
 
 @pytest.mark.timeout(300)  # the first of these tests installs
@@ -83,18 +205,17 @@ def test_the_service_needs_no_extras(installed, server, local_topics, model, tmp
 def test_what_needs_an_extra_says_so(installed, tmp_path):
     """`local`, `batch`, `ask` and `replay` name what to install; the other commands are there."""
     relay = installed / "inference-relay"
-    environment = {"PATH": os.environ["PATH"]}
+    variables = {"PATH": os.environ["PATH"]}
 
-    def run(*arguments):
+    def said(*arguments):
         command = [relay, *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
 
-    done = run("local", "run", "requests.jsonl")
+    done = said("local", "run", "requests.jsonl")
     assert done.returncode == 1
     assert "pip install 'inference-relay[local]'" in done.stderr
     assert "Traceback" not in done.stderr
     for name in ("batch", "ask", "replay"):
-        done = run(name, "something")
+        done = said(name, "something")
         assert (done.returncode, "pip install 'inference-relay[batch]'" in done.stderr) == (1, True), done.stderr
-    assert run("settings").stdout.startswith("| variable |")
-    assert run("schema", "request").returncode == 0
+    assert said("settings").stdout.startswith("| variable |")

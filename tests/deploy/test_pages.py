@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import subprocess
-import textwrap
 
 import pytest
 import yaml
@@ -13,6 +12,7 @@ from google import pubsub_v1 as api
 from handler.rules.verdict.outcome import STATUS_AND_LEVEL
 from tests.deploy import gcloud
 from tests.deploy.settings import setting_names
+from tests.docs.pages import blocks, rows
 from tests.e2e.conftest import BIN, ROOT, until
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("deploy*.md"))}
@@ -20,25 +20,9 @@ PAGES |= {name: (ROOT / "docs" / name).read_text() for name in ("alternatives.md
 QUIET = {"answered", "already_answered", "cancelled", "control", "request_refused"}
 
 
-def blocks(language):
-    """The code blocks of a language, on all pages, in lists too."""
-    return [
-        textwrap.dedent(block)
-        for page in PAGES.values()
-        for _indent, block in re.findall(rf"^( *)```{language}\n(.*?)^\1```", page, re.S | re.M)
-    ]
-
-
-def rows(page):
-    """The rows of a page's tables, cell by cell."""
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
-    ]
-
-
 def test_every_reason_that_needs_somebody_is_in_the_runbook():
     """Each has a row; those that need nobody are named as such, and no others are made up."""
-    listed = {row[0].strip("`") for row in rows(PAGES["runbook.md"])[1:] if row[0].startswith("`")}
+    listed = {row[0].strip("`") for row in rows("docs/runbook.md") if row[0].startswith("`")}
     assert listed == {str(reason) for reason in STATUS_AND_LEVEL} - QUIET
     assert all(STATUS_AND_LEVEL[reason][1] <= logging.INFO for reason in STATUS_AND_LEVEL if str(reason) in QUIET)
     assert all(f"`{reason}`" in PAGES["runbook.md"] for reason in QUIET)
@@ -55,26 +39,13 @@ def test_every_variable_is_a_setting():
         assert named <= setting_names()
 
 
-def test_links_lead_somewhere():
-    """Files of the project, and headings in them."""
-    for page in PAGES.values():
-        for target, heading in re.findall(r"\]\(([a-z.-]*\.md)?(?:#([a-z-]+))?\)", page):
-            text = (ROOT / "docs" / target).read_text() if target else page
-            headings = {
-                re.sub(r"[^a-z -]", "", line.lower()).strip().replace(" ", "-")
-                for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-            }
-            assert not heading or heading in headings
-        for path in re.findall(r"`((?:knative|terraform)/[\w./-]+)`", page):
-            assert (ROOT / path).exists() or path.endswith("terraform.tfvars")
-
-
 def test_the_sums_of_the_capacity_table():
     """They follow from the overlays, and stay below what the model service takes at once."""
     page = PAGES["deploy.md"]
     seconds = int(re.search(r"with answers of (\d+) s", page).group(1))
     checked = 0
-    for name, slots, product, rate, minutes in (row for row in rows(page) if len(row) == 5 and " x " in row[2]):
+    overlays = (row for row in rows("docs/deploy.md") if len(row) == 5 and " x " in row[2])
+    for name, slots, product, rate, minutes in overlays:
         if name == "model service":
             continue
         room, instances, used = map(int, re.fullmatch(r"(\d+) x (\d+) = (\d+)", product).groups())
@@ -99,7 +70,7 @@ def test_the_model_services_are_the_overlays():
 
 def test_the_terraform_variables_exist():
     """No example sets anything that Terraform does not know."""
-    examples = blocks("hcl")
+    examples = [block.text for block in blocks("hcl")]
     files = "".join(path.read_text() for path in (ROOT / "terraform").glob("variables*.tf"))
     known = set(re.findall(r'^variable "(\w+)"', files, re.MULTILINE))
     for example in examples:
@@ -107,19 +78,12 @@ def test_the_terraform_variables_exist():
     assert len(examples) >= 3
 
 
-@pytest.mark.parametrize("block", blocks("sh"))
-def test_the_shell_reads_the_commands(block):
-    """Each block is something that a shell can run."""
-    done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_gcloud_knows_the_commands_and_their_flags():
     """By the table that it completes commands with."""
     root = gcloud.table()
     if root is None:
         pytest.skip("the gcloud commands are not checked: needs the Google Cloud SDK")
-    found = [words for block in blocks("sh") for words in gcloud.commands(block)]
+    found = [words for block in blocks("sh") for words in gcloud.commands(block.text)]
     assert [wrong for words in found if (wrong := gcloud.problem(root, words))] == []
     assert len(found) > 30
 

@@ -1,6 +1,7 @@
 """Whatever a page leads to is there, and whatever it tells to run can be read by what runs it."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -25,6 +26,17 @@ def test_links_lead_somewhere(page):
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), f"links to {link}"
         assert not anchor or anchor in pages.anchors(target), f"links to {link}: no such heading"
+
+
+# A path of the project without a link, or a test there.
+PATH = re.compile(r"`((?:bench|docs|examples|handler|knative|terraform|tests)/[\w./-]+)(?:::\w+)?`")
+
+
+@pytest.mark.parametrize("page", pages.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_it_names_are_there(page):
+    """What is written as a path of the project is one; the file of one's own variables is the exception."""
+    named = set(PATH.findall(page.read_text())) - {"terraform/terraform.tfvars"}
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_anchors_are_those_of_github(tmp_path):

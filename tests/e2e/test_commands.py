@@ -167,6 +167,24 @@ def test_check_of_everything_else(checked, local_topics):
     assert (code, "PUSH_AUTH is not set" in output) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("environment", "doubted"),
+    [
+        ({}, True),
+        ({"K_SERVICE": "relay", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+        ({"K_SERVICE": "relay"}, False),
+        ({"CLOUD_RUN_JOB": "relay-check"}, False),
+    ],
+    ids=["anywhere", "Knative", "Cloud Run", "a job of Cloud Run"],
+)
+def test_check_of_trust_in_a_platform_that_is_not_there(checked, environment, doubted):
+    """PUSH_AUTH=platform off Cloud Run is an open model endpoint: a doubt, which does not fail the check."""
+    code, output = relay("check", **checked | {"PUSH_AUTH": "platform"} | environment)
+    found = [line for line in output.splitlines() if line.startswith("DOUBT")]
+    assert (code, bool(found)) == (0, doubted), output
+    assert all("this is not Cloud Run" in line and "set PUSH_AUTH=verify" in line for line in found)
+
+
 def test_check_of_the_keys_and_the_ledger(checked, brokers):
     """What the settings ask for beside the model and the topic is looked at too."""
     verify = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "a", "PUSH_SERVICE_ACCOUNT": "b@c.d"}

@@ -7,7 +7,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from .conftest import ROOT
+from .conftest import ROOT, free_port
 
 EXAMPLES = 150
 REFUSED = negative_data_rejection
@@ -28,16 +28,19 @@ def must_be_refused(case):
         ("/health/live", "GET", GenerationMode.POSITIVE),
         ("/health/ready", "GET", GenerationMode.POSITIVE),
         ("/health/startup", "GET", GenerationMode.POSITIVE),
+        ("/metrics", "GET", GenerationMode.POSITIVE),
     ],
 )
 def test_the_service_is_as_described(local_topics, model, serve, path, method, mode):
     """Pushes that conform are acknowledged, others get a documented answer, and nothing is the server's error."""
-    service = serve("gunicorn", MODEL_URL=model.url, PUSH_AUTH="platform")
+    metrics_port = free_port()
+    service = serve("gunicorn", MODEL_URL=model.url, PUSH_AUTH="platform", METRICS_PORT=str(metrics_port))
+    url = f"http://127.0.0.1:{metrics_port}" if path == "/metrics" else service.url
     operation = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")[path][method]
 
     @given(operation.as_strategy(generation_mode=mode))
     @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None)
     def answered_as_described(case):
-        case.call_and_validate(base_url=service.url, excluded_checks=[] if must_be_refused(case) else [REFUSED])
+        case.call_and_validate(base_url=url, excluded_checks=[] if must_be_refused(case) else [REFUSED])
 
     answered_as_described()

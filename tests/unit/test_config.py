@@ -161,6 +161,7 @@ def test_an_emulators_keys_may_come_over_http():
     [
         ({"K_SERVICE": "relay"}, False),
         ({}, True),
+        ({"CLOUD_RUN_JOB": "relay-check"}, False),
         ({"K_SERVICE": "relay", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
     ],
 )

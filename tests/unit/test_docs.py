@@ -4,7 +4,11 @@ import logging
 import re
 from pathlib import Path
 
-from handler.rules.message.contract import ERRORS
+from handler.config.settings import Settings
+from handler.ledger.memory import MAX_ANSWERED
+from handler.rules.message import errortable
+from handler.rules.message.contract import InferenceRequest
+from handler.rules.message.options import Options
 from handler.rules.verdict.outcome import STATUS_AND_LEVEL
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,11 +20,24 @@ def rows(page):
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line.startswith("|")]
 
 
-def test_every_error_code_is_on_the_page():
-    """docs/contract.md lists the codes with their status, type and meaning."""
-    listed = rows("contract.md")
-    for code, kind in ERRORS.items():
-        assert (f"`{code}`", str(kind.status_code), f"`{kind.type}`", kind.meaning) in listed
+def test_the_table_of_error_codes_is_that_of_the_code():
+    """docs/contract.md has what `make docs` writes there: each code with its status, type and meaning, and no other."""
+    (table,) = re.findall(r"^\| code \| .*?(?=\n\n)", (DOCS / "contract.md").read_text(), re.M | re.S)
+    assert table == errortable.as_markdown()
+
+
+def test_how_much_is_remembered_is_on_the_pages():
+    """The bound of an instance's own memory, where somebody relies on it."""
+    pages = [(DOCS / page).read_text() for page in ("reliability.md", "behaviour.md", "settings.md")]
+    described = Settings.model_fields["answered_ttl_seconds"].description
+    assert all(f"the last {MAX_ANSWERED:,} at most" in " ".join(text.split()) for text in (*pages, described))
+
+
+def test_every_field_of_a_request_is_on_the_page():
+    """docs/contract.md has a row for each, and for each of the options."""
+    listed = {row[0].strip("`") for row in rows("contract.md")}
+    fields = InferenceRequest.model_fields.keys() - {"options"}
+    assert fields | {f"options.{name}" for name in Options.model_fields} <= listed
 
 
 def test_every_reason_is_on_the_page():

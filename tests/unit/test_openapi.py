@@ -59,10 +59,27 @@ def test_it_is_openapi():
     validate(DESCRIPTION)
 
 
+def served(app):
+    """Every path and method that an app knows."""
+    return {("/{path}", "POST")} | {(path, method) for path, one in app._health.items() for method in one}
+
+
 def test_the_routes_are_the_apps(app):
-    """Every path and method that the app knows is described, and none besides."""
-    described = {(path, method.upper()) for path, operations in DESCRIPTION["paths"].items() for method in operations}
-    assert described == {("/{path}", "POST")} | {(path, method) for path, one in app._health.items() for method in one}
+    """Every path and method that the app knows is described, and none besides; metrics where they are asked for."""
+    paths = DESCRIPTION["paths"].items()
+    described = {(path, method.upper()) for path, one in paths for method in one if method != "servers"}
+    scraped = Settings.from_environment(ENVIRONMENT | {"METRICS_PORT": "8080", "PORT": "8080"})
+    assert described == served(App(scraped)) == served(app) | {("/metrics", "GET")}
+
+
+@pytest.mark.parametrize("asked", ["text/plain", "application/openmetrics-text"])
+def test_metrics_come_as_described(asked):
+    """In each format that a scraper may ask for."""
+    app = App(Settings.from_environment(ENVIRONMENT | {"METRICS_PORT": "8080", "PORT": "8080"}))
+    environ = EnvironBuilder(path="/metrics", headers={"Accept": asked}).get_environ()
+    response = app(flask.Request(environ))
+    assert response.mimetype == asked
+    assert asked in responses("/metrics", "GET")[response.status_code]["content"]
 
 
 def test_the_statuses_are_the_tables():

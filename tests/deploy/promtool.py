@@ -1,0 +1,46 @@
+"""Prometheus' promtool: evaluates alerts on series that are made for it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+def needed():
+    """Skip a test where there is no promtool; CI has one."""
+    if shutil.which("promtool") is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("there is no promtool on the PATH (Debian has it in the package prometheus)")
+
+
+def made(conditions, scratch):
+    """Evaluates cases with these alerts."""
+    rules = [{"alert": name, "expr": query, "for": seconds} for name, (query, seconds) in conditions.items()]
+    (scratch / "rules.yaml").write_text(
+        yaml.safe_dump({"groups": [{"name": "relay", "interval": "1m", "rules": rules}]})
+    )
+    return lambda cases: evaluated(scratch, cases)
+
+
+def evaluated(scratch: Path, cases):
+    """What promtool says of some cases: the name of an alert, the series, and the labels of what they should raise."""
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": one, "values": values} for one, values in series.items()],
+            "alert_rule_test": [
+                {"eval_time": "58m", "alertname": name, "exp_alerts": [{"exp_labels": labels} for labels in expected]}
+            ],
+        }
+        for name, series, expected in cases
+    ]
+    (scratch / "test.yaml").write_text(
+        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
+    )
+    done = subprocess.run(
+        ["promtool", "test", "rules", "test.yaml"], cwd=scratch, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
