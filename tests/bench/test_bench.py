@@ -2,6 +2,7 @@
 
 import base64
 import json
+import subprocess
 import sys
 import textwrap
 from dataclasses import replace
@@ -12,7 +13,7 @@ from bench import figures, model
 from bench.compare import Result
 from bench.figures import Call, Figures, Seen, Usage
 from bench.message import Mold, index_of, message_id
-from bench.processes import BenchError
+from bench.processes import ROOT, BenchError
 from bench.report import TABLES, Report, ratios
 from bench.run import measure
 from bench.scenarios import BY_NAME, Kind, Scenario
@@ -231,3 +232,10 @@ def test_a_program_that_ends_is_noticed(other):
     """At once, with the end of its log, and not after a minute of silence."""
     with pytest.raises(BenchError, match="has ended while it got pushes"):
         measure(SMALL, other("ends"), seconds=1)
+
+
+def test_without_valgrind_nothing_is_counted():
+    """It says what to install."""
+    command = [sys.executable, "-m", "bench.instructions"]
+    ran = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert (ran.returncode, "install your system's package" in ran.stderr) == (1, True)
