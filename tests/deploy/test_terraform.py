@@ -121,8 +121,23 @@ def test_every_run_is_seen():
         assert len(found) == len(re.findall(r"^\s*run\b", text, re.M)) > 0
 
 
-def test_the_example_is_planned_as_promised(terraform):
-    assert "Success! 2 passed, 0 failed." in terraform.test("-var-file=terraform.tfvars.example")
+@pytest.fixture(scope="module")
+def example(terraform) -> list[dict]:
+    """What terraform test says of the root module with terraform.tfvars.example."""
+    return [
+        json.loads(line)
+        for line in terraform.test("-json", "-verbose", "-var-file=terraform.tfvars.example").splitlines()
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(example) -> list[dict]:
+    """What each of its runs makes."""
+    return [line["test_state"] for line in example if line["type"] == "test_state"]
+
+
+def test_the_example_is_planned_as_promised(example):
+    assert passed(2) in example[-1]["@message"]
 
 
 def test_every_validation_has_a_failing_case():
@@ -174,9 +189,8 @@ def test_the_variables_defaults_are_the_services(name):
         assert of_service == (json.loads(default[1]) or None)
 
 
-def test_the_service_takes_the_settings_that_it_is_given(terraform):
-    lines = terraform.test("-json", "-verbose", "-var-file=terraform.tfvars.example").splitlines()
-    on_cloud_run, on_knative = (json.loads(line)["test_state"] for line in lines if '"type":"test_state"' in line)
+def test_the_service_takes_the_settings_that_it_is_given(made):
+    on_cloud_run, on_knative = made
     resources = on_cloud_run["root_module"]["child_modules"][0]["resources"]
     service = next(one for one in resources if one["type"] == "google_cloud_run_v2_service")
     container = service["values"]["template"][0]["containers"][0]
@@ -285,12 +299,9 @@ def test_the_service_takes_the_ledgers_url(tmp_path):
     )
 
 
-def test_the_first_request_is_one(terraform):
+def test_the_first_request_is_one(made):
     """The command that the output prints publishes what the service takes."""
-    lines = terraform.test("-json", "-verbose", "-var-file=terraform.tfvars.example").splitlines()
-    state = next(json.loads(line)["test_state"] for line in lines if '"type":"test_state"' in line)
-
-    *_command, message = shlex.split(state["outputs"]["publish"]["value"])
+    *_command, message = shlex.split(made[0]["outputs"]["publish"]["value"])
 
     request = parse_request(message.removeprefix("--message=").encode(), DEFAULT_PATHS)
     assert (request.metadata, request.path) == ({"id": "1"}, "/v1/completions")
