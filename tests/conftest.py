@@ -14,6 +14,7 @@ LONGEST = (
     "unit/test_cooperative.py",
     "deploy/test_terraform.py",
     "deploy/test_terraform_changes.py",
+    "faults/test_faults.py",
     "deploy/test_install.py",
 )
 
