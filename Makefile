@@ -28,7 +28,7 @@ up: $(VENV)/.local ## The same service, left running for you to publish to
 test: $(VENV)/.dev ## Every test, with coverage, side by side; those that measure come last and alone
 	@$(BIN)/coverage erase
 	@$(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench $(PYTEST_ARGS)
-	@$(BIN)/pytest --cov --cov-append --cov-report= tests/bench
+	@$(BIN)/pytest tests/bench
 	@$(BIN)/coverage report
 
 faults: $(VENV)/.dev ## Break everything in turn for a quarter of an hour, and count what is lost or repeated (SEED=1)

@@ -5,3 +5,21 @@ from hypothesis import settings
 # How long an example takes says how busy the machine is: speed is for bench/.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+# The files that take longest. They are begun first, so that no worker has one left when the others are done.
+LONGEST = (
+    "deploy/test_image.py",
+    "batch/test_kills.py",
+    "batch/test_cancel.py",
+    "unit/test_cooperative.py",
+    "deploy/test_terraform.py",
+    "deploy/test_terraform_changes.py",
+    "faults/test_faults.py",
+    "deploy/test_install.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files in front; the others keep their order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))

@@ -24,7 +24,6 @@ from tests.e2e.conftest import (
     SERVERS,
     brokers,
     free_port,
-    interruptible,
     ledger,
     listening,
     model,
@@ -119,13 +118,14 @@ class Place:
         )
 
     @contextmanager
-    def running(self, *arguments, address=None, log=None):
+    def running(self, *arguments, address=None, log=None, measured=False):
         """A command while it runs; killed with SIGKILL when left, if it still runs."""
-        with (log or self.folder / "command.log").open("a") as said, interruptible():
-            child = subprocess.Popen(
-                [RELAY, *map(str, arguments)],
-                env={**os.environ, **self.environment(address)},
+        with (log or self.folder / "command.log").open("a") as said:
+            child = spawn(
+                [RELAY, *arguments],
+                self.environment(address),
                 cwd=self.folder,
+                measured=measured,
                 stdout=said,
                 stderr=said,
             )

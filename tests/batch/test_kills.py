@@ -100,7 +100,7 @@ def test_interrupted(local_place):
     with local_place.relay():
         for number in (signal.SIGINT, signal.SIGTERM):
             before = states(local_place.folder / "answers.jsonl.journal")["succeeded"]
-            with local_place.running(*command) as child:
+            with local_place.running(*command, measured=True) as child:
                 journal_has(
                     local_place.folder / "answers.jsonl.journal", lambda now, before=before: now["succeeded"] > before
                 )

@@ -43,6 +43,6 @@ def broken(provider: str, tmp_path: Path) -> Terraform:
 
 
 @pytest.fixture(scope="session")
-def watched(terraform: Terraform) -> dict[str, Watched]:
-    """What is made to watch the relay, by the run of tests/monitoring.tftest.hcl."""
-    return runs(terraform)
+def watched(provider: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
+    """What is made to watch the relay, by the run of tests/monitoring.tftest.hcl. The relay needs no init either."""
+    return runs(Terraform(provider, tmp_path_factory.mktemp("watched")))

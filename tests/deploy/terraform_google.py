@@ -41,7 +41,13 @@ PROTOCOL = {
     "Schema": {1: "version int64", 2: "block Block"},
     # A map travels as its entries.
     "Entry": {1: "key string", 2: "value Schema"},
-    "Schemas": {1: "provider Schema", 2: "resource_schemas []Entry", 3: "data_source_schemas []Entry"},
+    "Capabilities": {2: "get_provider_schema_optional bool"},
+    "Schemas": {
+        1: "provider Schema",
+        2: "resource_schemas []Entry",
+        3: "data_source_schemas []Entry",
+        6: "server_capabilities Capabilities",
+    },
     "Nothing": {},
 }
 
@@ -85,6 +91,8 @@ def block(known: dict[str, Any]) -> Any:
 def schemas() -> Any:
     known = json.loads(SCHEMAS.read_text())
     made = message("Schemas")()
+    # A process asks once, and not at every walk of a graph.
+    made.server_capabilities.get_provider_schema_optional = True
     for name in PROVIDER_ARGUMENTS:
         made.provider.block.attributes.add(name=name, type=b'"string"', optional=True)
     for kind, entries in (("resource", made.resource_schemas), ("data", made.data_source_schemas)):

@@ -9,33 +9,38 @@ import pytest
 
 from tests.deploy.terraform_run import RELAY, TERRAFORM, Terraform
 
-# One mistake for each file: what is there, what somebody makes of it, and the test file that finds it.
+# One mistake for each file: what is there, what somebody makes of it, and the test file and the run that find it.
 MISTAKES = {
-    "alert_texts.tf": ('"docs/runbook.md"', '"docs/run.md"', "monitoring"),
-    "alerts.tf": ("seconds = 900", "seconds = 90", "monitoring"),
-    "capacity.tf": ("ceil(slots / local.instances)", "slots", "capacity"),
-    "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun"),
-    "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun"),
-    "control.tf": ('"attributes:relay_control"', "var.filter", "pubsub"),
-    "dashboard.tf": ("if var.prometheus_sidecar != null", "if true", "monitoring"),
-    "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam"),
-    "identity.tf": ("roles/run.invoker", "roles/run.admin", "routes"),
-    "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger"),
-    "log_metrics.tf": ("0.95 * var.ack_deadline_seconds", "0.5 * var.ack_deadline_seconds", "monitoring"),
-    "outputs.tf": ("--auto-ack", "--ack", "pubsub"),
-    "routes.tf": ('"ABANDON"', '"DELETE"', "routes"),
-    "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun"),
-    "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative"),
-    "sidecar.tf": ("roles/monitoring.metricWriter", "roles/monitoring.admin", "monitoring"),
-    "storage.tf": ("ceil(2 * var.message_retention_seconds / 86400)", "1", "storage"),
-    "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams"),
-    "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub"),
-    "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub"),
-    "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation"),
-    "variables_messages.tf": ("var.max_attempts < var.max_delivery_attempts", "var.max_attempts > 0", "validation"),
-    "variables_routes.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams"),
-    "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation"),
-    "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation_watching"),
+    "alert_texts.tf": ('"docs/runbook.md"', '"docs/run.md"', "monitoring", "defaults"),
+    "alerts.tf": ("seconds = 900", "seconds = 90", "monitoring", "defaults"),
+    "capacity.tf": ("ceil(slots / local.instances)", "slots", "capacity", "slots_2"),
+    "check.tf": ("for_each = local.cloud_run_settings", "for_each = local.settings", "cloudrun", "check"),
+    "cloudrun.tf": ('timeout                          = "600s"', 'timeout = "300s"', "cloudrun", "defaults"),
+    "control.tf": ('"attributes:relay_control"', "var.filter", "pubsub", "control_messages"),
+    "dashboard.tf": ("if var.prometheus_sidecar != null", "if true", "monitoring", "defaults"),
+    "iam.tf": ("member  = local.relay_member", "member = local.push_member", "iam", "defaults"),
+    "identity.tf": ("roles/run.invoker", "roles/run.admin", "routes", "private_cloud_run_service"),
+    "ledger.tf": ('"noeviction"', '"volatile-lru"', "ledger", "defaults"),
+    "log_metrics.tf": ("0.95 * var.ack_deadline_seconds", "0.5 * var.ack_deadline_seconds", "monitoring", "defaults"),
+    "outputs.tf": ("--auto-ack", "--ack", "pubsub", "defaults"),
+    "routes.tf": ('"ABANDON"', '"DELETE"', "routes", "several_models"),
+    "secrets.tf": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin", "cloudrun", "as_asked"),
+    "settings.tf": ('PUSH_AUTH            = "verify"', 'PUSH_AUTH = "platform"', "knative", "defaults"),
+    "sidecar.tf": ("roles/monitoring.metricWriter", "roles/monitoring.admin", "monitoring", "with_sidecar"),
+    "storage.tf": ("ceil(2 * var.message_retention_seconds / 86400)", "1", "storage", "defaults"),
+    "streams.tf": ('maximum_backoff = "600s"', 'maximum_backoff = "60s"', "streams", "of_each_kind"),
+    "subscriptions.tf": ('minimum_backoff = "10s"', 'minimum_backoff = "0s"', "pubsub", "defaults"),
+    "topics.tf": ('? "PREVENT" : "DELETE"', '? "DELETE" : "PREVENT"', "pubsub", "defaults"),
+    "variables.tf": ('"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"', '"."', "validation", "project_number"),
+    "variables_messages.tf": (
+        "var.max_attempts < var.max_delivery_attempts",
+        "var.max_attempts > 0",
+        "validation",
+        "max_attempts_unanswered",
+    ),
+    "variables_routes.tf": ("one.max_share <= 1", "one.max_share <= 2", "validation_streams", "stream_share_many"),
+    "variables_service.tf": ("contains([1, 2, 4, 6, 8], var.cpu)", "var.cpu > 0", "validation", "cpu_three"),
+    "variables_watching.tf": ("one >= 0 && one <= 1", "one >= 0", "validation_watching", "alerts_share_percent"),
 }
 # Found without a plan, by what the stand-in knows of the provider: a name, a missing argument, a type.
 INVALID = {
@@ -59,12 +64,15 @@ def test_each_file_has_a_mistake():
 
 @pytest.mark.parametrize("file", MISTAKES)
 def test_a_mistake_is_found(broken, file):
-    make(MISTAKES[file], broken.root / RELAY / file)
+    """By a run that passes without it, as all of them do: test_terraform.py."""
+    *mistake, tests, run = MISTAKES[file]
+    make(mistake, broken.root / RELAY / file)
+    broken.keep_runs(f"{tests}.tftest.hcl", lambda name, _text: name == run)
 
-    tested = broken("test", "-no-color", f"-filter=tests/{MISTAKES[file][2]}.tftest.hcl", at=RELAY)
+    tested = broken("test", "-no-color", f"-filter=tests/{tests}.tftest.hcl", at=RELAY)
 
     assert tested.returncode == 1
-    assert "... fail" in tested.stdout
+    assert f'run "{run}"... fail' in tested.stdout
 
 
 @pytest.mark.parametrize("file", INVALID)
@@ -100,47 +108,54 @@ REPLACED = {
     },
 }
 APPLIED = """
-mock_provider "google" {{}}
-variables {{
+mock_provider "google" {}
+variables {
   project                = "my-project"
   region                 = "europe-west4"
-  image                  = "{image}"
+  image                  = "IMAGE0"
   model_url              = "https://model.example.com"
   model_slots            = 80
   requesters             = ["user:ann@example.com"]
   dead_letter_readers    = ["user:ann@example.com"]
-  response_subscriptions = {{
-    a = {{ members = ["user:ann@example.com", "user:bob@example.com"] }}
-    b = {{ members = ["user:bob@example.com"] }}
-  }}
-  streams = {{
-    x = {{ requesters = ["user:ann@example.com"], response_subscriptions = {{ c = {{}} }} }}
-    y = {{ requesters = ["user:ann@example.com"], response_subscriptions = {{ c = {{}} }} }}
-  }}
-}}
-run "made" {{}}
-run "planned" {{
-  command = plan
-{then}
-}}
+  response_subscriptions = {
+    a = { members = ["user:ann@example.com", "user:bob@example.com"] }
+    b = { members = ["user:bob@example.com"] }
+  }
+  streams = {
+    x = { requesters = ["user:ann@example.com"], response_subscriptions = { c = {} } }
+    y = { requesters = ["user:ann@example.com"], response_subscriptions = { c = {} } }
+  }
+}
+run "made" {}
 """
-IMAGE = "registry.example/relay@sha256:" + "0" * 64
+IMAGE = "registry.example/relay@sha256:" + "0" * 63
+ANOTHER_IMAGE = f'variables {{\n    image = "{IMAGE}1"\n  }}'
 
 
-def planned(terraform: Terraform, then: str) -> dict[str, list[str]]:
-    """What the second plan does with each resource that the first one made."""
-    (terraform.root / RELAY / "tests/then.tftest.hcl").write_text(APPLIED.format(image=IMAGE, then=then))
+def planned(terraform: Terraform, *thens: str) -> list[dict[str, list[str]]]:
+    """What each of some plans, after the first that was applied, does with each resource that was made."""
+    runs = [f'run "planned_{number}" {{\n  command = plan\n  {then}\n}}\n' for number, then in enumerate(thens)]
+    text = APPLIED.replace("IMAGE", IMAGE) + "\n".join(runs)
+    (terraform.root / RELAY / "tests/then.tftest.hcl").write_text(text)
     lines = terraform.test("-json", "-verbose", "-filter=tests/then.tftest.hcl", at=RELAY).splitlines()
-    (plan,) = [one["test_plan"] for one in map(json.loads, lines) if "test_plan" in one]
-    return {one["address"]: one["change"]["actions"] for one in plan["resource_changes"]}
+    plans = [one["test_plan"] for one in map(json.loads, lines) if "test_plan" in one]
+    return [{one["address"]: one["change"]["actions"] for one in plan["resource_changes"]} for plan in plans]
+
+
+@pytest.fixture(scope="module")
+def replacing(provider: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+    """The plan that replaces a resource, for each of them. None is applied, so that all have the same before them."""
+    terraform = Terraform(provider, tmp_path_factory.mktemp("replacing"))
+    plans = planned(terraform, *(f"plan_options {{\n    replace = [{resource}]\n  }}" for resource in REPLACED))
+    return dict(zip(REPLACED, plans, strict=True))
 
 
 @pytest.mark.parametrize("resource", REPLACED)
-def test_a_right_is_made_anew_with_what_it_is_on(broken, resource):
+def test_a_right_is_made_anew_with_what_it_is_on(replacing, resource):
     """A new filter makes a new subscription, on which nobody has a right; the others keep theirs."""
-    changes = planned(broken, f"plan_options {{\n    replace = [{resource}]\n  }}")
+    anew = {address for address, actions in replacing[resource].items() if set(actions) == {"create", "delete"}}
 
-    anew = {address for address, actions in changes.items() if set(actions) == {"create", "delete"}}
+    assert resource in anew
     assert {address for address in anew if "_iam_" in address} == REPLACED[resource]
 
 
@@ -150,6 +165,6 @@ def test_an_image_can_be_somebody_elses(broken, owned, actions):
     if owned:
         shutil.copy(broken.root / RELAY / "image_override.tf.example", broken.root / RELAY / "image_override.tf")
 
-    changes = planned(broken, f'variables {{\n    image = "{IMAGE[:-1]}1"\n  }}')
+    (changes,) = planned(broken, ANOTHER_IMAGE)
 
     assert changes["google_cloud_run_v2_service.relay[0]"] == changes["google_cloud_run_v2_job.check[0]"] == actions

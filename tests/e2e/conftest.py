@@ -73,11 +73,12 @@ def interruptible():
         signal.signal(signal.SIGINT, before)
 
 
-def spawn(command, environment=None, **options):
-    """A child process."""
+def spawn(command, environment=None, *, cwd=ROOT, measured=False, **options):
+    """A child process. Its coverage costs as much again as what it does: it is for what no other test runs."""
     command = [str(part) for part in command]
+    own = {name: value for name, value in os.environ.items() if measured or not name.startswith("COV")}
     with interruptible():
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})}, text=True, **options)
+        return subprocess.Popen(command, cwd=cwd, env={**own, **(environment or {})}, text=True, **options)
 
 
 def reap(child):
@@ -394,7 +395,7 @@ def serve(tmp_path, ended, request):
     """Starts services, whose responses go to the test's topics; they end with the test."""
     started = []
 
-    def start(server, **environment):
+    def start(server, *, measured=False, **environment):
         topics = request.getfixturevalue("topics" if "topics" in request.fixturenames else "local_topics")
         port = free_port()
         log = tmp_path / f"service-{port}.log"
@@ -407,7 +408,7 @@ def serve(tmp_path, ended, request):
             **environment,
         }
         with log.open("w") as file:
-            child = spawn(SERVERS[server], settings, stdout=file, stderr=subprocess.STDOUT)
+            child = spawn(SERVERS[server], settings, measured=measured, stdout=file, stderr=subprocess.STDOUT)
         service = Service(f"http://127.0.0.1:{port}", child, log)
         started.append(service)
         until(lambda: child.poll() is not None or service.is_ready())

@@ -148,7 +148,11 @@ def test_one_trace_from_the_publisher_to_the_subscriber(local_topics, model, ser
     recorded.clear()
     model.replies["PLANTED-prompt"] = [http(200, JSON, ANSWER)]
     service = serve(
-        server, MODEL_URL=model.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="100"
+        server,
+        measured=True,
+        MODEL_URL=model.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="100",
     )
     local_topics.push_to(service.url + "/")
     with traced_publisher() as publisher, traced_subscriber(local_topics.subscription("responses")) as received:
@@ -210,8 +214,8 @@ def test_what_fails_says_so_in_its_trace(local_topics, model, serve, collector):
     """The call by its status, and the push by its reason; each call is a span, and a trace may begin here."""
     model.replies["twice"] = [http(429, JSON, b'{"error": "PLANTED"}', "Retry-After: 0"), http(500, JSON, b"{}")]
     service = serve(
-        "gunicorn", MODEL_URL=model.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="100",
-        OTEL_SERVICE_NAME="mine", PATIENCE_SECONDS="3",
+        "gunicorn", measured=True, MODEL_URL=model.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="100", OTEL_SERVICE_NAME="mine", PATIENCE_SECONDS="3",
     )  # fmt: skip
     assert service.push(push_of(request("twice"), subscription="projects/p/subscriptions/s")) == 503
     push = collector.named("process")

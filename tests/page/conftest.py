@@ -144,7 +144,7 @@ def running_up(model_url, page_port=0, **environment):
     environment = {"MODEL_SLOTS": str(SLOTS), **environment}
     if model_url:
         environment["MODEL_URL"] = model_url
-    with process(arguments, environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    with process(arguments, environment, measured=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         printed = ""
         for line in child.stdout:
             printed += line

@@ -2,6 +2,8 @@
 # is shared out: an instance more is slots more, so that their number is a matter of the model and never of how long the line is.
 
 locals {
+  on_cloud_run = var.platform == "cloud-run"
+
   # Pub/Sub has at most about so many pushes outstanding with a slow endpoint. What is not held waits in Pub/Sub as well, but
   # each refusal slows the whole subscription down.
   window = 3000

@@ -1,7 +1,6 @@
 # The service's settings, from the same variables as what they have to agree with.
 
 locals {
-  on_cloud_run = var.platform == "cloud-run"
   # A model that runs beside the service is reached within the instance.
   model_url = var.model_container == null ? var.model_url : "http://127.0.0.1:${var.model_container.port}"
   endpoint  = local.on_cloud_run ? one(google_cloud_run_v2_service.relay[*].uri) : var.knative.endpoint
