@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from flask import Request, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from handler import routes, strictjson
+from handler import routes
 from handler.admission import Refused
 from handler.admission.copies import Copies
 from handler.admission.intake import Held, Intake
@@ -24,10 +24,12 @@ from handler.push.auth import AuthError, authenticator
 from handler.push.envelope import DecodeError, decode
 from handler.relay import Relay
 from handler.routes import Streams
-from handler.rules.outcome import Reason, Verdict
+from handler.rules import strictjson
+from handler.rules.verdict.outcome import Reason, Verdict
 from handler.startup import StartupProbe
 from handler.storage.claimcheck import claim_check
-from handler.telemetry import exposition, logs, metrics, tracing
+from handler.telemetry import exposition, logs, metrics
+from handler.telemetry.connect import connect as connect_tracing
 from handler.telemetry.record import PushRecord
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -51,7 +53,7 @@ class App:
         self._routes = routes.made(settings)
         self._ledger = connect(settings)
         publisher = Publisher(settings.response_topic)
-        self._tracing = tracing.connect(settings)
+        self._tracing = connect_tracing(settings)
         self._project = settings.response_topic.split("/")[1]
         self._startup_probe = StartupProbe(settings)
         self._claim_check = claim_check(settings)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from handler import strictjson
 from handler.config.settings import Settings
 from handler.ledger import Counts, Ledger, Stage
 from handler.ledger.origin import Origin, Target, milliseconds, origin_of, target_of
 from handler.push.envelope import PubsubMessage
-from handler.rules.contract import Answer, ErrorCode, RequestError, error
-from handler.rules.control import ControlMessage, Verb, is_control, parse_control
-from handler.rules.outcome import Reason, Verdict
+from handler.rules import strictjson
+from handler.rules.message.contract import Answer, ErrorCode, RequestError, error
+from handler.rules.message.control import ControlMessage, Verb, is_control, parse_control
+from handler.rules.verdict.outcome import Reason, Verdict
 
 _WORDS = {
     Stage.ANSWERED: "answered",

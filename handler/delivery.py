@@ -1,17 +1,18 @@
 """What is held of a message while it waits and is worked on: as little as can be."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from handler import strictjson
 from handler.admission.intake import Held
 from handler.config.routing import Stream
 from handler.config.settings import Settings
 from handler.ledger.origin import Origin
 from handler.push.envelope import PubsubMessage
-from handler.rules.contract import ErrorCode, InferenceRequest, Options, Priority, RequestError, priority_of
-from handler.rules.modelheaders import model_headers
+from handler.rules import strictjson
+from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
+from handler.rules.message.modelheaders import model_headers
+from handler.rules.message.options import Options, Priority, priority_of
+from handler.rules.message.streamed import Streamed
 from handler.telemetry.record import PushRecord
 
 TOPIC_ATTRIBUTE = "response_topic"
@@ -48,16 +49,6 @@ class Delivery:
         self.record.joined()
         self.take_data()
         self.held.resize(0)
-
-
-class Streamed(Protocol):
-    """A body that is read while it is sent, anew each time; its length is that in bytes."""
-
-    content_type: str
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from google.api_core.retry import Retry, if_exception_type
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.types import PublishRequest, PublishResponse, PubsubMessage
 
-from handler import greenlets, strictjson
-from handler.rules.contract import MAX_ATTRIBUTES
+from handler import greenlets
+from handler.rules import strictjson
+from handler.rules.message.contract import MAX_ATTRIBUTES
 
 MAX_REQUEST_BYTES = 10_000_000  # https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_BATCH_MESSAGES = 1_000  # the same page

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from handler import strictjson
 from handler.admission.intake import Held
 from handler.admission.line import Slot, Wish
 from handler.admission.turns import in_turn
@@ -23,13 +22,14 @@ from handler.publisher import Publishes
 from handler.push.envelope import PubsubMessage
 from handler.responder import Responder
 from handler.routes import Route, Routes
-from handler.rules import outcome
-from handler.rules.budget import Budget, Limit, call_budget
-from handler.rules.contract import RequestError, parse_request
-from handler.rules.control import is_control
-from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
-from handler.rules.patience import pause as pause_before_next
-from handler.rules.reply import ModelReply, Overflow
+from handler.rules import strictjson
+from handler.rules.message.contract import RequestError, parse_request
+from handler.rules.message.control import is_control
+from handler.rules.verdict import outcome
+from handler.rules.verdict.budget import Budget, Limit, call_budget
+from handler.rules.verdict.outcome import ModelFailure, Reason, Situation, Verdict
+from handler.rules.verdict.patience import pause as pause_before_next
+from handler.rules.verdict.reply import ModelReply, Overflow
 from handler.storage import StorageFailed
 from handler.storage.claimcheck import ClaimCheck
 from handler.telemetry.record import PushRecord
@@ -41,7 +41,7 @@ WAITERS_PER_SLOT = 4
 
 
 class Relay:
-    """Answers messages, each in its caller's thread."""
+    """Answers messages, each in its caller's greenlet."""
 
     def __init__(
         self,
@@ -212,6 +212,8 @@ class Relay:
         )
 
     def _is_expired(self, delivery: Delivery, route: Route, inference: Inference) -> bool:
+        if inference.options.deadline is None:
+            return False
         budget = self._budget(delivery, route, inference)
         return budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0
 
@@ -221,10 +223,9 @@ class Relay:
 
     def _budget(self, delivery: Delivery, route: Route, inference: Inference) -> Budget:
         return call_budget(
-            self._settings,
             inference.options,
             model_seconds=route.settings.timeout_seconds,
-            spent=time.monotonic() - delivery.arrived,
+            push_seconds=self._left(delivery) - self._settings.publish_timeout_seconds,
             now=datetime.now(UTC),
         )
 

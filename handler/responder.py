@@ -7,9 +7,9 @@ from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.ledger import Ledger
 from handler.publisher import OutgoingMessage, Publishes, PublishFailed, PublishRefused, ResponseTooLarge
-from handler.rules import outcome
-from handler.rules.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
-from handler.rules.outcome import Reason, Verdict
+from handler.rules.message.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
+from handler.rules.verdict import outcome
+from handler.rules.verdict.outcome import Reason, Verdict
 from handler.storage.claimcheck import ClaimCheck
 
 # Responses that cost nothing to make, and are made again by the redelivery.

@@ -8,11 +8,11 @@ from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line, Room
 from handler.config import routing
 from handler.config.settings import Settings
-from handler.delivery import Streamed
 from handler.model.service import ModelService
-from handler.rules.contract import ErrorCode, InferenceRequest, RequestError
-from handler.rules.outcome import ModelFailure
-from handler.rules.reply import ModelReply, Overflow
+from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
+from handler.rules.message.streamed import Streamed
+from handler.rules.verdict.outcome import ModelFailure
+from handler.rules.verdict.reply import ModelReply, Overflow
 
 
 class Model(Protocol):

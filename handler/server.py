@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from gunicorn.glogging import Logger
 from gunicorn.workers.ggevent import GeventWorker
 
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed, accept_in_turn, spawn
@@ -19,6 +20,13 @@ LINGER_SECONDS = 2.0  # for a peer to close
 # option, by which Linux ends it.
 UNREAD_MS = 10_000
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", socket.TCP_NODELAY)
+
+
+class Quiet(Logger):  # type: ignore[misc]
+    """Logs gunicorn's own errors, and no requests: the service writes a line for each, which says more."""
+
+    def access(self, *_: Any) -> None:
+        """Nothing. gunicorn would put a line together for each request, whether or not it is written anywhere."""
 
 
 class Worker(GeventWorker):  # type: ignore[misc]

@@ -3,7 +3,8 @@
 An instance with Direct VPC egress may need a minute or more before its first connection into the VPC opens
 (https://docs.cloud.google.com/run/docs/configuring/vpc-direct-vpc). Pushes that came before would be refused, as many
 as an instance holds, and each refusal slows the whole subscription down. A service whose model is away has to start all
-the same: it waits its patience out and passes, since what then comes is retried and answered by the rules for that.
+the same: its probe passes after LONGEST_START_SECONDS, since what then comes is retried and answered by the rules for
+that.
 """
 
 import logging
@@ -16,7 +17,7 @@ from handler.config import routing
 from handler.config.settings import Settings
 
 # Google says "a minute or more"; the platform's own probe lasts for 120 s (terraform/modules/relay/cloudrun.tf).
-PATIENCE_SECONDS = 90.0
+LONGEST_START_SECONDS = 90.0
 # For one connection, of at most two: the platform waits 2 s for the probe's answer. Within a VPC it takes milliseconds.
 CONNECT_SECONDS = 0.7
 DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
@@ -27,7 +28,7 @@ Address = tuple[str, int]
 
 
 class StartupProbe:
-    """Passes once each destination was connected to, or `PATIENCE_SECONDS` after it was made; and never fails again."""
+    """Passes once each destination was connected to, or LONGEST_START_SECONDS after it was made; for good then."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -48,7 +49,7 @@ class StartupProbe:
         seconds = self._clock() - self._began
         if not self._missing:
             _log.info("started: reached all that is called after %.1f s", seconds)
-        elif seconds >= PATIENCE_SECONDS:
+        elif seconds >= LONGEST_START_SECONDS:
             _log.warning("started without having reached %s in %.0f s", ", ".join(sorted(self._missing)), seconds)
         else:
             return

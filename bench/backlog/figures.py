@@ -78,9 +78,6 @@ def figures(seen: Seen) -> Figures:
     start = full - begin if full else None
     answered = len({index for index, _ in seen.responses})
     acked_at = sorted(Counter({int(number): count for number, count in seen.deliveries.items()}).elements())
-    settled = seen.outstanding_at + _SETTLING_SECONDS
-    rush = [1000 * seconds for when, seconds in seen.health if when < settled]
-    full_ms = [1000 * seconds for when, seconds in seen.health if when >= settled]
     return Figures(
         problems=problems(seen),
         broken_off=seen.ended is not None,
@@ -98,12 +95,22 @@ def figures(seen: Seen) -> Figures:
         dead_lettered=seen.dead_lettered,
         outstanding_most=seen.outstanding,
         model_calls=len(seen.calls) / answered,
-        health_median_ms=quantile(sorted(rush + full_ms), 0.5) if seen.health else None,
-        health_rush_ms=max(rush, default=None),
-        health_full_ms=max(full_ms, default=None),
+        **_health(seen),
         memory_above_idle_mb=(seen.memory_peak - seen.memory_before) / 1e6,
         slots_in_use=[round(value, 1) for value in in_use(seen.calls, begin, end, _POINTS)],
     )
+
+
+def _health(seen: Seen) -> Mapping[str, float | None]:
+    """How long health checks took, in milliseconds: of all, while more and more pushes came, and after that."""
+    settled = seen.outstanding_at + _SETTLING_SECONDS
+    rush = [1000 * seconds for when, seconds in seen.health if when < settled]
+    full = [1000 * seconds for when, seconds in seen.health if when >= settled]
+    return {
+        "health_median_ms": quantile(sorted(rush + full), 0.5) if seen.health else None,
+        "health_rush_ms": max(rush, default=None),
+        "health_full_ms": max(full, default=None),
+    }
 
 
 def problems(seen: Seen) -> Sequence[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.systems import GUNICORN, System
 
 SUBSCRIPTION = "projects/bench/subscriptions/requests"
-GROWTHS = ("ack", "round trip")  # of Pub/Sub's window: see handler/local/pubsub/rules.py
+GROWTHS = ("ack", "round trip")  # of Pub/Sub's window: see handler/local/pubsub/core/rules.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

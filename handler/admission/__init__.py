@@ -1,6 +1,6 @@
 """Who goes to the model next, who waits, and who is told at once to come again."""
 
-from handler.rules.outcome import Reason
+from handler.rules.verdict.outcome import Reason
 
 
 class Refused(Exception):

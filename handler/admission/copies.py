@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 
 from handler.admission import Refused
-from handler.rules.outcome import Reason, Verdict
+from handler.rules.verdict.outcome import Reason, Verdict
 
 
 @dataclass(slots=True)

@@ -3,17 +3,25 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from handler.admission import Refused
-from handler.rules.outcome import Reason
+from handler.rules.verdict.outcome import Reason
 
 
 class Held:
-    """A push that was taken in, and the bytes that it takes while it waits."""
+    """A push that was taken in, until the end of the `with` block, and the bytes that it takes while it waits."""
 
     def __init__(self, intake: "Intake", size: int) -> None:
         self._intake = intake
         self._size = size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.resize(0)
+        self._intake.add_place(-1)
 
     def resize(self, size: int) -> None:
         """The push takes so many bytes now. 0 once it waits no longer: the model's slots bound what is at work."""
@@ -48,18 +56,8 @@ class Intake:
         self._held = 0
         self._bytes = 0
 
-    @contextmanager
-    def take(self, size: int) -> Iterator[Held]:
-        """Hold a push of at most `size` bytes during the `with` block. Raises Refused with BUSY."""
-        self._enter(size)
-        held = Held(self, size)
-        try:
-            yield held
-        finally:
-            held.resize(0)
-            self.add_place(-1)
-
-    def _enter(self, size: int) -> None:
+    def take(self, size: int) -> Held:
+        """Hold a push of at most `size` bytes, during a `with` block. Raises Refused with BUSY."""
         with self._lock:
             if self._held >= self._pushes:
                 raise Refused(Reason.BUSY, f"MAX_WAITING: {self._held} pushes are held")
@@ -67,6 +65,7 @@ class Intake:
                 raise Refused(Reason.BUSY, f"MAX_WAITING_MB: those that wait have {self._bytes} bytes")
             self._held += 1
             self._bytes += size
+        return Held(self, size)
 
     def add_place(self, number: int) -> None:
         """Count a push more, or less."""

@@ -16,8 +16,8 @@ from enum import Enum, auto
 from handler.admission import Refused
 from handler.admission.estimate import Estimates
 from handler.admission.limit import Limit
-from handler.rules.contract import Priority
-from handler.rules.outcome import Reason
+from handler.rules.message.options import Priority
+from handler.rules.verdict.outcome import Reason
 
 # By how much a request is treated as if it had come earlier. What waits gets older and what comes later does not, so
 # nothing starves: a request of low priority waits for those that came ten minutes after it, and for no others.
@@ -110,6 +110,7 @@ class Line:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._streams: dict[str, _Stream] = {}  # as many as are configured
+        self._length = 0
         self._bytes = 0
         self._estimates = Estimates()
         self._calling = 0
@@ -120,7 +121,7 @@ class Line:
     @property
     def length(self) -> int:
         """How many wait."""
-        return sum(len(stream.waiting) for stream in self._streams.values())
+        return self._length
 
     @property
     def slots(self) -> int:
@@ -159,7 +160,7 @@ class Line:
         return Slot(self, wish) if state is _State.GRANTED else None
 
     def _joined(self, wish: Wish) -> _Waiter:
-        if self.length >= self._room.pushes or (self._bytes and self._bytes + wish.size > self._room.size):
+        if self._length >= self._room.pushes or (self._bytes and self._bytes + wish.size > self._room.size):
             raise Refused(Reason.BUSY, "MAX_WAITING, MAX_WAITING_MB: this route's part of them is full")
         waiter = _Waiter(wish, (wish.ranked_at, next(self._numbers)))
         begins, latest = self._clock() + self._wait(waiter), self._latest(wish)
@@ -167,6 +168,7 @@ class Line:
             raise Refused(Reason.BUSY, f"a slot is expected {begins - latest:.0f} s too late")
         waiter.wake_at = self._next_look(wish, latest)
         insort(self._stream(wish).waiting, waiter, key=_key)
+        self._length += 1
         self._bytes += wish.size
         return waiter
 
@@ -178,6 +180,7 @@ class Line:
 
     def _remove(self, stream: _Stream, place: int) -> _Waiter:
         waiter = stream.waiting.pop(place)
+        self._length -= 1
         self._bytes -= waiter.wish.size
         return waiter
 
@@ -216,7 +219,7 @@ class Line:
 
     def _advance(self) -> None:
         """Give free slots to the first in the line; the model is not called for a push that is given up on before."""
-        while stream := self._first():
+        while self._length and (stream := self._first()):
             waiter = self._remove(stream, 0)
             waiter.become(self._turn(waiter.wish))
 
@@ -296,7 +299,7 @@ def _key(waiter: _Waiter) -> tuple[float, int]:
 
 
 class Slot:
-    """The right to call the model, during a `with` block; for one thread."""
+    """The right to call the model, during a `with` block; for one greenlet."""
 
     def __init__(self, line: Line, wish: Wish) -> None:
         self._line = line

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler import strictjson
 from handler.batch.errors import CannotRun
 from handler.batch.lines.answers import Answer, NotAnAnswer, parse
 from handler.batch.pubsub import (
@@ -22,6 +21,7 @@ from handler.batch.pubsub import (
     request_topic,
     response_topic,
 )
+from handler.rules import strictjson
 
 _ID = "1"
 _LOOK_SECONDS = 1.0

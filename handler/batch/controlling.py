@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler import strictjson
 from handler.batch.asking import NoAnswer, Where, exchange, text_of
 from handler.batch.pubsub import Outgoing
-from handler.rules.control import ATTRIBUTE, Meant, Verb
+from handler.rules import strictjson
+from handler.rules.message.control import ATTRIBUTE, Meant, Verb
 
 REPLY_SECONDS = 60.0
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from handler.config import values
-from handler.rules.contract import Priority
+from handler.rules.message.options import Priority
 
 ModelAuth = Literal["none", "key", "google-id-token", "google-access-token"]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 31, allow_inf_nan=False)]

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
-from handler.rules.reference import BUCKET
+from handler.rules.message.reference import BUCKET
 
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")

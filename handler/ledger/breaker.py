@@ -27,7 +27,8 @@ class Way(Enum):
 class CircuitBreaker:
     """A circuit breaker before Redis.
 
-    It opens for some seconds after each failure; then one thread probes, and the others go on without Redis meanwhile.
+    It opens for some seconds after each failure; then one greenlet probes, and the others go on without Redis
+    meanwhile.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
@@ -56,7 +57,7 @@ class CircuitBreaker:
             now = self._clock()
             if now < self._open_until:
                 return Way.AROUND
-            # For the others it stays open meanwhile; should this thread be killed, another probes after that time.
+            # For the others it stays open meanwhile; should this greenlet be killed, another probes after that time.
             self._open_until = now + self._seconds
             return Way.PROBE
 

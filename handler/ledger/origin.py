@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from handler import strictjson
+from handler.rules import strictjson
 
 # The attributes by which requesters know their messages.
 BATCH_ATTRIBUTE, REQUEST_ATTRIBUTE = "batch_id", "custom_id"

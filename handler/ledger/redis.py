@@ -52,9 +52,9 @@ LARGE_BYTES = 256 * 2**10
 LARGE_TIMEOUT_SECONDS = 2.0
 # How long the lease of a process that died keeps others from its message.
 LEASE_SECONDS = 15.0
-# For how long Redis is not asked after a failure. It costs one thread one timeout to learn that it still fails.
+# For how long Redis is not asked after a failure. It costs one greenlet one timeout to learn that it still fails.
 BYPASS_SECONDS = 3.0
-# An operation needs its connection for a millisecond; a thousand threads share these.
+# An operation needs its connection for a millisecond; a thousand greenlets share these.
 MAX_CONNECTIONS = 32
 # Messages of others that are remembered, for as long as a lease, in case Redis cannot be asked again.
 MAX_TAKEN = 10_000

@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
-from handler import strictjson
 from handler.batch.asking import text_of
 from handler.local import stack
+from handler.rules import strictjson
 
 _COULD_NOT_RUN = 2
 _LONGEST = 200
@@ -46,7 +46,7 @@ def _batch_run(console: Console, requests: Path, answers: Path, model: str | Non
     arguments = ["batch", "run", str(requests), "-o", str(answers), *(["--model", model] if model else [])]
     console.print("$ inference-relay", *arguments, style="bold", highlight=False, soft_wrap=True)
     return subprocess.run(
-        [sys.executable, "-c", "from handler.cli import main; main()", *arguments], check=False
+        [sys.executable, "-c", "from handler.commands.cli import main; main()", *arguments], check=False
     ).returncode
 
 

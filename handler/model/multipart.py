@@ -7,7 +7,7 @@ from typing import Any
 from urllib3.fields import RequestField
 from urllib3.filepost import choose_boundary, encode_multipart_formdata
 
-from handler import strictjson
+from handler.rules import strictjson
 
 
 class Multipart:

@@ -7,7 +7,6 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
@@ -135,10 +134,15 @@ class Adapter(HTTPAdapter):
             self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         return self._pool
 
+    def request_url(self, request: Any, proxies: Any) -> str:  # noqa: ARG002
+        """What is asked for. No proxy is looked for, since there is none."""
+        url: str = request.path_url
+        return url
+
     def build_response(self, req: Any, resp: Any) -> requests.Response:
-        """The response without cookies, which nobody keeps here."""
+        """The response without cookies, which nobody keeps; its headers are urllib3's, which know no case either."""
         response = requests.Response()
-        response.status_code, response.headers, response.raw = resp.status, CaseInsensitiveDict(resp.headers), resp
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         response.url = req.url
         return response
 

@@ -16,10 +16,10 @@ import jwt
 from cachetools import TLRUCache, cached
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from handler import strictjson
 from handler.config.settings import Settings, SettingsError
 from handler.push.keys import Keys, KeysResponse, KeysUnavailable, download
-from handler.rules.outcome import Reason
+from handler.rules import strictjson
+from handler.rules.verdict.outcome import Reason
 
 SKEW_SECONDS = 10.0  # how far the issuer's clock and ours may differ
 MAX_HEADER_CHARS = 8192  # Google's tokens have about 900

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from handler import strictjson
+from handler.rules import strictjson
 
 MAX_ORDERING_KEY_BYTES = 1_024  # https://cloud.google.com/pubsub/quotas#resource_limits
 

@@ -20,9 +20,9 @@ from jwt import PyJWK, PyJWTError
 from urllib3.exceptions import HTTPError
 from werkzeug.http import parse_age, parse_cache_control_header
 
-from handler import strictjson
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.model.transport import Adapter
+from handler.rules import strictjson
 
 # How long keys count as fresh: what the endpoint says (Google: some hours), within these bounds.
 MIN_FRESH_SECONDS, MAX_FRESH_SECONDS = 60, 86_400

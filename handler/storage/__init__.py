@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from handler.rules.reference import Reference, Stored
+from handler.rules.message.reference import Reference, Stored
 
 
 class StorageFailed(Exception):

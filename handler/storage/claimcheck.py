@@ -3,9 +3,9 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from handler.config.settings import Settings
-from handler.rules.contract import Answer, InferenceRequest
-from handler.rules.reference import Reference
-from handler.rules.reply import Overflow
+from handler.rules.message.contract import Answer, InferenceRequest
+from handler.rules.message.reference import Reference
+from handler.rules.verdict.reply import Overflow
 from handler.storage import NoSuchObject, Objects, StorageFailed
 from handler.storage.requests import Fetched, RequestObjects
 from handler.storage.responses import ResponseObjects

@@ -18,7 +18,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
-from handler.rules.reference import Reference, Stored
+from handler.rules.message.reference import Reference, Stored
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 
 # What is held of an object while it passes through. Google wants multiples of 256 KiB where a piece is written.

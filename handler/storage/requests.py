@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from handler import strictjson
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
-from handler.delivery import Inference, Streamed
+from handler.delivery import Inference
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.model.multipart import Multipart
-from handler.rules.contract import ErrorCode, InferenceRequest, RequestError
-from handler.rules.reference import FILE_FIELD, Reference
+from handler.rules import strictjson
+from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
+from handler.rules.message.reference import FILE_FIELD, Reference
+from handler.rules.message.streamed import Streamed
 from handler.storage import Found, NoSuchObject, Objects, StorageFailed
 from handler.storage.room import Room
 

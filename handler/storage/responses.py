@@ -5,10 +5,10 @@ from functools import partial
 
 from handler.config.settings import Settings
 from handler.greenlets import Deadline, DeadlinePassed
-from handler.rules.content import unwrap_content
-from handler.rules.contract import Answer
-from handler.rules.reference import Reference, Stored
-from handler.rules.reply import ModelReply, Overflow, is_storable
+from handler.rules.message.content import unwrap_content
+from handler.rules.message.contract import Answer
+from handler.rules.message.reference import Reference, Stored
+from handler.rules.verdict.reply import ModelReply, Overflow, is_storable
 from handler.storage import Objects, StorageFailed, TooLarge
 
 PREFIX = "responses/"

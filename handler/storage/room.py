@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from handler.admission import Refused
-from handler.rules.outcome import Reason
+from handler.rules.verdict.outcome import Reason
 
 
 class Room:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
-from handler.rules.outcome import Verdict
+from handler.rules.verdict.outcome import Verdict
 
 _log = logging.getLogger("handler.push")
 

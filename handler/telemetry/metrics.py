@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from handler.rules.contract import ERRORS, ErrorCode
-from handler.rules.outcome import VERDICTS, ModelFailure
+from handler.rules.message.contract import ERRORS, ErrorCode
+from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure
 
 NO_ROUTE = ""
 
@@ -80,7 +80,7 @@ DECLARED: tuple[Declared, ...] = (
         Kind.COUNTER,
         "Pushes, by how each ended and the HTTP status that Pub/Sub got. Every push ends in exactly one way.",
         ("reason", "code"),
-        tuple((reason.value, str(status)) for reason, (status, _) in VERDICTS.items()),
+        tuple((reason.value, str(status)) for reason, (status, _) in STATUS_AND_LEVEL.items()),
     ),
     Declared(
         "inference_relay_answers_total",

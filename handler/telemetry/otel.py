@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from handler.config.settings import Settings
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.push.envelope import PubsubMessage
-from handler.rules.usage import Usage
+from handler.rules.message.usage import Usage
 from handler.telemetry.context import Context
 from handler.telemetry.tracing import Part, Trace
 

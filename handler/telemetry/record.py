@@ -10,9 +10,9 @@ from handler.admission.line import Wish
 from handler.ledger import Claim
 from handler.publisher import OutgoingMessage
 from handler.push.envelope import PubsubMessage
-from handler.rules.errorcode import error_code_in
-from handler.rules.outcome import ModelFailure, Reason, Situation, Verdict
-from handler.rules.reply import ModelReply
+from handler.rules.message.errorcode import error_code_in
+from handler.rules.verdict.outcome import ModelFailure, Reason, Situation, Verdict
+from handler.rules.verdict.reply import ModelReply
 from handler.telemetry import logs, metrics
 from handler.telemetry.context import Headers, context_of
 from handler.telemetry.tracing import NO_TRACE, NO_TRACING, Part, Tracing
@@ -23,7 +23,7 @@ MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as 
 
 
 class PushRecord:
-    """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one thread."""
+    """Is told of each thing that happens to a push. `fields` become those of its line in the log; for one greenlet."""
 
     def __init__(self, project: str = "", tracing: Tracing = NO_TRACING) -> None:
         """The push has just arrived. Its trace, if it is in one, is in this project of Google Cloud's."""

@@ -1,12 +1,11 @@
-"""What a trace is told of a push. Nothing is imported for it, and nothing done, unless traces are asked for."""
+"""What a trace is told of a push; all of it does nothing here, where no traces are asked for."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from handler.config.settings import Settings, SettingsError
 from handler.push.envelope import PubsubMessage
-from handler.rules.usage import Usage
+from handler.rules.message.usage import Usage
 from handler.telemetry.context import Context
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -88,17 +87,3 @@ class NoTracing:
 
 
 NO_TRACING = NoTracing()
-
-
-def connect(settings: Settings) -> Tracing:
-    """What the settings ask for. Raises SettingsError where it is not installed."""
-    if settings.otel_exporter_otlp_endpoint is None:
-        return NO_TRACING
-    try:
-        from handler.telemetry.otel import OpenTelemetry
-    except ImportError:
-        raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which are not installed: "
-            "pip install 'inference-relay[traces]', or leave it out"
-        ) from None
-    return OpenTelemetry(settings)

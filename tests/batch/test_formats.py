@@ -12,7 +12,7 @@ from handler.batch.lines import answers, files, formats
 from handler.batch.lines.answers import Style
 from handler.batch.lines.formats import DEFAULT_PATHS, BadLine, Form
 from handler.config.settings import DEFAULT_PATHS as SERVICE_PATHS
-from handler.rules.contract import Answer, encode_response, parse_request
+from handler.rules.message.contract import Answer, encode_response, parse_request
 
 GOOD = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "m", "prompt": "p"}}
 JSON = st.recursive(

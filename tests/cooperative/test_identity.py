@@ -11,7 +11,7 @@ import pytest
 from handler.config.settings import Settings
 from handler.model.identity import FAILED_SECONDS
 from handler.model.service import ModelService
-from handler.rules.outcome import ModelFailure
+from handler.rules.verdict.outcome import ModelFailure
 
 from .metadata import running
 

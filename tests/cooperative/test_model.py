@@ -20,8 +20,8 @@ from urllib3.exceptions import ReadTimeoutError
 from handler.config.settings import Settings
 from handler.model import dial, transport
 from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
-from handler.rules.outcome import ModelFailure
-from handler.rules.reply import ModelReply
+from handler.rules.verdict.outcome import ModelFailure
+from handler.rules.verdict.reply import ModelReply
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 

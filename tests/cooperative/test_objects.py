@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("google.cloud.storage")
 
 from handler.greenlets import Deadline, DeadlinePassed
-from handler.rules.reference import Reference
+from handler.rules.message.reference import Reference
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge, objects
 from handler.storage.objects import Bucketed
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from handler.config.settings import DEFAULT_PATHS, Settings
-from handler.rules.contract import parse_request
+from handler.rules.message.contract import parse_request
 from tests.deploy import terraform_readme
 from tests.deploy.settings import setting_names
 from tests.deploy.terraform_run import EXAMPLES, RELAY, TERRAFORM

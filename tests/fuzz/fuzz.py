@@ -15,8 +15,8 @@ with atheris.instrument_imports(include=["handler"]):
     from handler.push.auth import AuthError, authenticator
     from handler.push.envelope import DecodeError, decode
     from handler.push.keys import KeysUnavailable
-    from handler.rules import batchline
-    from handler.rules.contract import Answer, RequestError, encode_response, parse_request, response_attributes
+    from handler.rules.message import batchline
+    from handler.rules.message.contract import Answer, RequestError, encode_response, parse_request, response_attributes
 
 WORDS = [
     *("message", "messageId", "message_id", "data", "attributes", "orderingKey", "publishTime", "subscription"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from handler.local.page.board import KEPT, Board, Names
 from handler.local.page.reading import LogLine
 from handler.local.proxy import CallBegan, CallEnded
-from handler.local.pubsub.watch import Acked, Delivered, Failed, Paced, Published, PushAnswered
+from handler.local.pubsub.core.watch import Acked, Delivered, Failed, Paced, Published, PushAnswered
 
 NAMES = Names("requests", "responses", "push")
 

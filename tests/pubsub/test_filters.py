@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.local.pubsub.filters import compile_filter
-from handler.local.pubsub.limits import RefusedError
+from handler.local.pubsub.core.filters import compile_filter
+from handler.local.pubsub.core.limits import RefusedError
 
 ATTRIBUTES = {"a": "1", "name": "com", "iana.org/language_tag": "en", "my-key_2": "x\u307fy", "quote": 'a"b'}
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.local.pubsub import Rules, pb
-from handler.local.pubsub.push import Pace, Pusher
-from handler.local.pubsub.subscription import Subscription
+from handler.local.pubsub import Rules
+from handler.local.pubsub.core import pb
+from handler.local.pubsub.core.subscription import Subscription
+from handler.local.pubsub.push.loop import Pace, Pusher
 
 
 def settle(pace: Pace, outcomes: str, now: float = 0.0) -> None:

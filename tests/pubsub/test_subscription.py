@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from handler.local.pubsub import Rules, pb
-from handler.local.pubsub.subscription import Subscription
+from handler.local.pubsub import Rules
+from handler.local.pubsub.core import pb
+from handler.local.pubsub.core.subscription import Subscription
 
 
 class Clock:

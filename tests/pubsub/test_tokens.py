@@ -3,7 +3,7 @@
 import google.auth.jwt
 import pytest
 
-from handler.local.pubsub.tokens import Tokens
+from handler.local.pubsub.push.tokens import Tokens
 
 
 def test_a_token_is_used_again_for_most_of_its_hour() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handler.local.pubsub import LocalPubSub, Rules, Watch
-from handler.local.pubsub.watch import Acked, Delivered, Event, Failed, Paced, Published, PushAnswered
+from handler.local.pubsub.core.watch import Acked, Delivered, Event, Failed, Paced, Published, PushAnswered
 
 from .conftest import PATIENCE
 

@@ -15,7 +15,7 @@ from werkzeug.test import EnvironBuilder
 from handler.app import MAX_PUSH_BYTES, App
 from handler.config.settings import Settings
 from handler.delivery import Delivery
-from handler.rules.outcome import VERDICTS, Reason, Verdict
+from handler.rules.verdict.outcome import STATUS_AND_LEVEL, Reason, Verdict
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",
@@ -92,7 +92,7 @@ def test_a_query_is_ignored(app):
 def test_every_verdict_becomes_its_status(app, relay, reason):
     """Whatever the relay says, Pub/Sub hears its status."""
     relay.verdict = Verdict(reason)
-    assert respond(app, data=PUSH).status_code == VERDICTS[reason][0]
+    assert respond(app, data=PUSH).status_code == STATUS_AND_LEVEL[reason][0]
 
 
 def test_a_bug_is_a_500_with_a_traceback_in_the_log(app, relay, caplog):

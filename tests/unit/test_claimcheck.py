@@ -21,11 +21,11 @@ from handler.delivery import inference_of
 from handler.model.multipart import Multipart, form_fields
 from handler.relay import Relay
 from handler.routes import Route, Routes
-from handler.rules.content import wrap_content
-from handler.rules.contract import Answer, RequestError, parse_request
-from handler.rules.outcome import Reason
-from handler.rules.reference import Stored
-from handler.rules.reply import ModelReply, is_storable
+from handler.rules.message.content import wrap_content
+from handler.rules.message.contract import Answer, RequestError, parse_request
+from handler.rules.message.reference import Stored
+from handler.rules.verdict.outcome import Reason
+from handler.rules.verdict.reply import ModelReply, is_storable
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 from handler.storage.claimcheck import ClaimCheck
 from handler.storage.room import Room

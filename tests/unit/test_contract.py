@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler import strictjson
-from handler.rules.content import wrap_content
-from handler.rules.contract import (
+from handler.rules import strictjson
+from handler.rules.message.content import wrap_content
+from handler.rules.message.contract import (
     ERRORS,
     MAX_METADATA_BYTES,
     Answer,

@@ -18,10 +18,10 @@ from handler.ledger.origin import origin_of, target_of
 from handler.publisher import OutgoingMessage, PublishFailed
 from handler.relay import Relay
 from handler.routes import Route, Routes
-from handler.rules.contract import RequestError
-from handler.rules.control import ControlMessage, Verb, parse_control
-from handler.rules.outcome import ModelFailure, Reason
-from handler.rules.reply import ModelReply
+from handler.rules.message.contract import RequestError
+from handler.rules.message.control import ControlMessage, Verb, parse_control
+from handler.rules.verdict.outcome import ModelFailure, Reason
+from handler.rules.verdict.reply import ModelReply
 from tests.unit.test_relay import REPLY, REQUEST, SETTINGS, STREAM, Model, Notes, Pauses, Topic, held, message
 
 ON = SETTINGS.model_copy(update={"control_messages": True})

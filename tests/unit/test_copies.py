@@ -8,7 +8,7 @@ import pytest
 
 from handler.admission import Refused
 from handler.admission.copies import Copies
-from handler.rules.outcome import Reason, Verdict
+from handler.rules.verdict.outcome import Reason, Verdict
 
 ANSWERED = Verdict(Reason.ANSWERED)
 

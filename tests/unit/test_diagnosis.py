@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.rules.complaint import complaint_in
-from handler.rules.diagnosis import ROWS, Kind
-from handler.rules.reply import ModelReply, read
+from handler.rules.verdict.complaint import complaint_in
+from handler.rules.verdict.diagnosis import ROWS, Kind
+from handler.rules.verdict.reply import ModelReply, read
 
 REQUESTER, OPERATOR, TEMPORARY, UNCERTAIN = Kind.REQUESTER, Kind.OPERATOR, Kind.TEMPORARY, Kind.UNCERTAIN
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from handler.config.settings import Settings
 from handler.ledger.memory import MAX_ANSWERED
-from handler.rules import errortable
-from handler.rules.contract import InferenceRequest
-from handler.rules.options import Options
-from handler.rules.outcome import VERDICTS
+from handler.rules.message import errortable
+from handler.rules.message.contract import InferenceRequest
+from handler.rules.message.options import Options
+from handler.rules.verdict.outcome import STATUS_AND_LEVEL
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,5 +44,6 @@ def test_every_reason_is_on_the_page():
     """docs/behaviour.md lists the reasons with their status and severity, in the order of the code."""
     listed = [(row[0], row[3], row[4]) for row in rows("behaviour.md") if re.fullmatch(r"`\w+`", row[0])]
     assert listed == [
-        (f"`{reason}`", str(status), logging.getLevelName(level)) for reason, (status, level) in VERDICTS.items()
+        (f"`{reason}`", str(status), logging.getLevelName(level))
+        for reason, (status, level) in STATUS_AND_LEVEL.items()
     ]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.rules.contract import Answer, ErrorCode, encode_response, error
-from handler.rules.errorcode import error_code_in
+from handler.rules.message.contract import Answer, ErrorCode, encode_response, error
+from handler.rules.message.errorcode import error_code_in
 
 
 @pytest.mark.parametrize("code", ErrorCode)

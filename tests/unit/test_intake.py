@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from handler.admission import Refused
 from handler.admission.intake import Intake
-from handler.rules.outcome import Reason
+from handler.rules.verdict.outcome import Reason
 
 
 def taken(intake, sizes):

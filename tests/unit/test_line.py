@@ -9,8 +9,8 @@ import pytest
 from handler.admission import Refused
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import HEAD_START_SECONDS, REDELIVERY_SECONDS, Line, Room, Wish
-from handler.rules.contract import Priority
-from handler.rules.outcome import Reason
+from handler.rules.message.options import Priority
+from handler.rules.verdict.outcome import Reason
 
 LONG = 1e9
 

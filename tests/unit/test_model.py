@@ -4,7 +4,7 @@ import socket
 
 from handler.config.settings import Settings
 from handler.model.service import ModelService
-from handler.rules.outcome import ModelFailure
+from handler.rules.verdict.outcome import ModelFailure
 
 
 def test_a_silent_model_is_given_up_on():

@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from handler.rules.budget import Limit
-from handler.rules.contract import Answer
-from handler.rules.outcome import (
-    VERDICTS,
+from handler.rules.message.contract import Answer
+from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.outcome import (
+    STATUS_AND_LEVEL,
     ModelFailure,
     ModelReply,
     Reason,
@@ -327,7 +327,7 @@ def test_when_no_redelivery_is_waited_for(attempt, age, last):
 
 def test_every_reason_has_a_verdict():
     """Nothing can happen that has no status and no severity."""
-    assert set(VERDICTS) == set(Reason)
+    assert set(STATUS_AND_LEVEL) == set(Reason)
 
 
 @pytest.mark.parametrize(

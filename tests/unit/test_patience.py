@@ -2,8 +2,8 @@
 
 import pytest
 
-from handler.rules.outcome import ModelFailure, ModelReply
-from handler.rules.patience import PAUSES, pause
+from handler.rules.verdict.outcome import ModelFailure, ModelReply
+from handler.rules.verdict.patience import PAUSES, pause
 
 PATIENCE = 60.0
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.rules.contract import ErrorCode, RequestError, parse_request
-from handler.rules.reference import MAX_GENERATION, Reference, Stored, parse
+from handler.rules.message.contract import ErrorCode, RequestError, parse_request
+from handler.rules.message.reference import MAX_GENERATION, Reference, Stored, parse
 
 PATHS = ("/v1/completions", "/v1/audio/transcriptions")
 

@@ -18,9 +18,9 @@ from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.push.envelope import PubsubMessage
 from handler.relay import WAITERS_PER_SLOT, Relay
 from handler.routes import Route, Routes
-from handler.rules.contract import Priority
-from handler.rules.outcome import ModelFailure, Reason
-from handler.rules.reply import ModelReply
+from handler.rules.message.options import Priority
+from handler.rules.verdict.outcome import ModelFailure, Reason
+from handler.rules.verdict.reply import ModelReply
 
 SETTINGS = Settings.from_environment(
     {"MODEL_URL": "http://model", "RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}
@@ -165,6 +165,13 @@ def test_the_requests_own_limit_shortens_the_call():
     verdict = relayed(model, topic, message(REQUEST | {"options": {"timeout_seconds": 3}}))
     assert model.calls[0][2] == 3
     assert (verdict.reason, topic.response["status_code"]) == (Reason.MODEL_TIMED_OUT, 504)
+
+
+def test_a_push_leaves_time_to_publish_and_a_margin():
+    """What bounds the call of a push that has waited: the ack deadline, less the margin and the time of a publish."""
+    model, needed = Model(), SETTINGS.margin_seconds + SETTINGS.publish_timeout_seconds
+    relayed(model, Topic(), message(), arrived=time.monotonic() - (SETTINGS.ack_deadline_seconds - needed - 20))
+    assert 0 < model.calls[0][2] <= 20
 
 
 def test_a_push_without_time_left_is_delivered_again():

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import strictjson
-from handler.rules.diagnosis import Kind
-from handler.rules.reply import ModelReply, read
+from handler.rules import strictjson
+from handler.rules.verdict.diagnosis import Kind
+from handler.rules.verdict.reply import ModelReply, read
 
 JSON = "application/json"
 BOM = b"\xef\xbb\xbf"

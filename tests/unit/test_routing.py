@@ -13,7 +13,7 @@ from handler.admission.line import Line
 from handler.config.routing import RoutingFile, matcher
 from handler.config.settings import Settings, SettingsError
 from handler.routes import Route, Routes, Streams
-from handler.rules.contract import InferenceRequest, RequestError
+from handler.rules.message.contract import InferenceRequest, RequestError
 
 ENVIRONMENT = {"RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform"}
 TWO = """

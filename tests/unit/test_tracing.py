@@ -8,7 +8,8 @@ import pytest
 from handler.config.settings import Settings, SettingsError
 from handler.publisher import OutgoingMessage
 from handler.push.envelope import PubsubMessage
-from handler.telemetry.tracing import NO_PART, NO_TRACE, NO_TRACING, connect
+from handler.telemetry.connect import connect
+from handler.telemetry.tracing import NO_PART, NO_TRACE, NO_TRACING
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.rules.reply import ModelReply, read
-from handler.rules.usage import Usage, usage_of
+from handler.rules.message.usage import Usage, usage_of
+from handler.rules.verdict.reply import ModelReply, read
 
 
 @pytest.mark.parametrize(

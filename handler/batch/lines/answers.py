@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from handler import strictjson
-from handler.rules.contract import ERRORS, ErrorCode
+from handler.rules import strictjson
+from handler.rules.message.contract import ERRORS, ErrorCode
 
 
 class Style(StrEnum):

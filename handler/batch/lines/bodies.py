@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from handler import strictjson
 from handler.batch.errors import CannotRun
 from handler.batch.lines import files
 from handler.batch.lines.answers import Answer, one_line, usage
-from handler.rules.content import wrap_content
+from handler.rules import strictjson
+from handler.rules.message.content import wrap_content
 
 # What is larger stays where it is: the output is read by others, line by line.
 MAX_BODY_BYTES = 256 << 20

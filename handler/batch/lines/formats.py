@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from handler import strictjson
-from handler.rules.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request, validated
-from handler.rules.mistakes import Mistake
+from handler.rules import strictjson
+from handler.rules.message.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request, validated
+from handler.rules.message.mistakes import Mistake
 
 # What the service allows unless its ALLOWED_PATHS says otherwise.
 DEFAULT_PATHS = (

@@ -9,7 +9,6 @@ from typing import Any
 import click
 from rich.console import Console
 
-from handler import strictjson
 from handler.batch import api
 from handler.batch.asking import NoAnswer
 from handler.batch.controlling import NotDone
@@ -21,6 +20,7 @@ from handler.batch.terminal import choices, report
 from handler.batch.terminal.notify import notify as tell
 from handler.batch.terminal.progress import Display, duration
 from handler.batch.work.summary import Price, Summary
+from handler.rules import strictjson
 
 _MOST_PROBLEMS = 20
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
-from handler import strictjson
 from handler.batch.asking import NoAnswer, Where
 from handler.batch.controlling import NotDone, Reply, cancel_requests, requests_status
 from handler.batch.terminal import choices, report
 from handler.batch.terminal.cli import handled
+from handler.rules import strictjson
 
 request_id = click.argument("request_id", required=False)
 batch_id = click.option("--batch", "batch_id", help="The batch's id: the attribute `batch_id` of its messages.")

@@ -3,10 +3,10 @@
 import shlex
 import subprocess
 
-from handler import strictjson
 from handler.batch.errors import CannotRun
 from handler.batch.pubsub import NotTaken, OutcomeUnknown, Outgoing, Topic
 from handler.batch.work.summary import Summary
+from handler.rules import strictjson
 
 _SECONDS = 300.0
 

@@ -2,17 +2,19 @@
 
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 from rich.console import Console
 
-from handler import strictjson
 from handler.batch import asking, replaying
 from handler.batch.asking import NoAnswer, Where, text_of
+from handler.batch.lines.answers import Answer
 from handler.batch.pubsub import emulated
 from handler.batch.replaying import Found, Which
 from handler.batch.terminal.choices import Seconds
 from handler.batch.terminal.cli import handled
+from handler.rules import strictjson
 
 _LOCAL_MODEL = "smollm2"
 
@@ -49,21 +51,40 @@ def ask(
 
     Exit status: 0 answered, 1 an error or no answer, 2 it could not run.
     """  # noqa: D301
-    model = model or (_LOCAL_MODEL if emulated() else None)
-    if model is None:
-        raise click.UsageError("which model? Give --model, or set MODEL")
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt})
-    body = {"model": model, "messages": messages, "max_tokens": max_tokens}
+    body = {"model": _model(model), "messages": _messages(prompt, system), "max_tokens": max_tokens}
     with handled(), Console(stderr=True).status("waiting for the answer"):
-        try:
-            answer = asking.ask("/v1/chat/completions", body, Where(**places), seconds=timeout)
-        except NoAnswer as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(1)
+        answer = _answer(body, Where(**places), timeout)
     text = answer.body.decode() if as_json else text_of(answer.body) or answer.body.decode()
     click.echo(text, err=bool(answer.code) and not as_json)
     sys.exit(1 if answer.code else 0)
+
+
+def _model(given: str | None) -> str:
+    if given or emulated():
+        return given or _LOCAL_MODEL
+    raise click.UsageError("which model? Give --model, or set MODEL")
+
+
+def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
+    """A chat; a prompt of `-` is standard input."""
+    messages = [{"role": "system", "content": system}] if system else []
+    return [*messages, {"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt}]
+
+
+def _answer(body: dict[str, Any], where: Where, seconds: float) -> Answer:
+    try:
+        return asking.ask("/v1/chat/completions", body, where, seconds=seconds)
+    except NoAnswer as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def _pairs(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """The attributes of `--where KEY=VALUE`."""
+    pairs = [one.partition("=") for one in given]
+    if not all(separator for _, separator, _ in pairs):
+        raise click.UsageError("--where is KEY=VALUE")
+    return {key: value for key, _, value in pairs}
 
 
 @click.command()
@@ -73,7 +94,13 @@ def ask(
 @click.option("--older-than", type=Seconds(), help="Only requests published longer ago: 2h, 3d.")
 @click.option("--younger-than", type=Seconds(), help="Only requests published since: 2h, 3d.")
 @click.option("--reason", help="Only those whose last error, as Pub/Sub noted it, has this text.")
-@click.option("--where", "wanted", multiple=True, metavar="KEY=VALUE", help="Only those with this attribute.")
+@click.option(
+    *("--where", "attributes"),
+    multiple=True,
+    callback=_pairs,
+    metavar="KEY=VALUE",
+    help="Only those with this attribute.",
+)
 @click.option("--count", type=click.IntRange(min=1), help="No more than so many.")
 @click.option(
     "--wait", type=Seconds(), default="10s", show_default=True, help="It is over when no new one has come for so long."
@@ -84,14 +111,10 @@ def replay(
     subscription: str,
     project: str | None,
     topic: str | None,
-    wanted: tuple[str, ...],
+    wait: float,
     go: bool,
     as_json: bool,
-    older_than: float | None,
-    younger_than: float | None,
-    reason: str | None,
-    count: int | None,
-    wait: float,
+    **meant: Any,
 ) -> None:
     """Publish dead letters to the requests topic again: those in SUBSCRIPTION, the dead-letter topic's.
 
@@ -105,18 +128,8 @@ def replay(
 
     Exit status: 0 done, 2 it could not run.
     """  # noqa: D301
-    pairs = [one.partition("=") for one in wanted]
-    if not all(separator for _, separator, _ in pairs):
-        raise click.UsageError("--where is KEY=VALUE")
-    which = Which(
-        older_than=older_than,
-        younger_than=younger_than,
-        reason=reason,
-        attributes={key: value for key, _, value in pairs},
-        count=count,
-    )
     with handled(), Console(stderr=True).status("looking"):
-        found = replaying.replay(subscription, topic, which, project=project, go=go, quiet_seconds=wait)
+        found = replaying.replay(subscription, topic, Which(**meant), project=project, go=go, quiet_seconds=wait)
     _tell(found, go=go, as_json=as_json)
 
 

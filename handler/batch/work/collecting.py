@@ -12,7 +12,7 @@ from handler.batch.pubsub import Messages, Received
 from handler.batch.work.beginning import Plan
 from handler.batch.work.journal import Ending, Journal, Place, State
 from handler.batch.work.outputs import Outputs
-from handler.rules.control import is_control
+from handler.rules.message.control import is_control
 
 _MOST = 2_000  # answers that are noted together
 _LOOK_SECONDS = 0.2

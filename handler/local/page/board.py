@@ -13,7 +13,7 @@ from handler.local.page.message import OVER, Attempt, Message, Stage
 from handler.local.page.reading import LogLine, request_of, response_of, sent_key
 from handler.local.page.slots import Slots
 from handler.local.proxy import CallBegan, CallEnded
-from handler.local.pubsub.watch import Acked, Delivered, Failed, Paced, Published, PushAnswered
+from handler.local.pubsub.core.watch import Acked, Delivered, Failed, Paced, Published, PushAnswered
 
 KEPT = 1000
 _BRIEF = {0, 429, 503}  # after these the service may call again in place, in the same slot

@@ -5,8 +5,8 @@ import signal
 
 import click
 
+from handler.local.pubsub.core.rules import Rules
 from handler.local.pubsub.faults import Fault
-from handler.local.pubsub.rules import Rules
 from handler.local.pubsub.server import Broker
 
 

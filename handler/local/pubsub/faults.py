@@ -9,9 +9,9 @@ from typing import Literal, get_args
 
 from grpc import StatusCode
 
-from handler.local.pubsub.limits import RefusedError
-from handler.local.pubsub.pb import Message
-from handler.local.pubsub.push import Send
+from handler.local.pubsub.core.limits import RefusedError
+from handler.local.pubsub.core.pb import Message
+from handler.local.pubsub.push.loop import Send
 
 Kind = Literal["publish-fails", "publish-answer-lost", "publish-late", "push-twice", "push-late", "push-cut"]
 

@@ -10,16 +10,16 @@ from typing import Any, Self, cast
 import grpc.aio
 from aiohttp import web
 
-from handler.local.pubsub import rest
-from handler.local.pubsub.api import Api, Calls, handlers
+from handler.local.pubsub.api import rest
+from handler.local.pubsub.api.grpc import Api, Calls, handlers
+from handler.local.pubsub.api.port import Port
+from handler.local.pubsub.core.rules import Rules
+from handler.local.pubsub.core.store import Store
+from handler.local.pubsub.core.subscription import Subscription
 from handler.local.pubsub.faults import Faults
-from handler.local.pubsub.port import Port
-from handler.local.pubsub.push import Pusher
-from handler.local.pubsub.rules import Rules
-from handler.local.pubsub.sender import Sender
-from handler.local.pubsub.store import Store
-from handler.local.pubsub.subscription import Subscription
-from handler.local.pubsub.tokens import Tokens
+from handler.local.pubsub.push.loop import Pusher
+from handler.local.pubsub.push.sender import Sender
+from handler.local.pubsub.push.tokens import Tokens
 
 _OPTIONS = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": -1}
 _OPTIONS["grpc.http2.max_ping_strikes"] = 0  # clients ping their long streams more often than gRPC's default allows

@@ -1,0 +1,1 @@
+"""What clients ask of a broker: by gRPC, by REST, on one port."""

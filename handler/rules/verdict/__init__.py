@@ -1,0 +1,1 @@
+"""What a model's reply means, and what becomes of the message. Pure."""

@@ -1,0 +1,239 @@
+"""The decision table: what happened to a message decides what its requester and Pub/Sub get. Pure.
+
+Everything that can happen is a Reason. STATUS_AND_LEVEL says, for each, what Pub/Sub is answered and how loudly it is
+logged; `decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read
+in handler/rules/verdict/reply.py; whose trouble an error is stands in handler/rules/verdict/diagnosis.py.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from handler.rules.message.contract import Answer, ErrorCode, error
+from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.diagnosis import Kind
+from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
+
+# Deliveries after which an error that may be the request's own is its answer.
+FEW_ATTEMPTS = 3
+STORED = "stored"  # in the log, of an answer that no message can hold
+
+
+class Reason(StrEnum):
+    """Why a push was answered as it was: the one word for the log and the metrics."""
+
+    ANSWERED = "answered"  # by the model: with its answer, or with its word on what is wrong with the request
+    ALREADY_ANSWERED = "already_answered"
+    REQUEST_REFUSED = "request_refused"
+    MODEL_TIMED_OUT = "model_timed_out"
+    RESPONSE_TOO_LARGE = "response_too_large"
+    GAVE_UP = "gave_up"
+    CANCELLED = "cancelled"
+    CONTROL = "control"
+    MODEL_FAILED = "model_failed"
+    MODEL_MISCONFIGURED = "model_misconfigured"
+    STORAGE_FAILED = "storage_failed"
+    PUBLISH_FAILED = "publish_failed"
+    IN_PROGRESS = "in_progress"
+    BUSY = "busy"
+    OVERDUE = "overdue"
+    DRAINING = "draining"
+    NOT_A_PUSH = "not_a_push"
+    PUSH_TOO_LARGE = "push_too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    BUG = "bug"
+
+
+# What Pub/Sub is answered, and the severity of the log line. 204 acknowledges on the real service and on Google's
+# emulator alike; everything from 400 up is a redelivery, so the exact status only tells operators what happened.
+STATUS_AND_LEVEL: Mapping[Reason, tuple[int, int]] = {
+    Reason.ANSWERED: (204, logging.INFO),
+    Reason.ALREADY_ANSWERED: (204, logging.INFO),
+    Reason.REQUEST_REFUSED: (204, logging.INFO),
+    Reason.MODEL_TIMED_OUT: (204, logging.WARNING),
+    Reason.RESPONSE_TOO_LARGE: (204, logging.WARNING),
+    Reason.GAVE_UP: (204, logging.ERROR),
+    Reason.CANCELLED: (204, logging.INFO),
+    Reason.CONTROL: (204, logging.INFO),
+    Reason.MODEL_FAILED: (503, logging.WARNING),
+    Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
+    Reason.STORAGE_FAILED: (503, logging.ERROR),
+    Reason.PUBLISH_FAILED: (503, logging.ERROR),
+    Reason.IN_PROGRESS: (503, logging.INFO),
+    Reason.BUSY: (429, logging.INFO),
+    Reason.OVERDUE: (503, logging.WARNING),
+    Reason.DRAINING: (503, logging.INFO),
+    Reason.NOT_A_PUSH: (400, logging.ERROR),
+    Reason.PUSH_TOO_LARGE: (413, logging.ERROR),
+    Reason.UNAUTHENTICATED: (401, logging.WARNING),
+    Reason.FORBIDDEN: (403, logging.WARNING),
+    Reason.KEYS_UNAVAILABLE: (503, logging.ERROR),
+    Reason.BUG: (500, logging.ERROR),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do with a message: publish `answer`, if there is one, and then tell Pub/Sub `status`."""
+
+    reason: Reason
+    answer: Answer | None = None
+    detail: str = ""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that Pub/Sub gets."""
+        return STATUS_AND_LEVEL[self.reason][0]
+
+    @property
+    def level(self) -> int:
+        """The severity of the log line."""
+        return STATUS_AND_LEVEL[self.reason][1]
+
+
+class ModelFailure(StrEnum):
+    """The model service gave no whole HTTP response."""
+
+    UNREACHABLE = "unreachable"  # nothing was sent
+    STALE = "stale"  # a kept connection had been closed: the request was most likely not read
+    BROKEN = "broken"  # the connection ended early; the model may have worked on it
+    GARBLED = "garbled"  # what came was not HTTP, or could not be unpacked; the model has worked on it
+    NO_CREDENTIALS = "no credentials"  # for the model service could be had; nothing was sent
+    TIMEOUT = "timeout"
+    ABORTED = "aborted"  # by this process, which is about to end
+    CANCELLED = "cancelled"  # by its requester, before it was called
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What besides the model's reply the decision rests on.
+
+    `attempt` is None where nobody counts; `last` says that no redelivery will be waited for; `limit` is what bounded
+    the call; `before` is the `detail` of the verdict on this message's last call, "" where nobody remembers one.
+    """
+
+    attempt: int | None
+    last: bool
+    limit: Limit
+    before: str = ""
+
+
+def situation(
+    *, attempt: int | None, max_attempts: int, age: float, max_age: float, limit: Limit, before: str = ""
+) -> Situation:
+    """Sum up a delivery. `age` and `max_age` in seconds; `age` counts from the message's publication."""
+    exhausted = attempt is not None and attempt >= max_attempts
+    return Situation(attempt=attempt, last=exhausted or age >= max_age, limit=limit, before=before)
+
+
+def decide(result: ModelReply | ModelFailure, now: Situation) -> Verdict:
+    """The verdict on what the model service did with a request."""
+    if isinstance(result, ModelFailure):
+        return _failed(result, now)
+    if result.stored is not None:
+        answer = Answer(result.status, result.stored.to_json(), is_reference=True)
+        return Verdict(Reason.ANSWERED, answer, STORED)
+    if 200 <= result.status < 300 and result.truncated:
+        return too_large()
+    return _judged(read(result), now)
+
+
+# Why a message is given back for a reply that is not its answer.
+_GIVEN_BACK: Mapping[Kind, Reason] = {
+    Kind.OPERATOR: Reason.MODEL_MISCONFIGURED,
+    Kind.TEMPORARY: Reason.MODEL_FAILED,
+    Kind.UNCERTAIN: Reason.MODEL_FAILED,
+    Kind.NONSENSE: Reason.MODEL_FAILED,
+}
+
+
+def _judged(reading: Reading, now: Situation) -> Verdict:
+    if reading.kind not in _GIVEN_BACK:
+        return Verdict(Reason.ANSWERED, reading.answer, reading.detail)
+    over = now.last or _tried_enough(reading, now)
+    return _retry(_GIVEN_BACK[reading.kind], reading.answer, replace(now, last=over), reading.detail)
+
+
+def _tried_enough(reading: Reading, now: Situation) -> bool:
+    """Whether calling again is not worth its price: most likely the same comes once more."""
+    few = now.attempt is not None and now.attempt >= FEW_ATTEMPTS
+    again = now.before == reading.detail
+    if reading.kind is Kind.NONSENSE:
+        return again or few
+    return reading.kind is Kind.UNCERTAIN and (few or (again and now.attempt is None))
+
+
+def _failed(failure: ModelFailure, now: Situation) -> Verdict:
+    if failure is ModelFailure.ABORTED:
+        return Verdict(Reason.DRAINING, detail="cut off")
+    if failure is ModelFailure.CANCELLED:
+        return cancelled()
+    if failure is ModelFailure.TIMEOUT:
+        return _timed_out(now)
+    if failure is ModelFailure.UNREACHABLE:
+        message = "The model service could not be reached. Send the request again later, or tell its operator."
+        return _retry(Reason.MODEL_FAILED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
+    if failure is ModelFailure.NO_CREDENTIALS:
+        message = "The relay has no credentials for the model service. Tell its operator, and send the request again."
+        return _retry(Reason.MODEL_MISCONFIGURED, error(ErrorCode.MODEL_UNREACHABLE, message), now, failure)
+    if failure is ModelFailure.GARBLED:
+        return _judged(Reading(Kind.NONSENSE, invalid("was not HTTP, or could not be unpacked"), failure), now)
+    return _retry(Reason.MODEL_FAILED, invalid("was cut off"), now, failure)
+
+
+def _timed_out(now: Situation) -> Verdict:
+    if now.limit is Limit.REQUEST_DEADLINE:
+        return Verdict(Reason.MODEL_TIMED_OUT, past_deadline(), now.limit)
+    message = (
+        f"The model did not finish within the time that {now.limit} allows. Ask for less (set max_tokens, shorten the "
+        "prompt), or have the limit raised."
+    )
+    answer = error(ErrorCode.MODEL_TIMEOUT, message)
+    if now.limit is Limit.REQUEST_TIMEOUT:
+        return Verdict(Reason.MODEL_TIMED_OUT, answer, now.limit)
+    # A request that spends all of the time will most likely do so again: it is paid for twice, not ten times.
+    if now.limit is Limit.MODEL_TIMEOUT and now.attempt != 1:
+        return Verdict(Reason.MODEL_TIMED_OUT, answer, now.limit)
+    return _retry(Reason.MODEL_FAILED, answer, now, f"timeout: {now.limit}")
+
+
+def _retry(reason: Reason, answer: Answer, now: Situation, detail: str) -> Verdict:
+    """Wait for the redelivery; when there will be none, `answer` is the answer."""
+    if now.last:
+        return Verdict(Reason.GAVE_UP, answer, f"{reason}: {detail}")
+    return Verdict(reason, detail=detail)
+
+
+def past_deadline() -> Answer:
+    """The answer to a request whose own deadline has passed."""
+    return error(
+        ErrorCode.DEADLINE_EXCEEDED,
+        "The request's own deadline (options.deadline) passed before the model had answered.",
+        param="options.deadline",
+    )
+
+
+def storage_failed(detail: str, now: Situation) -> Verdict:
+    """The verdict where Cloud Storage did not give or take what it had to."""
+    message = (
+        "Cloud Storage could not be read or written. Send the request again later, or tell the service's operator."
+    )
+    return _retry(Reason.STORAGE_FAILED, error(ErrorCode.STORAGE_FAILED, message), now, detail)
+
+
+def cancelled() -> Verdict:
+    """The verdict on a request whose requester wants no call any more."""
+    message = "The request, or its batch, was cancelled by a control message before the model was called for it."
+    return Verdict(Reason.CANCELLED, error(ErrorCode.CANCELLED, message))
+
+
+def too_large() -> Verdict:
+    """The verdict on a response that no Pub/Sub message can hold, and that is not stored."""
+    message = (
+        "The response is larger than the 10 MB that Pub/Sub takes, and than what is stored elsewhere (MAX_RESPONSE_MB, "
+        "with a RESPONSE_BUCKET). Ask for less: smaller max_tokens, n or batch."
+    )
+    return Verdict(Reason.RESPONSE_TOO_LARGE, error(ErrorCode.RESPONSE_TOO_LARGE, message))
