@@ -81,14 +81,16 @@ def _running(messages: int, settings: Mapping[str, str], folder: Path) -> Iterat
         counts.mkdir()
         command = [*_VALGRIND, f"--cachegrind-out-file={counts}/%p", *command]
         program = parts.enter_context(Program("instructions", command, {**settings, **environment}))
-        _wait(lambda: _is_ready(port), _START_SECONDS, f"the relay did not start\n{program.tail()}")
+        _wait(lambda: program.ended or _is_ready(port), _START_SECONDS, "the relay did not start in time")
+        if program.ended:
+            raise BenchError(f"the relay did not start\n{program.tail()}")
         yield program, port
 
 
 def _routes(folder: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
     """The settings with a file of one route and one stream, which say the same as the environment."""
     file = folder / "routes.yaml"
-    route = {"models": ["m"], "url": environment["MODEL_URL"], "slots": _SCENARIO.pushes}
+    route = {"name": "only", "models": ["m"], "url": environment["MODEL_URL"], "slots": _SCENARIO.pushes}
     stream = {"subscription": "push", "response_topic": environment["RESPONSE_TOPIC"]}
     file.write_text(json.dumps({"routes": [route], "streams": [stream]}))
     return {"ROUTES_FILE": str(file), "MODEL_URL": "", "MODEL_SLOTS": ""}

@@ -70,9 +70,8 @@ def tracked():
     """Every file of the project, by git; there is none in a source distribution."""
     if not (ROOT / ".git").exists():
         pytest.skip("what belongs to the project is not known: this is no checkout")
-    listed = run(
-        "git", "-c", f"safe.directory={ROOT}", "ls-files", "--cached", "--others", "--exclude-standard", "-z"
-    ).split("\0")
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = run(*command).split("\0")
     return {name for name in listed if name and (ROOT / name).exists()}
 
 
