@@ -83,7 +83,7 @@ def test_it_survives_a_reload_and_a_second_browser(up, page, browser):
     scenes.let_model(page, "slow")
     page.reload()
     page.get_by_text("Only once").first.wait_for()
-    assert page.locator("#modes input:checked").input_value() == "slow"
+    page.wait_for_selector("#modes input[value=slow]:checked", state="attached")
     with browser.new_context() as context:
         other = scenes.opened(context.new_page(), up.page)
         scenes.let_model(other, "works")

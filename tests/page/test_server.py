@@ -29,6 +29,8 @@ def test_one_request_from_publish_to_answer(up):
             return len(seen.messages) == before + 1 and seen.last()["stage"] == "answered"
 
         watched.until(is_answered)
+        # The reason is in the service's log, which comes on a way of its own.
+        watched.until(lambda seen: all(attempt["reason"] for attempt in seen.last()["attempts"]))
     message = watched.last()
     assert {"model", "answered"} <= stages
     assert (message["prompt"], message["priority"]) == ("The sky is", "high")

@@ -8,6 +8,7 @@ const TOAST_MS = 6000;
 
 async function send(path, fields) {
   const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(fields) };
+  request.keepalive = true; // what was clicked counts, even if the page is reloaded at once
   try {
     const response = await fetch(path, request);
     if (!response.ok) complain(await response.text());
