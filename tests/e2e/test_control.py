@@ -59,7 +59,9 @@ def test_one_request_is_cancelled_while_it_waits(local_topics, serve, model, led
         if "relay_control" not in attributes:
             answers[content["metadata"]["prompt"]] = content["status_code"]
     assert answers == {"slow": 200, "by message": 499, "by name": 499, "stays": 200, "later": 200}
-    assert [body["prompt"] for _, body in model.calls] == ["slow", "stays", "later"]
+    called = [body["prompt"] for _, body in model.calls]
+    # Which of two Pub/Sub pushes first is its own business.
+    assert (called[0], sorted(called[1:])) == ("slow", ["later", "stays"])
     assert {line["reason"] for line in service.log() if "reason" in line} == {"answered", "cancelled", "control"}
 
 

@@ -32,6 +32,7 @@ def test_a_hundred_through_every_trouble(up, page):
     page.locator("#filter").get_by_text("delivered again").click()
     row = page.locator("#rows .row").first
     row.locator("summary").click()
+    row.get_by_text("acknowledged").first.wait_for()  # it is drawn when it has opened
     story = row.locator(".details").inner_text()
     assert re.search(r"Attempt 1(: 503| broke off) .*Pub/Sub pushed it again\.", story, re.S), story
     assert re.search(r"Attempt \d: 204 after \d+\.\d s, acknowledged", story), story
