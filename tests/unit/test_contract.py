@@ -144,6 +144,9 @@ def test_the_models_body(body, sent):
         ({"metadata": {}, "body": {}, "options": {"deadline": "2030-01-31T12:00:00"}}, "invalid_request", "offset"),
         ({"metadata": {}, "body": {}, "options": {"deadline": "2030-13-31T12:00:00Z"}}, "invalid_request", "month"),
         ({"metadata": {"x": "x" * MAX_METADATA_BYTES}, "body": {}}, "invalid_request", "1 MiB"),
+        pytest.param(
+            b'{"metadata": {"x": [' + b"1e15," * 60_000 + b'1]}, "body": {}}', "invalid_request", "1 MiB", id="grows"
+        ),
     ],
 )
 def test_refused(data, code, says):
@@ -154,6 +157,19 @@ def test_refused(data, code, says):
     assert (body["code"], refused.code) == (code, code)
     assert refused.answer.status_code == ERRORS[ErrorCode(code)].status_code
     assert any(part in body["message"] for part in says.split("|"))
+
+
+@given(
+    st.lists(
+        st.text().map(lambda text: json.dumps(text, ensure_ascii=False))
+        | st.from_regex(r"-?[1-9](\.[0-9])?e-?[0-9]{1,2}", fullmatch=True)
+    ),
+    st.sampled_from([[], ['"\\ud800"']]),
+)
+def test_json_that_is_written_anew_has_less_than_eight_times_the_bytes(values, lone_surrogate):
+    """So metadata of a small message need not be written to see that it is small."""
+    data = f"[{','.join(values + lone_surrogate)}]".encode()
+    assert len(strictjson.dumps(strictjson.loads(data))) < 8 * len(data)
 
 
 def test_metadata_that_can_be_read_comes_back_with_the_error():
