@@ -42,24 +42,24 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
     parser.add_argument("--routes", action="store_true", help="route and stream stand in ROUTES_FILE, one of each")
     options = parser.parse_args()
-    settings = dict(pair.split("=", 1) for pair in options.set) | ({"ROUTES_FILE": ""} if options.routes else {})
+    settings = dict(pair.split("=", 1) for pair in options.set)
     if shutil.which("valgrind") is None:
         sys.exit("this needs valgrind: install your system's package of that name")
     try:
-        print(f"{_per_message(settings):,.0f} instructions a message")
+        print(f"{_per_message(settings, routes=options.routes):,.0f} instructions a message")
     except BenchError as error:
         sys.exit(f"bench: {error}")
 
 
-def _per_message(settings: Mapping[str, str]) -> float:
-    fewer, more = (_counted(messages, settings) for messages in _MESSAGES)
+def _per_message(settings: Mapping[str, str], *, routes: bool) -> float:
+    fewer, more = (_counted(messages, settings, routes=routes) for messages in _MESSAGES)
     return (more - fewer) / (_MESSAGES[1] - _MESSAGES[0])
 
 
-def _counted(messages: int, settings: Mapping[str, str]) -> int:
+def _counted(messages: int, settings: Mapping[str, str], *, routes: bool) -> int:
     """The instructions of a whole run of the service, from its start to its end."""
     with tempfile.TemporaryDirectory(prefix="bench-instructions-") as folder:
-        with _running(messages, settings, Path(folder)) as (program, port):
+        with _running(messages, settings, Path(folder), routes=routes) as (program, port):
             _push(messages, port)
             os.kill(program.pid, signal.SIGTERM)  # valgrind writes its counts when a process ends by itself
             _wait(lambda: program.ended, _END_SECONDS, "the relay did not end")
@@ -67,7 +67,9 @@ def _counted(messages: int, settings: Mapping[str, str]) -> int:
 
 
 @contextmanager
-def _running(messages: int, settings: Mapping[str, str], folder: Path) -> Iterator[tuple[Program, int]]:
+def _running(
+    messages: int, settings: Mapping[str, str], folder: Path, *, routes: bool
+) -> Iterator[tuple[Program, int]]:
     """The relay under valgrind, ready, and its port."""
     with ExitStack() as parts:
         options = {"slots": _SCENARIO.slots, "messages": messages, "mean": _SCENARIO.mean_seconds}
@@ -75,12 +77,11 @@ def _running(messages: int, settings: Mapping[str, str], folder: Path) -> Iterat
         sink = parts.enter_context(StandIn("sink"))
         port = free_port()
         command, environment = SYSTEMS["relay"].started(port, model.port, sink.port, _SCENARIO.pushes)
-        if "ROUTES_FILE" in settings:
-            environment = {**environment, **_routes(folder, environment)}
+        environment = {**environment, **(_routes(folder, environment) if routes else {}), **settings}
         counts = folder / "counts"
         counts.mkdir()
         command = [*_VALGRIND, f"--cachegrind-out-file={counts}/%p", *command]
-        program = parts.enter_context(Program("instructions", command, {**settings, **environment}))
+        program = parts.enter_context(Program("instructions", command, environment))
         _wait(lambda: program.ended or _is_ready(port), _START_SECONDS, "the relay did not start in time")
         if program.ended:
             raise BenchError(f"the relay did not start\n{program.tail()}")
