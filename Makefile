@@ -15,7 +15,7 @@ WORKERS ?= 3
 LOCKED ?=
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade
 
-SIDE_BY_SIDE := $(BIN)/pytest --cov --cov-report= -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench
+SIDE_BY_SIDE := $(BIN)/pytest --cache-clear --cov --cov-report= -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench
 ALONE := $(BIN)/pytest --cov --cov-append --cov-report= --last-failed --last-failed-no-failures none --ignore tests/bench
 
 .PHONY: help run up test faults lowest lock audit lint format docs site pictures bench bench-pubsub dist clean
