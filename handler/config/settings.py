@@ -84,8 +84,7 @@ class Settings(BaseModel):
     )
     push_auth: Literal["verify", "platform", "none"] = Field(
         description="who checks the sender of a push. `verify`: this service does (Knative, any host); `platform`: "
-        "the host did (Cloud Run with IAM; anywhere else everybody could use the model); `none`: nobody (only with "
-        "PUBSUB_EMULATOR_HOST)"
+        "the host did (Cloud Run with IAM; else the model is open); `none`: nobody (only with PUBSUB_EMULATOR_HOST)"
     )
     push_audience: str | None = Field(
         None,
@@ -213,8 +212,7 @@ class Settings(BaseModel):
         "on the network: so much of the ack deadline is never planned with, since a late answer does not count",
     )
     grace_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
-        8.0,
-        description="how long SIGTERM waits for work in flight: 8 on Cloud Run, timeoutSeconds - 30 on Knative",
+        8.0, description="how long SIGTERM waits for work in flight: 8 on Cloud Run, timeoutSeconds - 30 on Knative"
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8080, description="port to listen on")
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
