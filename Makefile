@@ -10,6 +10,9 @@ REQUESTS ?= examples/requests.jsonl
 DIST     ?= dist
 # Tests mostly wait: more of them than cores run side by side.
 WORKERS ?= 3
+# What Python has compiled once it need not compile for each of the processes that tests and measurements start; the image has
+# it compiled too.
+unexport PYTHONDONTWRITEBYTECODE
 # LOCKED=1 installs the very files that requirements/ names by their hashes, as the image does; without it, the newest that
 # pyproject.toml allows.
 LOCKED ?=

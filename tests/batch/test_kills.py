@@ -6,7 +6,6 @@ import os
 import signal
 
 import pytest
-from openai.types import BatchError, Completion
 
 from .conftest import Tunnel, openai_line, read_lines, states, until, write_lines
 
@@ -74,6 +73,8 @@ def test_killed_while_publishing_between_publish_and_journal_and_while_collectin
 
 def check_files(answered, failed, count):
     """Each line once, in the form of OpenAI's files."""
+    from openai.types import BatchError, Completion  # takes seconds, which only those need who come here
+
     assert len(answered) + len(failed) == count
     expected = {f"id-{number}" for number in range(1, count + 1) if number % 100 != 50}
     assert collections.Counter(each["custom_id"] for each in answered) == dict.fromkeys(expected, 1)

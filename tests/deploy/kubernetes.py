@@ -1,5 +1,8 @@
 """Closed JSON Schemas of Kubernetes resources: a field that they do not know is an error."""
 
+from functools import cache
+from importlib import import_module
+
 
 def closed(schema):
     """The same JSON Schema, in which an object has no other properties than those it names."""
@@ -9,6 +12,12 @@ def closed(schema):
         return schema
     made = {key: closed(value) for key, value in schema.items()}
     return made | {"additionalProperties": False} if isinstance(made.get("properties"), dict) else made
+
+
+@cache
+def published(module, kind):
+    """The closed schema of a kind, of those in cloudcoil.models; loading these takes seconds."""
+    return closed(getattr(import_module(f"cloudcoil.models.{module}"), kind).model_json_schema(by_alias=True))
 
 
 def thing(required, **properties):
