@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler.config import google
 from handler.config.doubts import doubts
 from handler.config.routing import MODEL_FIELD, ONLY_ROUTE, Route, matcher
 from handler.config.settings import Settings, SettingsError
@@ -15,7 +14,7 @@ from handler.model.service import ModelService
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
 from handler.push.keys import KeysUnavailable, download, parse
 from handler.rules import strictjson
-from handler.rules.message.contract import Answer, encode_response
+from handler.rules.message.contract import Answer, ErrorCode, encode_response
 from handler.rules.verdict.complaint import complaint_in
 from handler.rules.verdict.diagnosis import Kind
 from handler.rules.verdict.outcome import ModelFailure
@@ -40,9 +39,6 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
         settings = Settings.from_environment(environment)
     except SettingsError as error:
         yield from (Finding(False, f"settings: {problem}") for problem in error.problems)
-        return
-    if wrong := google.problems(environment):
-        yield from (Finding(False, f"settings: {problem}") for problem in wrong)
         return
     yield Finding(True, "settings: complete and consistent")
     yield from (Finding(True, f"settings: {doubt}", doubtful=True) for doubt in doubts(settings, environment))
@@ -90,7 +86,7 @@ def _listing(name: str, result: ModelReply | ModelFailure, route: Route) -> Find
             "the service's own URLs; if this service has no list of models, see whether --model NAME answers",
         )
     if (reading := read(result)).kind is not Kind.ANSWER:
-        return Finding(False, f"{name}: GET /v1/models gives {_said(reading)}: {url} points at something else")
+        return Finding(False, f"{name}: GET /v1/models: {_said(reading)}: {url} points at something else")
     names = _model_names(reading.answer.body)
     if names is None:
         return Finding(False, f"{name}: GET /v1/models gives no list of models: {url} points at something else")
@@ -141,6 +137,8 @@ def _answers(service: ModelService, model: str, route: Route) -> Finding:
 
 def _said(reading: Reading) -> str:
     """What the model says in place of an answer, in a line."""
+    if reading.answer.error_code == ErrorCode.INVALID_MODEL_RESPONSE and not reading.detail.startswith("status"):
+        return f"the answer {reading.detail.partition(':')[0]}"  # what follows is for the log
     answer = strictjson.loads(reading.answer.body, finite=False)
     complaint = complaint_in(answer, succeeded=False)
     words = " ".join(complaint.message.split())[:200] if complaint else ""
@@ -185,10 +183,19 @@ def _buckets(settings: Settings) -> Iterator[Finding]:
         yield Finding(not problem, f"response bucket {settings.response_bucket}: {text}")
 
 
+# Of errors that come without a hint.
+_FIX = dict.fromkeys(
+    ("ServiceUnavailable", "DeadlineExceeded"),
+    ": is there a way to Pub/Sub, or to PUBSUB_EMULATOR_HOST where it is set?",
+)
+
+
 def _publish(publisher: Publisher, settings: Settings) -> Finding:
     data = encode_response(Answer(200, b'{"relay_check":true}'), {})
     try:
         message_id = publisher.publish(OutgoingMessage(data, {"relay_check": "true"}), settings.publish_timeout_seconds)
     except (PublishFailed, PublishRefused) as error:
-        return Finding(False, f"response topic: {settings.response_topic} takes no publish: {error}")
+        return Finding(
+            False, f"response topic: {settings.response_topic} takes no publish: {error}{_FIX.get(str(error), '')}"
+        )
     return Finding(True, f"response topic: took message {message_id}")

@@ -14,7 +14,7 @@ from handler.rules import strictjson
 from handler.rules.message import errortable
 from handler.rules.message.contract import InferenceRequest, InferenceResponse
 from handler.rules.message.control import ControlMessage
-from handler.telemetry import exposition
+from handler.telemetry import exposition, logs
 
 _SCHEMAS: Mapping[str, type[BaseModel]] = {
     "request": InferenceRequest,
@@ -36,6 +36,7 @@ def check(model: str | None) -> None:
     `relay_check`, and writes one object into RESPONSE_BUCKET. Exits with 1 if anything is WRONG; what it has DOUBTs
     about may be meant so.
     """
+    logs.configure("WARNING")  # what a finding calls "logged above", with its reason
     ok = True
     for finding in checks.run(os.environ, model):
         ok = ok and finding.ok

@@ -1,6 +1,7 @@
 """What is wrong with settings, in words that name the variable and the fix."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import BaseModel
 
@@ -14,13 +15,18 @@ def of_model(given: Mapping[str, str], settings: type[BaseModel]) -> Iterable[st
             yield f"{name} and ROUTES_FILE are both set: the file says it for each route; unset {name}"
 
 
-def explain(error: Mapping[str, object], settings: type[BaseModel]) -> str:
-    """One problem in words: the variable, what is wrong, what belongs there."""
-    location = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not isinstance(location, tuple) or not location:
-        return message
-    name = str(location[0])
-    if error["type"] == "missing":
-        message = "is not set"
-    return f"{name} {message} ({settings.model_fields[name.lower()].description})"
+def explain(errors: Iterable[Mapping[str, object]], settings: type[BaseModel]) -> Iterator[str]:
+    """One problem a variable, in words: the variable, what is wrong, what belongs there."""
+    found: dict[str, list[str]] = {}
+    for error in errors:
+        location = error["loc"]
+        name = str(location[0]) if isinstance(location, tuple) and location else ""
+        found.setdefault(name, []).append("is not set" if error["type"] == "missing" else said(error))
+    for name, messages in found.items():
+        message = ", or ".join(messages)
+        yield f"{name} {message} ({settings.model_fields[name.lower()].description})" if name else message
+
+
+def said(error: Mapping[str, object]) -> str:
+    """What pydantic says of a value, as it is said after the value's name."""
+    return re.sub(r"^Value error, |^\w+ (?=should )", "", str(error["msg"]))

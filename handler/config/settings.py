@@ -145,8 +145,8 @@ class Settings(BaseModel):
     )
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         10,
-        description="deliveries after which a failing request is answered with its error; only counted where the "
-        "subscription has a dead-letter policy",
+        description="attempts after which a failing request is answered with its error: failures that the ledger has "
+        "counted; without it deliveries, where the subscription has a dead-letter policy, or else this instance's own",
     )
     max_age_seconds: Seconds = Field(
         86400.0, description="age after which a failing request is answered with its error"
@@ -330,7 +330,7 @@ class Settings(BaseModel):
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            raise SettingsError(*wrong, *(problems.explain(one, cls) for one in error.errors())) from None
+            raise SettingsError(*wrong, *problems.explain(error.errors(), cls)) from None
         if wrong:
             raise SettingsError(*wrong)
         if settings.routes_file:

@@ -1,11 +1,15 @@
 """A YAML file as a pydantic model; what is wrong in it is named by its line."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from handler.config import problems
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -18,7 +22,7 @@ def load(path: str, model: type[Model]) -> Model:
         text = _text(path)
         root = yaml.compose(text, yaml.SafeLoader)
         if root is None:
-            raise ValueError(f"{path} is empty")
+            raise ValueError("is empty")
         twins = list(_twins(root))
         if twins:
             raise ValueError("; ".join(twins))
@@ -27,8 +31,8 @@ def load(path: str, model: type[Model]) -> Model:
         raise ValueError(_unreadable(error)) from None
     try:
         return model.model_validate(document)
-    except ValidationError as problems:
-        raise ValueError("; ".join(_explain(dict(one), root) for one in problems.errors())) from None
+    except ValidationError as error:
+        raise ValueError("; ".join(_explained(error.errors(), root))) from None
 
 
 def _text(path: str) -> str:
@@ -64,13 +68,30 @@ def _twins(node: yaml.Node) -> Iterator[str]:
             yield from _twins(value)
 
 
-def _explain(error: dict[str, object], root: yaml.Node) -> str:
-    location = error["loc"] if isinstance(error["loc"], tuple) else ()
-    named = ".".join(str(part) for part in location if isinstance(part, int) or "[" not in part)
-    message = {"missing": "is missing", "extra_forbidden": "is no known field"}.get(
-        str(error["type"]), str(error["msg"]).removeprefix("Value error, ")
-    )
-    return f"line {_line(root, location)}: {named} {message}" if location else message
+def _explained(errors: Sequence[ErrorDetails], root: yaml.Node) -> Iterator[str]:
+    """One problem a field, with its line."""
+    within = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
+    found: dict[str, list[str]] = {}
+    for error in errors:
+        # A list of which every entry is wrong is said to be too short as well, which it is not.
+        if error["type"] != "too_short" or error["loc"] not in within:
+            found.setdefault(_place(error["loc"], root), []).append(_said(error))
+    return (f"{place}{', or '.join(messages)}" for place, messages in found.items())
+
+
+def _place(location: tuple[int | str, ...], root: yaml.Node) -> str:
+    # What is behind a field with several types is the one that was tried: constrained-int, literal['auto'].
+    named = ".".join(str(part) for part in location if not re.search(r"\[|^constrained-", str(part)))
+    return f"line {_line(root, location)}: {named} " if location else ""
+
+
+def _said(error: ErrorDetails) -> str:
+    known = {
+        "missing": "is missing",
+        "extra_forbidden": "is no known field",
+        "model_type": "is no mapping, as in `name: value`",
+    }
+    return known.get(error["type"]) or problems.said(error)
 
 
 def _line(node: yaml.Node, location: Sequence[int | str]) -> int:

@@ -120,7 +120,7 @@ def test_check_of_what_is_right(checked, local_topics, model):
     [
         (http(401, "application/json", b"{}"), "refuses the key"),
         (http(404, "text/plain", b"no"), "MODEL_URL should be what comes before /v1"),
-        (http(200, "text/html", b"<html>"), "points at something else"),
+        (http(200, "text/html", b"<html>"), "answer was an HTML page: MODEL_URL points at something else"),
         (says_nothing, "ends the connection"),
     ],
 )
@@ -195,6 +195,7 @@ def test_check_of_the_keys_and_the_ledger(checked, brokers):
     assert (code, "push keys: could not be fetched" in output) == (1, True), output
     code, output = relay("check", **checked | {"LEDGER_URL": "redis://127.0.0.1:9"})
     assert (code, "ledger: Redis does not work" in output) == (1, True), output
+    assert "ConnectionRefusedError" in output.partition("ledger: Redis does not work")[0]
 
 
 def test_check_of_a_ledger_that_works(checked, tmp_path):

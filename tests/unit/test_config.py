@@ -73,7 +73,8 @@ def test_good_values(name, value, expected):
             ("ATTRIBUTE_HEADERS", f"a={header}", "not a requester's to set")
             for header in ("Authorization", "host", "Content-Length", "Transfer-Encoding", "Cookie", "proxy-x", "Sec-x")
         ),
-        ("MODEL_AUTH", "oidc", "'google-id-token'"),
+        ("MODEL_AUTH", "oidc", "MODEL_AUTH should be 'none', 'key', 'google-id-token'"),
+        ("MODEL_SLOTS", "many", "as an integer, or should be 'auto' (calls"),
         ("MODEL_AUTH", "key", "MODEL_AUTH=key needs MODEL_API_KEY"),
         ("PUSH_AUTH", "", "is not set"),
         ("PUSH_AUTH", "off", "'verify', 'platform' or 'none'"),
