@@ -136,7 +136,7 @@ variable "margin_seconds" {
 }
 
 variable "max_attempts" {
-  description = "Deliveries after which a failing request is answered with its error (MAX_ATTEMPTS)."
+  description = "Attempts after which a failing request is answered with its error (MAX_ATTEMPTS): failures where there is a ledger, else deliveries."
   type        = number
   default     = 10
   nullable    = false

@@ -11,7 +11,9 @@ from lark import Lark, Tree
 
 LANGUAGE = Lark(
     r"""
-    query: comparison ("AND" comparison)*
+    query: _clause ("AND" _clause)*
+    _clause: either | "(" either ")"
+    either: comparison ("OR" comparison)*
     comparison: field OPERATOR (value | "(" value ("OR" value)* ")")
     field: (NAME | TEXT) ("." (NAME | TEXT))*
     value: TEXT | NUMBER | ANY | NAME
@@ -38,27 +40,35 @@ def entry(line: dict[str, Any], resource: dict[str, Any]) -> dict[str, Any]:
     return {"resource": resource, "severity": line["severity"], "jsonPayload": payload}
 
 
-def comparisons(query: str) -> Iterator[tuple[list[str], str, list[str]]]:
-    """The field, the operator and the values of each comparison. Raises for what is no query."""
-    for one in LANGUAGE.parse(query).children:
-        assert isinstance(one, Tree)
-        field, sign, *values = one.children
-        yield (
-            [part.strip('"') for part in field.children],
-            str(sign),
-            [value.children[0].strip('"') for value in values],
-        )
+Comparison = tuple[list[str], str, list[str]]
+
+
+def clauses(query: str) -> Iterator[list[Comparison]]:
+    """What has to hold: of each list one comparison, by field, operator and values. Raises for what is no query."""
+    for either in LANGUAGE.parse(query).children:
+        assert isinstance(either, Tree)
+        yield [_comparison(one) for one in either.children if isinstance(one, Tree)]
+
+
+def _comparison(one: Any) -> Comparison:
+    field, sign, *values = one.children
+    return (
+        [part.strip('"') for part in field.children],
+        str(sign),
+        [value.children[0].strip('"') for value in values],
+    )
 
 
 def fields(query: str) -> set[str]:
     """The fields of the payload that a query names."""
-    return {path[1] for path, _sign, _values in comparisons(query) if path[0] == "jsonPayload"}
+    return {path[1] for either in clauses(query) for path, _sign, _values in either if path[0] == "jsonPayload"}
 
 
 def takes(query: str, logged: dict[str, Any]) -> bool:
     """Whether an entry is among what the query finds."""
     return all(
-        any(_holds(_at(logged, path), sign, value) for value in values) for path, sign, values in comparisons(query)
+        any(_holds(_at(logged, path), sign, value) for path, sign, values in either for value in values)
+        for either in clauses(query)
     )
 
 

@@ -68,7 +68,8 @@ FIRES = {
     ],
     "tokens-refused": [{logged("tokens_refused"): "0+1x60", REFUSED: "0+1x60"}],
     "operator-errors": [
-        {reason(word): "0+1x60"} for word in ("model_misconfigured", "publish_failed", "keys_unavailable")
+        {reason(word): "0+1x60"}
+        for word in ("model_misconfigured", "publish_failed", "storage_failed", "keys_unavailable")
     ],
     "bug": [{reason("bug"): "0x30 1x30"}],
     "ledger-away": [{logged("ledger_troubles"): "0+1x60"}],
@@ -113,7 +114,7 @@ QUIET = {
     "bug": [{reason("bug"): "3x120"}, {reason("answered"): "0+9x60"}],
     "ledger-away": [{logged("ledger_troubles"): "0x50 3x10"}],
 }
-MORE = {"operator-errors": ["model_misconfigured", "publish_failed", "keys_unavailable"]}
+MORE = {"operator-errors": ["model_misconfigured", "publish_failed", "storage_failed", "keys_unavailable"]}
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ def gauge(name, **labels):
 IN_USE, SLOTS, WAITING = (gauge(name, route="default") for name in ("slots_in_use", "slots", "waiting"))
 UP = gauge("ledger_up", ledger="redis")
 GOOD = pushes("answered", 204)
+OPERATORS = ("model_misconfigured", "publish_failed", "storage_failed", "keys_unavailable")
 # By alert: what raises it, one case after the other, and below what does not, in promtool's notation: a value a minute.
 FIRES = {
     "InferenceRelayStalled": [
@@ -60,9 +61,7 @@ FIRES = {
         {pushes("unauthenticated", 401): "0+1x60", GOOD: "900x60"},
         {pushes("forbidden", 403): "0+1x60", GOOD: "0x60"},
     ],
-    "InferenceRelayOperatorErrors": [
-        {pushes(reason): "0+1x60"} for reason in ("model_misconfigured", "publish_failed", "keys_unavailable")
-    ],
+    "InferenceRelayOperatorErrors": [{pushes(reason): "0+1x60"} for reason in OPERATORS],
     "InferenceRelayLedgerAway": [
         {UP: "0x60"},
         {UP: "1x60", UP.replace("relay-1", "relay-2"): "0x60"},  # one of two instances
@@ -103,11 +102,7 @@ QUIET = {
     "InferenceRelayBug": [{pushes("bug", 500): "3x120"}, {GOOD: "0+9x60"}],
 }
 BY_ROUTE = {"InferenceRelaySlotsUnused": [{"route": "default"}]}
-BY_REASON = {
-    "InferenceRelayOperatorErrors": [
-        {"reason": reason} for reason in ("model_misconfigured", "publish_failed", "keys_unavailable")
-    ]
-}
+BY_REASON = {"InferenceRelayOperatorErrors": [{"reason": reason} for reason in OPERATORS]}
 
 
 @pytest.fixture(scope="module")

@@ -323,8 +323,6 @@ ORDER = (
     ("google_secret_manager_secret_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
     ("google_storage_bucket_iam_member.relay_reads", "google_cloud_run_v2_job.check"),
     ("google_storage_bucket_iam_member.relay_writes", "google_cloud_run_v2_job.check"),
-    ("google_storage_bucket_iam_member.relay_reads", "google_pubsub_subscription.push"),
-    ("google_storage_bucket_iam_member.relay_writes", "google_pubsub_subscription.push"),
     ("google_pubsub_topic.dead_letters", "google_pubsub_topic_iam_member.pubsub_publishes_dead_letters"),
     ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.push"),
     ("google_pubsub_subscription.dead_letters", "google_pubsub_subscription.push"),
@@ -349,6 +347,8 @@ ORDER = (
             "google_cloud_run_v2_service_iam_member.relay_invokes",
             "google_project_iam_member.relay_predicts",
             "google_pubsub_topic_iam_member.relay_publishes_elsewhere",
+            "google_storage_bucket_iam_member.relay_reads",
+            "google_storage_bucket_iam_member.relay_writes",
         )
     ),
     ("google_cloud_run_v2_service_iam_member.push_invokes", "google_pubsub_subscription.streams"),

@@ -174,6 +174,17 @@ def test_the_labels_are_those_of_the_extractors(made):
         assert all(low < high for low, high in pairwise(bounds))
 
 
+def test_the_commands_of_the_texts_show_refusals_too(watched):
+    """What is refused for want of room is logged at INFO; what went well is not shown."""
+    shown = next(one for one in filters(watched["defaults"]) if "severity" in one)
+    busy, answered = (
+        logfilter.entry({"severity": "INFO", "reason": reason, "status": status}, ON_CLOUD_RUN)
+        for reason, status in (("busy", 429), ("answered", 204))
+    )
+    gave_up = logfilter.entry({"severity": "ERROR", "reason": "gave_up", "status": 204}, ON_CLOUD_RUN)
+    assert [logfilter.takes(shown, one) for one in (busy, answered, gave_up)] == [True, False, True]
+
+
 # --- alerts and their texts
 
 

@@ -1,9 +1,11 @@
 # What whoever is woken reads first. It has to do without the runbook, which may be a login away.
 
 locals {
-  runbook   = coalesce(var.runbook_url, "docs/runbook.md")
-  read_logs = "gcloud logging read '${local.own_lines} AND severity>=WARNING' --project=${var.project} --freshness=1h --limit=20 --format='table(timestamp, severity, jsonPayload.reason, jsonPayload.message_id, jsonPayload.message)'"
-  first     = "Nothing is lost: what is not answered waits in Pub/Sub. What the service says of it:\n\n    ${local.read_logs}"
+  # Refusals for want of room are logged at INFO: by their status they are among what is looked for.
+  in_trouble = "(severity>=WARNING OR jsonPayload.status>=400)"
+  runbook    = coalesce(var.runbook_url, "docs/runbook.md")
+  read_logs  = "gcloud logging read '${local.own_lines} AND ${local.in_trouble}' --project=${var.project} --freshness=1h --limit=20 --format='table(timestamp, severity, jsonPayload.reason, jsonPayload.message_id, jsonPayload.message)'"
+  first      = "Nothing is lost: what is not answered waits in Pub/Sub. What the service says of it:\n\n    ${local.read_logs}"
 
   alert_texts = {
     waiting = {
@@ -49,7 +51,7 @@ locals {
     operator-errors = {
       severity = "ERROR"
       means    = "something is set wrong, or cannot be reached"
-      says     = "For ten minutes pushes have been given back for a reason that nobody but an operator can mend: $${metric_or_resource.labels}. model_misconfigured is a key, money or MODEL_URL; publish_failed the response topic; keys_unavailable the way to Google's keys.\n\n${local.first}"
+      says     = "For ten minutes pushes have been given back for a reason that nobody but an operator can mend: $${metric_or_resource.labels}. model_misconfigured is a key, money or MODEL_URL; publish_failed the response topic; storage_failed a bucket; keys_unavailable the way to Google's keys.\n\n${local.first}"
     }
     bug = {
       severity = "ERROR"

@@ -70,7 +70,7 @@ locals {
         seconds = 300
       }
       operator-errors = {
-        query   = "sum by (reason) (increase(${local.logged}_pushes{${local.logged_on},reason=~\"model_misconfigured|publish_failed|keys_unavailable\"}[5m])) > 0"
+        query   = "sum by (reason) (increase(${local.logged}_pushes{${local.logged_on},reason=~\"model_misconfigured|publish_failed|storage_failed|keys_unavailable\"}[5m])) > 0"
         seconds = 600
       }
       bug = {

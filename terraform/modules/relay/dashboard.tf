@@ -136,7 +136,7 @@ locals {
   below = 8 + 16 * ceil(length(local.charts) / 2)
   list_tiles = [
     { place = { xPos = 0, yPos = local.below, width = 16, height = 20 }, widget = { title = "Alerts that are open", incidentList = { policyNames = [for one in google_monitoring_alert_policy.relay : one.name] } } },
-    { place = { xPos = 16, yPos = local.below, width = 32, height = 20 }, widget = { title = "What went wrong", logsPanel = { filter = "${local.own_lines} AND severity>=WARNING", resourceNames = ["projects/${var.project}"] } } },
+    { place = { xPos = 16, yPos = local.below, width = 32, height = 20 }, widget = { title = "What went wrong", logsPanel = { filter = "${local.own_lines} AND ${local.in_trouble}", resourceNames = ["projects/${var.project}"] } } },
   ]
   # Google leaves noughts and empty lists out of what it gives back, and each plan would want to add them again.
   tiles = [for one in concat(local.number_tiles, local.chart_tiles, local.list_tiles) : merge({ for at, cells in one.place : at => cells if cells > 0 }, { widget = one.widget })]

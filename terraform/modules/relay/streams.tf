@@ -48,6 +48,7 @@ locals {
   stream_filters = { for one in values(local.streams) : one.request_topic => one.filter... }
   subscription_names = concat(
     ["push", "dead-letters"],
+    var.control_messages ? ["control"] : [],
     [for name in keys(local.more_streams) : "push-${name}"],
     keys(var.response_subscriptions),
     flatten([for name, one in local.streams : [for reader in keys(one.response_subscriptions) : "${name}-${reader}"]]),
@@ -143,6 +144,8 @@ resource "google_pubsub_subscription" "streams" {
     google_pubsub_topic_iam_member.relay_publishes_elsewhere,
     google_service_account_iam_member.pubsub_signs_as_push,
     google_service_account_iam_member.pod_is_relay,
+    google_storage_bucket_iam_member.relay_reads,
+    google_storage_bucket_iam_member.relay_writes,
   ]
 }
 

@@ -46,7 +46,7 @@ resource "google_pubsub_subscription" "push" {
 
     precondition {
       condition     = length(distinct(local.subscription_names)) == length(local.subscription_names)
-      error_message = "streams and response_subscriptions make two subscriptions of one name (NAME-push-STREAM, NAME-STREAM-READER and NAME-READER): ${join(", ", sort(local.subscription_names))}."
+      error_message = "streams, response_subscriptions and control_messages make two subscriptions of one name (NAME-push-STREAM, NAME-STREAM-READER, NAME-READER and NAME-control): ${join(", ", sort(local.subscription_names))}."
     }
   }
 

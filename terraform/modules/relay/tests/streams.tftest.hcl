@@ -224,6 +224,16 @@ run "two_of_one_name" {
   expect_failures = [google_pubsub_subscription.push]
 }
 
+run "a_reader_named_control" {
+  command = plan
+  variables {
+    control_messages       = true
+    ledger_url_secret      = { secret = "ledger-url" }
+    response_subscriptions = { control = {} }
+  }
+  expect_failures = [google_pubsub_subscription.push]
+}
+
 run "a_reader_with_a_streams_name" {
   command = plan
   variables {
