@@ -6,7 +6,7 @@
 #
 # /app/sbom.cdx.json in the image is its software bill of materials (CycloneDX).
 
-# --- The service and what it needs, with the extra gs (Cloud Storage), which is loaded where a bucket is set, and no other:
+# --- The service and what it needs, with the extras gs (Cloud Storage) and traces, each loaded where it is set, and no other:
 # the very files that requirements/ names by their hashes, with which it was tested. And the list of what they are.
 FROM python:3.13-slim-trixie AS build
 
