@@ -60,7 +60,7 @@ variable "storage_regions" {
 }
 
 variable "secret_regions" {
-  description = "Regions that the secrets made here are kept in: the ledger's, and the file of routes. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
+  description = "Regions that the secrets made here are kept in: the ledger's, the file of routes and the Prometheus sidecar's. Empty: wherever Secret Manager keeps them, which an organisation's policy on resource locations forbids."
   type        = set(string)
   default     = []
   nullable    = false
@@ -94,7 +94,7 @@ variable "max_instances" {
 }
 
 variable "min_instances" {
-  description = "Instances that are kept while nothing is to do. Left out: all of them, so that every slot can be used from the first message on. 0 costs nothing while idle; the first messages then wait for a start, and another instance is started only when 60 % of what one takes (max_waiting) has come."
+  description = "Instances that are kept while nothing is to do. Left out: all of them, so that every slot can be used from the first message on. 0 costs nothing while idle; the first messages then wait for a start, and another instance is started only when 60 % of what one takes (its slots and max_waiting) has come."
   type        = number
   default     = null
 }

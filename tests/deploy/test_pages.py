@@ -108,8 +108,8 @@ def test_a_wrong_command_is_found(line):
 
 
 def test_a_dead_letter_is_published_again(local_topics):
-    """The runbook's commands look first, and then keep the bytes and the requester's attributes."""
-    look, go = re.findall(r"^inference-relay replay .*$", PAGES["runbook.md"], re.M)
+    """The runbook's commands look first, then keep the bytes and the requester's attributes; or choose a stream's."""
+    look, go, of_a_stream = re.findall(r"^inference-relay replay .*$", re.sub(r"\\\n", "", PAGES["runbook.md"]), re.M)
     publisher, subscriber = local_topics.publisher, local_topics.subscriber
     for name in ("inference-relay-dead-letters", "inference-relay-requests"):
         publisher.create_topic(name=local_topics.topic(name))
@@ -121,7 +121,7 @@ def test_a_dead_letter_is_published_again(local_topics):
     api.PublisherClient.publish(publisher, topic=topic, messages=[again])
 
     def run(command):
-        words = command.replace("PROJECT", local_topics.project).split()
+        words = command.replace("PROJECT", local_topics.project).replace("STREAM", "urgent").split()
         done = subprocess.run(
             [BIN / words[0], *words[1:], "--wait", "2s"],
             env={**os.environ, "REQUEST_TOPIC": "inference-relay-requests"},  # an emulator has another by default
@@ -140,3 +140,6 @@ def test_a_dead_letter_is_published_again(local_topics):
     (message,) = found
     assert (message.data, message.ordering_key) == (data, "k")
     assert dict(message.attributes) == {"batch_id": "7", "data": "x", "dead_letter_source_message_id": "1"}
+    streams = {"data": data, "attributes": {"CloudPubSubDeadLetterSourceSubscription": "inference-relay-push-urgent"}}
+    api.PublisherClient.publish(publisher, topic=topic, messages=[again, streams])
+    assert "1 are meant" in run(of_a_stream)

@@ -26,7 +26,7 @@ locals {
     dead-letter = {
       severity = "ERROR"
       means    = "a request was given up, unanswered"
-      says     = "A request was delivered ${var.max_delivery_attempts} times and never answered. It is kept for 31 days in ${google_pubsub_subscription.dead_letters.name}; mend the cause, then publish it again (look first, then add --go):\n\n    inference-relay replay ${google_pubsub_subscription.dead_letters.name} --project=${var.project}"
+      says     = "A request was delivered ${var.max_delivery_attempts} times and never answered. It is kept for 31 days in ${google_pubsub_subscription.dead_letters.name}; mend the cause, then publish it again (look first, then add --go):\n\n    inference-relay replay ${google_pubsub_subscription.dead_letters.name} --project=${var.project} --topic=${local.request_topic_name}${length(var.streams) == 0 ? "" : "\n\nThose of a stream with a topic of its own go there: the runbook has the command."}"
     }
     error-answers = {
       severity = "ERROR"
