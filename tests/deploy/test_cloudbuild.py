@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import textwrap
 import tomllib
@@ -204,6 +205,23 @@ def test_the_tests_are_those_of_the_makefile():
 def test_what_is_tested_is_what_ships():
     """The test step installs the very files that the image is made of."""
     assert "export LOCKED=1\nmake lint\nmake test\n" in STEPS["test"]["script"]
+
+
+def test_terraforms_state_is_not_uploaded(tmp_path):
+    """It has the ledger's password, and lies beside the sources; what else is there goes along."""
+    if gcloud.table() is None:
+        pytest.skip("what is uploaded is not checked: needs the Google Cloud SDK")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    mine = ("main.tf", "terraform.tfvars.example", ".terraform.lock.hcl")
+    for name in (*mine, "terraform.tfstate", "terraform.tfstate.backup", "terraform.tfvars", ".terraform/provider"):
+        (tmp_path / "terraform" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "terraform" / name).touch()
+    environment = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path / "none"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
+    command = ["gcloud", "meta", "list-files-for-upload", tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert {line for line in done.stdout.split() if line.startswith("terraform/")} == {
+        f"terraform/{one}" for one in mine
+    }
 
 
 def test_gcloud_knows_what_the_steps_ask_of_it():
