@@ -64,7 +64,7 @@ def is_loopback(host: str) -> bool:
 def topic(value: str) -> str:
     """The full name of a Pub/Sub topic."""
     if not _TOPIC.fullmatch(value):
-        raise ValueError("is not of the form projects/PROJECT/topics/TOPIC")
+        raise ValueError("is not of the form projects/PROJECT/topics/TOPIC, with a TOPIC of 3 to 255 characters")
     return value
 
 

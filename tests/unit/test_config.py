@@ -65,6 +65,7 @@ def test_good_values(name, value, expected):
         ("MODEL_URL", "http://kubeai:0", "is not an http"),
         ("MODEL_URL", "http://[", "is not an http"),
         ("RESPONSE_TOPIC", "responses", "projects/PROJECT/topics/TOPIC"),
+        ("RESPONSE_TOPIC", "projects/p/topics/r", "TOPIC of 3 to 255 characters"),
         ("RESPONSE_TOPICS", "projects/p/topics/one, other", "projects/PROJECT/topics/TOPIC"),
         ("ATTRIBUTE_HEADERS", "tenant", "no attribute=Header-Name"),
         ("ATTRIBUTE_HEADERS", "tenant=X Tenant", "no attribute=Header-Name"),
