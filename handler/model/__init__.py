@@ -1,1 +1,1 @@
-"""The model service: the only room that knows requests and what is under it."""
+"""The model service: what is sent to it, as whom, and what comes back."""

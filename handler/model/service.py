@@ -21,8 +21,8 @@ from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, Inval
 
 from handler.config.routing import MODEL_FIELD, Route
 from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
+from handler.http.adapter import Adapter, StaleConnection
 from handler.model.identity import Fixed, Identity, NoToken, access_token, id_token
-from handler.model.transport import Adapter, StaleConnection
 from handler.rules.message.streamed import Streamed
 from handler.rules.verdict.outcome import ModelFailure
 from handler.rules.verdict.reply import ModelReply, Overflow

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from werkzeug.http import parse_age, parse_cache_control_header
 
 from handler.greenlets import Deadline, DeadlinePassed
-from handler.model.transport import Adapter
+from handler.http.adapter import Adapter
 from handler.rules import strictjson
 
 # How long keys count as fresh: what the endpoint says (Google: some hours), within these bounds.

@@ -18,7 +18,7 @@ import trustme
 from urllib3.exceptions import ReadTimeoutError
 
 from handler.config.settings import Settings
-from handler.model import dial, transport
+from handler.http import adapter, dial
 from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
 from handler.rules.verdict.outcome import ModelFailure
 from handler.rules.verdict.reply import ModelReply
@@ -667,7 +667,7 @@ def test_connections_are_retired(monkeypatch):
     for name in ("MAX_AGE_SECONDS", "MAX_IDLE_SECONDS"):
         with scripted(says(OK)) as (server, model), monkeypatch.context() as patch:
             model.call("/v1/completions", b"{}", 10)
-            patch.setattr(transport, name, -1.0)
+            patch.setattr(adapter, name, -1.0)
             model.call("/v1/completions", b"{}", 10)
             assert server.connections == 2
 
@@ -696,7 +696,7 @@ def test_a_host_that_dies_without_a_word_is_noticed():
     with scripted(says(OK)) as (_, model):
         model.call("/v1/completions", b"{}", 10)
         kept = model._adapter._pool.pool.get(block=False)
-        assert kept.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == transport.UNACKNOWLEDGED_MS
+        assert kept.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == adapter.UNACKNOWLEDGED_MS
         assert kept.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         kept.close()
     timed_out = requests.exceptions.ReadTimeout(ReadTimeoutError(None, "", "ETIMEDOUT"))

@@ -12,7 +12,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from handler.greenlets import Deadline, DeadlinePassed, is_readable
-from handler.model.dial import Options, Resolver, connect
+from handler.http.dial import Options, Resolver, connect
 
 # Connections end after some minutes, so that replicas of the model service that came later get their share, and before
 # those in between forget them: Google's VPC does after ten minutes of silence.
