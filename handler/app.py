@@ -34,7 +34,7 @@ from handler.telemetry.record import PushRecord
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-# Deliveries that ended without an answer, and without the model having had its chance.
+# Deliveries that ended without an answer and without a failure of the model.
 _UNPAID = frozenset({Reason.BUSY, Reason.DRAINING, Reason.IN_PROGRESS, Reason.OVERDUE, Reason.PUBLISH_FAILED})
 
 CUT_SECONDS = 1.5  # what it takes to answer a push whose call was cut off, and to end
@@ -179,13 +179,15 @@ class App:
 
     def _answered(self, delivery: Delivery) -> Verdict:
         """The verdict on a message, by whoever works on it. A delivery that was no attempt is counted as such."""
-        verdict = Verdict(Reason.BUSY)
         work = partial(self._relay.answer, delivery)
         try:
-            verdict = self._copies.answer(delivery.key, delivery.until, work, delivery.unload)
-        finally:
-            if verdict.reason in _UNPAID:
-                self._ledger.unpaid(delivery.key)
+            verdict = self._copies.answer(delivery.key, delivery.until, work, delivery.join)
+        except Refused:
+            self._ledger.unpaid(delivery.key)
+            raise
+        # The failure that a copy is told of is the other one's attempt.
+        if verdict.reason in _UNPAID or (delivery.joined and verdict.status != 204):
+            self._ledger.unpaid(delivery.key)
         return verdict
 
     def _body(self, request: Request) -> bytes:

@@ -24,7 +24,7 @@ class Delivery:
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
     attempt at it; `held` is what it takes while it waits; `record` is told what happens to it; `origin` is by what it
-    can be cancelled, if it can be.
+    can be cancelled, if it can be; `joined` says that it is a copy, which waits for the verdict on another delivery.
     """
 
     message: PubsubMessage
@@ -37,6 +37,7 @@ class Delivery:
     topic: str
     record: PushRecord
     origin: Origin | None = None
+    joined: bool = False
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""
@@ -44,8 +45,9 @@ class Delivery:
         self.message = replace(self.message, data=b"")
         return data
 
-    def unload(self) -> None:
-        """Let go of the message's data: somebody else works on it."""
+    def join(self) -> None:
+        """Let go of the message's data: another delivery of it is being worked on."""
+        self.joined = True
         self.record.joined()
         self.take_data()
         self.held.resize(0)

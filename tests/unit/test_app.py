@@ -199,6 +199,22 @@ def test_a_delivery_that_was_no_attempt_is_counted(app, relay):
         assert app._ledger.claim("1", "owner").unpaid == unpaid
 
 
+def test_a_copy_that_joined_is_no_attempt(app, relay):
+    """One failure of the model that two deliveries are told of is one attempt, whatever number Pub/Sub counts."""
+    relay.verdict = Verdict(Reason.MODEL_FAILED)
+    relay.go_on.clear()
+    both = [threading.Thread(target=respond, args=(app,), kwargs={"data": PUSH}) for _ in range(2)]
+    both[0].start()
+    relay.entered.wait(10)
+    both[1].start()
+    while app._copies._works["1"].waiter is None:
+        time.sleep(0.001)
+    relay.go_on.set()
+    for one in both:
+        one.join()
+    assert app._ledger.claim("1", "owner").unpaid == 1
+
+
 def test_a_body_that_no_push_has(app, relay):
     """It is refused for its size, and a push of the largest message is not."""
     assert respond(app, data=b" " * (MAX_PUSH_BYTES + 1)).status_code == 413
