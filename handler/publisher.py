@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import google.auth
 import google.auth.exceptions
@@ -95,16 +95,6 @@ class PublishRefused(Exception):
 
 class ResponseTooLarge(Exception):
     """The message does not fit in one publish request."""
-
-
-class Publishes(Protocol):
-    """What the relay needs of the response topic."""
-
-    def fits(self, message: OutgoingMessage) -> bool:
-        """Whether it can be published at all."""
-
-    def publish(self, message: OutgoingMessage, seconds: float) -> str:
-        """Publish, wait for the confirmation, `seconds` at the longest, and return the message's id."""
 
 
 class Publisher:

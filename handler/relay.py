@@ -18,7 +18,7 @@ from handler.config.settings import Settings
 from handler.control import Control
 from handler.delivery import Delivery, Inference, check_topic, inference_of, topic_of
 from handler.ledger import Claim, Ledger, Stage, State
-from handler.publisher import Publishes
+from handler.publisher import Publisher
 from handler.push.envelope import PubsubMessage
 from handler.responder import Responder
 from handler.routes import Route, Routes
@@ -47,7 +47,7 @@ class Relay:
         self,
         settings: Settings,
         routes: Routes,
-        publisher: Publishes,
+        publisher: Publisher,
         ledger: Ledger,
         pause: Callable[[float], bool],
         claim_check: ClaimCheck | None = None,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.ledger import Ledger
-from handler.publisher import OutgoingMessage, Publishes, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused, ResponseTooLarge
 from handler.rules.message.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
 from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason, Verdict
@@ -19,7 +19,7 @@ _FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
 class Responder:
     """Publishes the answers of verdicts. Thread-safe."""
 
-    def __init__(self, settings: Settings, publisher: Publishes, ledger: Ledger, claim_check: ClaimCheck) -> None:
+    def __init__(self, settings: Settings, publisher: Publisher, ledger: Ledger, claim_check: ClaimCheck) -> None:
         self._seconds = settings.publish_timeout_seconds
         self._publisher = publisher
         self._ledger = ledger

@@ -1,8 +1,7 @@
 """Where a request goes, and for whom: the routes as they run, and the streams."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 from handler.admission.limit import AdaptiveLimit, FixedLimit
 from handler.admission.line import Line, Room
@@ -10,38 +9,12 @@ from handler.config import routing
 from handler.config.settings import Settings
 from handler.model.service import ModelService
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
-from handler.rules.message.streamed import Streamed
-from handler.rules.verdict.outcome import ModelFailure
-from handler.rules.verdict.reply import ModelReply, Overflow
-
-
-class Model(Protocol):
-    """A model service, as the relay calls it."""
-
-    def call(
-        self,
-        path: str,
-        body: bytes | Streamed,
-        seconds: float,
-        headers: Mapping[str, str],
-        model: str,
-        overflow: Overflow | None,
-    ) -> ModelReply | ModelFailure:
-        """POST `body` to `path` within `seconds`, with more headers; `model` stands for {model} in the URL.
-
-        `overflow` takes a reply that no message can hold.
-        """
-        ...
-
-    def abort(self) -> None:
-        """End every call."""
-        ...
 
 
 class Route:
     """A model service and the line in front of it."""
 
-    def __init__(self, settings: routing.Route, model: Model, line: Line) -> None:
+    def __init__(self, settings: routing.Route, model: ModelService, line: Line) -> None:
         self.settings = settings
         self.model = model
         self.line = line

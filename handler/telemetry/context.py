@@ -6,18 +6,11 @@ https://www.w3.org/TR/trace-context/ and https://cloud.google.com/logging/docs/s
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+
+from handler.push.envelope import Headers
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
 MAX_TRACESTATE = 512  # characters; a longer one may be left out
-
-
-class Headers(Protocol):
-    """HTTP headers that find a name whatever its case."""
-
-    def get(self, name: str, default: str, /) -> str:
-        """The value of one header."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ all of them, and an empty value says that there is none.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
+from handler.admission.line import Line
+from handler.ledger import Ledger
 from handler.rules.message.contract import ERRORS, ErrorCode
 from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure
 
@@ -203,34 +205,6 @@ _KNOWN = frozenset((*STATUSES, *ModelFailure))
 
 
 # --- what is read when somebody asks
-
-
-class Line(Protocol):
-    """What a gauge reads of a line."""
-
-    @property
-    def slots(self) -> int:
-        """Calls at once, at most."""
-        ...
-
-    @property
-    def in_use(self) -> int:
-        """Calls under way."""
-        ...
-
-    @property
-    def length(self) -> int:
-        """How many wait."""
-        ...
-
-
-class Ledger(Protocol):
-    """What a gauge reads of a ledger."""
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it answers."""
-        ...
 
 
 _lines: dict[str, Line] = {}

@@ -9,12 +9,12 @@ from handler.admission import Refused
 from handler.admission.line import Wish
 from handler.ledger import Claim
 from handler.publisher import OutgoingMessage
-from handler.push.envelope import PubsubMessage
+from handler.push.envelope import Headers, PubsubMessage
 from handler.rules.message.errorcode import error_code_in
 from handler.rules.verdict.outcome import ModelFailure, Reason, Situation, Verdict
 from handler.rules.verdict.reply import ModelReply
 from handler.telemetry import logs, metrics
-from handler.telemetry.context import Headers, context_of
+from handler.telemetry.context import context_of
 from handler.telemetry.tracing import NO_TRACE, NO_TRACING, Part, Tracing
 
 Taken = TypeVar("Taken")
