@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable
 
+from cachetools import TTLCache
+
 from handler.ledger.leases import Pair
-from handler.ledger.memory import Shelf
 from handler.ledger.origin import Origin, Target
 
 NEVER = -1  # before any cancel: a message that was claimed then is always asked for
@@ -22,7 +23,7 @@ class Cancels:
         self._lock = threading.Lock()
         self._held: dict[Pair, tuple[Origin, int]] = {}  # and the last cancel when it was claimed
         self._last = 0  # microseconds since 1970, by the clock of Redis
-        self._noted = Shelf[int](MAX_NOTED, seconds, clock)
+        self._noted = TTLCache[str, int](MAX_NOTED, seconds, clock)
 
     @property
     def follows(self) -> bool:
@@ -62,9 +63,9 @@ class Cancels:
         """Remember a cancel that came by way of this process, whatever becomes of it in Redis."""
         with self._lock:
             for name in target.names:
-                self._noted.put(name, max(published, self._noted.get(name) or 0), size=1)
+                self._noted[name] = max(published, self._noted.get(name, 0))
 
     def means(self, origin: Origin) -> bool:
         """Whether such a cancel means this message."""
         with self._lock:
-            return any(origin.published <= (self._noted.get(name) or -1) for name in origin.names)
+            return any(origin.published <= self._noted.get(name, -1) for name in origin.names)

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from handler.ledger.memory import Shelf
+from cachetools import TTLCache
+
 from handler.ledger.scripts import Call
 
 # What Redis has missed while it was bypassed: the latest so many.
@@ -25,7 +26,7 @@ class Pair:
 class Leases:
     """What this process holds, and what it owes Redis since that was bypassed. Thread-safe."""
 
-    def __init__(self, taken: Shelf[bytes]) -> None:
+    def __init__(self, taken: TTLCache[str, bool]) -> None:
         self._lock = threading.Lock()
         self._taken = taken
         self._held: dict[Pair, bool] = {}  # False: a renewal found it lost
@@ -34,18 +35,18 @@ class Leases:
     def grant(self, pair: Pair) -> None:
         """A claim was granted."""
         with self._lock:
-            self._taken.drop(pair.key)
+            self._taken.pop(pair.key, None)
             self._held[pair] = True
 
     def note_taken(self, key: str) -> None:
         """The message is somebody else's."""
         with self._lock:
-            self._taken.put(key, b"", size=1)
+            self._taken[key] = True
 
     def is_taken(self, key: str) -> bool:
         """Whether the message was somebody else's when Redis was asked last, not longer ago than a lease lasts."""
         with self._lock:
-            return self._taken.get(key) is not None
+            return key in self._taken
 
     def note(self, pair: Pair, *, ours: bool) -> bool:
         """Remember what Redis says of a claim. Returns False, and does nothing, if it has ended meanwhile."""

@@ -2,18 +2,18 @@
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from cachetools import TTLCache
 
 from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State
 from handler.ledger.origin import Origin, Target
 
-Value = TypeVar("Value")
-
 MAX_ANSWERED = 500_000  # messages; about 50 MB
-MAX_COUNTED = 50_000  # messages whose deliveries are counted; about 10 MB
+MAX_COUNTED = 50_000  # messages whose deliveries are counted; about 20 MB
 _GENERATIONS = 8
 MAX_KEPT_BYTES = 64 * 2**20  # of responses, each of which may have 10 MB
 
@@ -51,10 +51,10 @@ class MemoryLedger:
         max_kept_bytes: int = MAX_KEPT_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember for so many seconds by `clock`, within the bounds; the oldest goes when there is no room."""
+        """Remember for so many seconds by `clock`, within the bounds; what was asked for longest ago makes room."""
         self._answered = RecentKeys(max_answered, answered_seconds, clock)
-        self._kept = Shelf[bytes](max_kept_bytes, kept_seconds, clock)
-        self._counts = Shelf[_Counts](MAX_COUNTED, kept_seconds, clock)
+        self._kept = TTLCache[str, bytes](max_kept_bytes, kept_seconds, clock, len)
+        self._counts = TTLCache[str, _Counts](MAX_COUNTED, kept_seconds, clock)
         self._held: set[tuple[str, str]] = set()  # bounded by the room that the service has
         self._lock = threading.Lock()
 
@@ -64,7 +64,7 @@ class MemoryLedger:
             if key in self._answered:
                 return Claim(State.ANSWERED)
             self._held.add((key, owner))
-            counts = self._counts.get(key) or _NONE
+            counts = self._counts.get(key, _NONE)
             kept = self._kept.get(key)
             return Claim(State.MINE, kept=kept, failed=counts.failed, before=counts.before, unpaid=counts.unpaid)
 
@@ -81,14 +81,16 @@ class MemoryLedger:
         """Keep a response until it is answered, is too old, or must make room; one that never fits is not kept."""
         with self._lock:
             if key not in self._answered:
-                self._kept.put(key, response, size=len(response))
+                self._kept.pop(key, None)
+                with suppress(ValueError):  # larger than all of the room
+                    self._kept[key] = response
 
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:  # noqa: ARG002
         """Remember that the response is published, and forget it."""
         with self._lock:
             self._held.discard((key, owner))
-            self._kept.drop(key)
-            self._counts.drop(key)
+            self._kept.pop(key, None)
+            self._counts.pop(key, None)
             self._answered.add(key)
 
     def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
@@ -96,14 +98,14 @@ class MemoryLedger:
         with self._lock:
             self._held.discard((key, owner))
             if failed:
-                counts = self._counts.get(key) or _NONE
-                self._counts.put(key, replace(counts, failed=counts.failed + 1, before=detail), size=1)
+                counts = self._counts.get(key, _NONE)
+                self._counts[key] = replace(counts, failed=counts.failed + 1, before=detail)
 
     def unpaid(self, key: str) -> None:
         """Count a delivery that cost nothing and answered nothing."""
         with self._lock:
-            counts = self._counts.get(key) or _NONE
-            self._counts.put(key, replace(counts, unpaid=counts.unpaid + 1), size=1)
+            counts = self._counts.get(key, _NONE)
+            self._counts[key] = replace(counts, unpaid=counts.unpaid + 1)
 
     def cancel(self, target: Target, published: int) -> Counts | None:  # noqa: ARG002
         """Cancel nothing."""
@@ -119,45 +121,6 @@ class MemoryLedger:
 
     def close(self) -> None:
         """There is nothing to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Item(Generic[Value]):
-    value: Value = field(repr=False)
-    size: int
-    until: float
-
-
-class Shelf(Generic[Value]):
-    """Values by key, each for the same time; the oldest make room. For one thread at a time."""
-
-    def __init__(self, room: int, seconds: float, clock: Callable[[], float]) -> None:
-        self._room = room
-        self._seconds = seconds
-        self._clock = clock
-        self._items: OrderedDict[str, _Item[Value]] = OrderedDict()  # the oldest first
-        self._used = 0
-
-    def get(self, key: str) -> Value | None:
-        """The value, None if there is none any more."""
-        item = self._items.get(key)
-        return item.value if item and self._clock() < item.until else None
-
-    def put(self, key: str, value: Value, *, size: int) -> None:
-        """Take in a value for a size of room, in the place of the key's last one; larger than the room it is not."""
-        self.drop(key)
-        if size > self._room:  # it would push out everything, itself at last
-            return
-        now = self._clock()
-        self._items[key] = _Item(value, size, now + self._seconds)
-        self._used += size
-        while self._used > self._room or next(iter(self._items.values())).until <= now:
-            self.drop(next(iter(self._items)))
-
-    def drop(self, key: str) -> None:
-        """Forget the key, which may be unknown."""
-        item = self._items.pop(key, None)
-        self._used -= item.size if item else 0
 
 
 class RecentKeys:

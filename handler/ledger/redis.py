@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import certifi
+from cachetools import TTLCache
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -26,7 +27,7 @@ from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State
 from handler.ledger.breaker import TROUBLE, CircuitBreaker, Way, describe
 from handler.ledger.cancels import NEVER, Cancels
 from handler.ledger.leases import Leases, Pair, Renewal
-from handler.ledger.memory import MemoryLedger, Shelf
+from handler.ledger.memory import MemoryLedger
 from handler.ledger.origin import Origin, Target
 from handler.ledger.scripts import (
     ANSWERED,
@@ -92,7 +93,7 @@ class RedisLedger:
         self._breaker = CircuitBreaker(bypass_seconds, clock)
         # Those who wait here look at the breaker again; in redis-py's own queue each would wait for its own timeout.
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._leases = Leases(Shelf(MAX_TAKEN, lease_seconds, clock))
+        self._leases = Leases(TTLCache(MAX_TAKEN, lease_seconds, clock))
         self._cancels = Cancels(MAX_KEPT_SECONDS, clock)
         self._renewal = Renewal(self._renew, lease_seconds / 3)
         # A renewal may have begun just before, and the next one take its time.
