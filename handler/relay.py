@@ -175,7 +175,8 @@ class Relay:
             return self._responder.respond(delivery, outcome.cancelled(), inference.metadata, inference.model)
         if self._is_expired(delivery, route, inference):
             return self._expire(delivery, inference)
-        slot = delivery.record.wait(route.line.take, self._wish(delivery, inference, claim))
+        with delivery.record.waiting():
+            slot = route.line.take(self._wish(delivery, inference, claim))
         if slot is None:
             return self._expire(delivery, inference)
         with slot:

@@ -54,7 +54,8 @@ class Responder:
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
-            delivery.record.publish(self._confirm, response)
+            with delivery.record.publishing(response) as traced:
+                self._confirm(traced)
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
         delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)

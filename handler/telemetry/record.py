@@ -1,12 +1,11 @@
 """What was seen of one push, from its arrival to its end: for its line in the log and for the metrics."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from handler.admission import Refused
-from handler.admission.line import Wish
 from handler.ledger import Claim
 from handler.publisher import OutgoingMessage
 from handler.push.envelope import Headers, PubsubMessage
@@ -16,8 +15,6 @@ from handler.rules.verdict.reply import ModelReply
 from handler.telemetry import logs, metrics
 from handler.telemetry.context import context_of
 from handler.telemetry.tracing import NO_TRACE, NO_TRACING, Part, Tracing
-
-Taken = TypeVar("Taken")
 
 MAX_MODEL_CHARACTERS = 100  # of a model's name, which a requester may write as he likes
 
@@ -82,18 +79,18 @@ class PushRecord:
         self.routed(route)
         self._is_kept = True
 
-    def wait(self, take: Callable[[Wish], Taken], wish: Wish) -> Taken:
-        """Have it wait in the line, by `take`. Who is refused at once has not waited."""
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The message waits in the line, during a `with` block. Who is refused at once has not waited."""
         begun = time.monotonic()
         try:
             with self._trace.waiting():
-                taken = take(wish)
+                yield
         except Refused as refused:
             if refused.reason is not Reason.BUSY:
                 self._waited(time.monotonic() - begun)
             raise
         self._waited(time.monotonic() - begun)
-        return taken
 
     def _waited(self, seconds: float) -> None:
         self.fields["line_seconds"] = round(seconds, 3)
@@ -146,14 +143,15 @@ class PushRecord:
             self.fields[name] = tokens
             metrics.count("inference_relay_tokens_total", kind, self._route, by=tokens)
 
-    def publish(self, confirm: Callable[[OutgoingMessage], None], response: OutgoingMessage) -> None:
-        """Have a response published, by `confirm`, with its place in the trace."""
+    @contextmanager
+    def publishing(self, response: OutgoingMessage) -> Iterator[OutgoingMessage]:
+        """A response is published, during a `with` block: the one to be published, with its place in the trace."""
         self.fields["response_bytes"] = len(response.data)
         begun = time.monotonic()
         try:
             with self._trace.publishing(response.topic) as part:
                 part.note({"messaging.message.body.size": len(response.data)})
-                confirm(response.within(part.context))
+                yield response.within(part.context)
         finally:
             metrics.observe("inference_relay_publish_duration_seconds", time.monotonic() - begun)
 
