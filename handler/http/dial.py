@@ -1,17 +1,16 @@
 """How a connection comes about: names are looked up once for all who ask, addresses tried side by side (RFC 8305)."""
 
-import queue
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 HEAD_START_SECONDS = 0.25  # of an address before the next one is tried too: RFC 8305 section 8
 
 Options = Sequence[tuple[int, int, int | bytes]]
 Addresses = Sequence[tuple[Any, ...]]
-Outcome = socket.socket | OSError
+Attempt = Future[socket.socket]
 
 
 class Resolver:
@@ -48,16 +47,51 @@ def connect(addresses: Addresses, seconds: float | None, options: Options) -> so
 
     An address is given a head start, not a veto: one that is dead delays the next by a quarter of a second.
     """
-    attempts = _Attempts(lambda address: _connected(address, seconds, options))
+    attempts: list[Attempt] = []
     try:
         for number, address in enumerate(addresses, 1):
-            attempts.begin(address)
-            winner = attempts.outcome(HEAD_START_SECONDS if number < len(addresses) else None)
+            attempts.append(_begun(address, seconds, options))
+            winner = _first(attempts, HEAD_START_SECONDS if number < len(addresses) else None)
             if winner is not None:
-                return winner
+                attempts.remove(winner)
+                return winner.result()
+        raise (attempts[-1].exception() if attempts else None) or socket.gaierror("the name has no address")
     finally:
-        attempts.end()
-    raise attempts.error
+        for attempt in attempts:
+            attempt.add_done_callback(_close)
+
+
+def _begun(address: tuple[Any, ...], seconds: float | None, options: Options) -> Attempt:
+    """An attempt under way, in a thread of its own."""
+    attempt = Attempt()
+
+    def run() -> None:
+        try:
+            attempt.set_result(_connected(address, seconds, options))
+        except Exception as error:  # noqa: BLE001 - it is raised where the connection is wanted
+            attempt.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return attempt
+
+
+def _first(attempts: Sequence[Attempt], seconds: float | None) -> Attempt | None:
+    """The first that succeeds; None when all so far have failed, or nothing has come of them for so many seconds."""
+    pending = set(attempts)
+    while pending:
+        ended, pending = wait(pending, seconds, FIRST_COMPLETED)
+        if not ended:
+            return None
+        winner = next((attempt for attempt in ended if attempt.exception() is None), None)
+        if winner is not None:
+            return winner
+    return None
+
+
+def _close(attempt: Attempt) -> None:
+    """Close a connection that lost to another one, as soon as it is there."""
+    if attempt.exception() is None:
+        attempt.result().close()
 
 
 def _connected(address: tuple[Any, ...], seconds: float | None, options: Options) -> socket.socket:
@@ -72,52 +106,3 @@ def _connected(address: tuple[Any, ...], seconds: float | None, options: Options
         connection.close()
         raise
     return connection
-
-
-class _Attempts:
-    """Attempts under way, each in a thread of its own."""
-
-    def __init__(self, attempt: Callable[[tuple[Any, ...]], socket.socket]) -> None:
-        self.error: OSError = socket.gaierror("the name has no address")
-        self._attempt = attempt
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._pending = 0
-        self._ended = False
-
-    def begin(self, address: tuple[Any, ...]) -> None:
-        self._pending += 1
-        threading.Thread(target=self._run, args=(address,), daemon=True).start()
-
-    def _run(self, address: tuple[Any, ...]) -> None:
-        try:
-            outcome: Outcome = self._attempt(address)
-        except OSError as error:
-            outcome = error
-        with self._lock:
-            if not self._ended:
-                self._outcomes.put(outcome)
-            elif isinstance(outcome, socket.socket):  # another one was faster
-                outcome.close()
-
-    def outcome(self, seconds: float | None) -> socket.socket | None:
-        """The connection of the first that succeeds; None when all so far have failed, or the seconds have passed."""
-        while self._pending:
-            try:
-                outcome = self._outcomes.get(timeout=seconds)
-            except queue.Empty:
-                return None
-            self._pending -= 1
-            if isinstance(outcome, socket.socket):
-                return outcome
-            self.error = outcome
-        return None
-
-    def end(self) -> None:
-        """Close what is, or will be, connected besides the one that was taken."""
-        with self._lock:
-            self._ended = True
-            while not self._outcomes.empty():
-                outcome = self._outcomes.get()
-                if isinstance(outcome, socket.socket):
-                    outcome.close()
