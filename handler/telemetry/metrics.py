@@ -8,11 +8,10 @@ all of them, and an empty value says that there is none.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from functools import cache, partial
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as Family
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from handler.admission.line import Line
 from handler.ledger import Ledger
@@ -162,37 +161,31 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 
-_COUNTERS: Mapping[str, Counter] = {
-    one.name: Counter(one.name, one.help, one.labels, registry=REGISTRY) for one in DECLARED if one.kind is Kind.COUNTER
-}
-_HISTOGRAMS: Mapping[str, Histogram] = {
-    one.name: Histogram(one.name, one.help, one.labels, buckets=one.buckets, registry=REGISTRY)
-    for one in DECLARED
-    if one.kind is Kind.HISTOGRAM
-}
+_KINDS = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
 
 
-_Key = tuple[str, tuple[str, ...]]
-_Made = TypeVar("_Made", Counter, Histogram)
-_COUNTED: dict[_Key, Counter] = {}
-_OBSERVED: dict[_Key, Histogram] = {}
+def _made(one: Declared) -> Any:
+    options = {"buckets": one.buckets} if one.buckets else {}
+    return _KINDS[one.kind](one.name, one.help, one.labels, registry=REGISTRY, **options)
+
+
+_METRICS: Mapping[str, Any] = {one.name: _made(one) for one in DECLARED}
 
 
 def count(name: str, *values: str, by: float = 1) -> None:
     """Add to a counter; `values` are those of its labels, in their order."""
-    (_COUNTED.get((name, values)) or _series(_COUNTERS, _COUNTED, name, values)).inc(by)
+    _series(name, values).inc(by)
 
 
 def observe(name: str, value: float, *values: str) -> None:
     """Add a measurement to a histogram; `values` are those of its labels, in their order."""
-    (_OBSERVED.get((name, values)) or _series(_HISTOGRAMS, _OBSERVED, name, values)).observe(value)
+    _series(name, values).observe(value)
 
 
-def _series(made: Mapping[str, _Made], known: dict[_Key, _Made], name: str, values: tuple[str, ...]) -> _Made:
-    """One series of a metric, which is remembered: to look it up by its labels takes longer than to count."""
-    metric = made[name]
-    known[name, values] = metric.labels(*values) if values else metric
-    return known[name, values]
+@cache
+def _series(name: str, values: tuple[str, ...]) -> Any:
+    """One series of a metric; to look it up by its labels takes longer than to count."""
+    return _METRICS[name].labels(*values) if values else _METRICS[name]
 
 
 def status_value(status: int | str) -> str:
@@ -204,54 +197,36 @@ def status_value(status: int | str) -> str:
 _KNOWN = frozenset((*STATUSES, *ModelFailure))
 
 
-# --- what is read when somebody asks
-
-
-_lines: dict[str, Line] = {}
-_ledgers: dict[str, Ledger] = {}
+# What is read of a line and of a ledger when somebody asks, so that keeping it costs nothing.
+_OF_LINES: Mapping[str, Callable[[Line], int]] = {
+    "inference_relay_slots": lambda line: line.slots,
+    "inference_relay_slots_in_use": lambda line: line.in_use,
+    "inference_relay_waiting": lambda line: line.length,
+}
+LEDGER_UP = "inference_relay_ledger_up"
 
 
 def watch(route: str, line: Line) -> None:
     """Have the gauges read this line, and all series of the route begin at 0."""
-    _lines[route] = line
     for metric in DECLARED:
         if metric.by_route:
             _begin(metric, ((*values, route) for values in metric.series))
+    for name, read in _OF_LINES.items():
+        _series(name, (route,)).set_function(partial(read, line))
 
 
 def watch_ledger(kind: str, ledger: Ledger) -> None:
     """Have the gauge read this ledger, of a kind in LEDGERS, and no other."""
-    _ledgers.clear()
-    _ledgers[kind] = ledger
+    _METRICS[LEDGER_UP].clear()
+    _METRICS[LEDGER_UP].labels(kind).set_function(lambda: ledger.is_up)
 
 
 def _begin(metric: Declared, series: Iterable[tuple[str, ...]]) -> None:
-    made = _COUNTERS.get(metric.name) or _HISTOGRAMS.get(metric.name)
-    if made is not None and metric.labels:
+    if metric.labels:
         for values in series:
-            made.labels(*values)
+            _METRICS[metric.name].labels(*values)
 
 
 for _metric in DECLARED:
-    _begin(_metric, _metric.series if not _metric.by_route else ((*one, NO_ROUTE) for one in _metric.unrouted))
-
-
-class _Gauges:
-    """Reads the gauges when somebody asks, so that keeping them costs nothing."""
-
-    def collect(self) -> Iterator[Family]:
-        for name, read in _READ.items():
-            metric = next(one for one in DECLARED if one.name == name)
-            family = GaugeMetricFamily(name, metric.help, labels=metric.labels)
-            for value, number in read():
-                family.add_metric((value,), number)
-            yield family
-
-
-_READ: Mapping[str, Callable[[], Sequence[tuple[str, float]]]] = {
-    "inference_relay_slots": lambda: [(route, line.slots) for route, line in _lines.items()],
-    "inference_relay_slots_in_use": lambda: [(route, line.in_use) for route, line in _lines.items()],
-    "inference_relay_waiting": lambda: [(route, line.length) for route, line in _lines.items()],
-    "inference_relay_ledger_up": lambda: [(kind, int(ledger.is_up)) for kind, ledger in _ledgers.items()],
-}
-REGISTRY.register(_Gauges())
+    if _metric.kind is not Kind.GAUGE:  # those are of what is watched alone
+        _begin(_metric, _metric.series if not _metric.by_route else ((*one, NO_ROUTE) for one in _metric.unrouted))
