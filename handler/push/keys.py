@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import certifi
 import requests
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt import PyJWK, PyJWTError
+from jwt import PyJWK
 from urllib3.exceptions import HTTPError
 from werkzeug.http import parse_age, parse_cache_control_header
 
@@ -124,8 +123,8 @@ def parse(body: bytes) -> Mapping[str, RSAPublicKey]:
 def _public_keys(table: dict[str, Any]) -> Iterator[tuple[object, object]]:
     jwks = table["keys"] if isinstance(table.get("keys"), list) else None
     for kid, entry in table.items() if jwks is None else enumerate(jwks):
-        # A key of a kind that is not known here (the issuer's next algorithm) must not take the others along.
-        with suppress(PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+        # A key that cannot be read here (the issuer's next algorithm) must not take the others along.
+        with suppress(Exception):
             if jwks is None:
                 yield kid, x509.load_pem_x509_certificate(entry.encode()).public_key()
             elif (jwk := PyJWK(entry)).algorithm_name == "RS256" and jwk.public_key_use in (None, "sig"):

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import logging
+import ssl
 import threading
 from functools import cache
 
@@ -174,7 +175,8 @@ def test_a_body_without_a_certificate_is_no_key_set(body):
 
 
 @pytest.mark.parametrize(
-    "other", ["elliptic curve", "Ed25519", "1024 bits", "private key", "public key without certificate"]
+    "other",
+    ["elliptic curve", "Ed25519", "1024 bits", "private key", "public key without certificate", "version of tomorrow"],
 )
 def test_a_key_of_another_kind_does_not_spoil_the_others(other):
     """Only RSA certificates of 2048 bits and more are used; the rest of the set stays usable."""
@@ -187,6 +189,9 @@ def test_a_key_of_another_kind_does_not_spoil_the_others(other):
             rsa_key("one").private_bytes(raw, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
         ),
         "public key without certificate": lambda: rsa_key("one").public_key().public_bytes(raw, public).decode(),
+        "version of tomorrow": lambda: ssl.DER_cert_to_PEM_cert(
+            ssl.PEM_cert_to_DER_cert(pem("one")).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+        ),
     }[other]()
 
     assert set(keys.parse(json.dumps({"good": pem("one"), "other": unusable}).encode())) == {"good"}
