@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
@@ -29,6 +29,7 @@ from handler.rules.message.contract import MAX_ATTRIBUTES
 
 MAX_REQUEST_BYTES = 10_000_000  # https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_BATCH_MESSAGES = 1_000  # the same page
+BATCH_BYTES = MAX_REQUEST_BYTES - 2 * 1024  # and the topic
 # Requests under way at once. Each takes one of the few native threads that everything which blocks shares; what comes
 # while all are under way shares the next one.
 SENDERS = 6
@@ -147,6 +148,11 @@ class _Publish:
         """Messages of one ordering key have to be sent in order, and one that fails holds up the others."""
         return bool(self.message.ordering_key)
 
+    @property
+    def size(self) -> int:
+        """Its bytes in a request."""
+        return int(self.message.ByteSize()) + 16  # and its frame
+
 
 class _Outbox:
     """Messages that wait to be sent together, and the few threads that send them."""
@@ -184,11 +190,14 @@ class _Outbox:
         while True:
             with self._collecting:
                 collected = self._collect()
-            for batch in _batches_by_topic(collected):
+            for batch in _by_topic(collected):
                 self._send([one for one in batch if one.outcome.set_running_or_notify_cancel()])
 
     def _collect(self) -> Sequence[_Publish]:
-        """What shares the next request or, where it is large, the next few; waits for the first."""
+        """What shares the next request, or one for each topic; waits for the first.
+
+        What does not fit is left to another sender, which need not wait for this one.
+        """
         first, self._next = self._next or self._waiting.get(), None
         if first.is_alone:
             return [first]
@@ -196,10 +205,11 @@ class _Outbox:
         if pause > 0:
             time.sleep(pause)
         self._sent_at = time.monotonic()
-        collected = [first]
+        collected, room = [first], BATCH_BYTES - first.size
         while not self._waiting.empty() and self._next is None:
             one = self._waiting.get()
-            if one.is_alone:
+            room -= one.size
+            if one.is_alone or room < 0 or len(collected) == MAX_BATCH_MESSAGES:
                 self._next = one
             else:
                 collected.append(one)
@@ -266,26 +276,11 @@ class _Channel:
             return self._method
 
 
-def _batches_by_topic(publishes: Sequence[_Publish]) -> Iterator[Sequence[_Publish]]:
+def _by_topic(publishes: Sequence[_Publish]) -> Iterable[Sequence[_Publish]]:
     topics: dict[str, list[_Publish]] = {}
     for publish in publishes:
         topics.setdefault(publish.topic, []).append(publish)
-    for of_one_topic in topics.values():
-        yield from batches(of_one_topic, lambda one: one.message.ByteSize())
-
-
-def batches(items: Sequence[Any], size: Callable[[Any], int]) -> Sequence[Sequence[Any]]:
-    """Split into runs that each fit in one publish request; `size` tells an item's bytes."""
-    runs: list[list[Any]] = []
-    left = 0
-    for item in items:
-        needed = size(item) + 16  # and its frame
-        if needed > left or len(runs[-1]) == MAX_BATCH_MESSAGES:
-            runs.append([])
-            left = MAX_REQUEST_BYTES - 2 * 1024  # and the topic
-        runs[-1].append(item)
-        left -= needed
-    return runs
+    return topics.values()
 
 
 def _channel() -> Any:

@@ -1,5 +1,6 @@
 """The response topic, against a Pub/Sub that fails on demand."""
 
+import math
 import os
 import socket
 import time
@@ -11,6 +12,7 @@ from google.cloud import pubsub_v1
 
 from handler.local.pubsub import Fault, LocalPubSub
 from handler.publisher import (
+    MAX_REQUEST_BYTES,
     OutgoingMessage,
     Publisher,
     PublishFailed,
@@ -19,6 +21,7 @@ from handler.publisher import (
     _Outbox,
     _Publish,
     _raw,
+    _Request,
 )
 
 TOPIC = "projects/p/topics/responses"
@@ -100,6 +103,29 @@ def test_one_bad_message_does_not_take_its_batch_along(broker):
     _Outbox()._send(batch)
     assert all(one.outcome.result(0) for one in batch)
     assert {message.data for message in received(broker)} == {b"1", b"2"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "together"),
+    [
+        ([OutgoingMessage(b"x" * 4_000_000)] * 5, [2, 2, 1]),
+        ([OutgoingMessage(b"x" * 9_990_000)] * 2, [1, 1]),
+        ([OutgoingMessage(b"{}")] * 2500, [1000, 1000, 500]),
+        ([OutgoingMessage(b"{}"), OutgoingMessage(b"{}", {}, "key"), OutgoingMessage(b"{}")], [1, 1, 1]),
+    ],
+    ids=["large", "as large as can be", "many", "ordered"],
+)
+def test_a_request_has_an_end(messages, together):
+    """What does not fit in a request is left to the next sender, in its order."""
+    outbox, publishes = _Outbox(), [_Publish(TOPIC, _raw(message), math.inf) for message in messages]
+    for one in publishes:
+        outbox._waiting.put(one)
+    collected = [outbox._collect() for _ in together]
+    assert [len(batch) for batch in collected] == together
+    assert [one for batch in collected for one in batch] == publishes
+    assert outbox._waiting.empty()
+    for batch in collected:
+        assert _Request(topic=TOPIC, messages=[one.message for one in batch]).ByteSize() <= MAX_REQUEST_BYTES
 
 
 def test_what_comes_together_shares_requests(broker):
