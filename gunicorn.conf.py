@@ -16,7 +16,7 @@ from typing import Any  # noqa: E402
 from handler.config.settings import Settings, SettingsError  # noqa: E402
 from handler.telemetry import logs  # noqa: E402
 
-CYCLES_AFTER = 10_000  # objects made and not freed, after which cycles among them are looked for; Python's own is 700
+CYCLES_AFTER = 10_000  # objects made and not freed, after which cycles among them are looked for
 
 try:
     _settings = Settings.from_environment(os.environ)

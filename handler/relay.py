@@ -242,8 +242,6 @@ class Relay:
             if not self._ledger.begin(delivery.key, delivery.owner):
                 return ModelFailure.CANCELLED, budget.limit
             result = _called(delivery, route, inference, budget.seconds, slot, overflow)
-            if isinstance(result, ModelReply) and result.status == 200:
-                break
             seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, route, inference).seconds))
             if seconds is None:
                 break

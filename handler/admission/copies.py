@@ -5,17 +5,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from handler.admission import Refused
 from handler.rules.verdict.outcome import Reason, Verdict
-
-
-@dataclass(slots=True)
-class _Work:
-    """A message being worked on, and the copy of it that waits for the verdict, if one does."""
-
-    waiter: "Future[Verdict] | None" = None
 
 
 class Copies:
@@ -24,7 +17,8 @@ class Copies:
     def __init__(self, waiters: int) -> None:
         self._free = waiters
         self._lock = threading.Lock()
-        self._works: dict[str, _Work] = {}
+        # What is worked on, and the copy of it that waits for the verdict, if one does.
+        self._waiters: dict[str, Future[Verdict] | None] = {}
 
     def answer(
         self, key: str, until: float, work: Callable[[], Verdict], on_join: Callable[[], None] = lambda: None
@@ -53,14 +47,13 @@ class Copies:
         A newer copy takes the place of the older, so that there is always one for whoever Pub/Sub still listens to.
         """
         with self._lock:
-            work = self._works.get(key)
-            if work is None:
-                self._works[key] = _Work()
+            if key not in self._waiters:
+                self._waiters[key] = None
                 return None
-            older, newer = work.waiter, Future[Verdict]()
+            older, newer = self._waiters[key], Future[Verdict]()
             if older is None:
                 self._take_place()
-            work.waiter = newer
+            self._waiters[key] = newer
         if older is not None:
             older.set_result(Verdict(Reason.IN_PROGRESS, detail="a newer copy waits"))
         return newer
@@ -79,15 +72,14 @@ class Copies:
     def _leave(self, key: str, waiter: "Future[Verdict]") -> Verdict:
         """Wait no more; the place is free, unless a newer copy has it."""
         with self._lock:
-            work = self._works.get(key)
-            if work is not None and work.waiter is waiter:
-                work.waiter = None
+            if self._waiters.get(key) is waiter:
+                self._waiters[key] = None
                 self._free += 1
         return Verdict(Reason.IN_PROGRESS, detail="waited to the end")
 
     def _finish(self, key: str, told: Verdict) -> None:
         with self._lock:
-            waiter = self._works.pop(key).waiter
+            waiter = self._waiters.pop(key)
             if waiter is not None:
                 self._free += 1
         if waiter is not None:

@@ -50,4 +50,4 @@ class AdaptiveLimit:
             self._value = min(float(self.ceiling), self._value + 1 / self.slots)
 
 
-Limit = FixedLimit | AdaptiveLimit
+ConcurrencyLimit = FixedLimit | AdaptiveLimit

@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from handler.admission import Refused
 from handler.admission.estimate import Estimates
-from handler.admission.limit import Limit
+from handler.admission.limit import ConcurrencyLimit
 from handler.rules.message.options import Priority
 from handler.rules.verdict.outcome import Reason
 
@@ -103,7 +103,9 @@ class _Stream:
 class Line:
     """The slots and who waits for one. Thread-safe."""
 
-    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic, room: Room | None = None) -> None:
+    def __init__(
+        self, limit: ConcurrencyLimit, clock: Callable[[], float] = time.monotonic, room: Room | None = None
+    ) -> None:
         self._limit = limit
         self._room = room or Room()
         self._clock = clock
@@ -259,8 +261,8 @@ class Line:
             if succeeded:
                 self._estimates.add(wish.model, now - begun)
             self._limit.answered(begun, overloaded=overloaded, full=self._calling >= self._limit.slots)
-            closed_for = min(retry_after, MAX_CLOSED_SECONDS)
-            if overloaded and now + closed_for > self._closed_until:
+            closed_for = min(retry_after, MAX_CLOSED_SECONDS) if overloaded else 0.0
+            if closed_for and now + closed_for > self._closed_until:
                 self._closed_until = now + closed_for
                 self._advance_in(closed_for)
             self._advance()

@@ -80,6 +80,6 @@ def claim_check(settings: Settings) -> ClaimCheck:
     """As the settings want it. Google's library is not loaded unless there is a bucket."""
     if not (settings.request_buckets or settings.response_bucket):
         return ClaimCheck(settings)
-    from handler.storage.objects import Bucketed
+    from handler.storage.objects import CloudStorage
 
-    return ClaimCheck(settings, Bucketed(settings.routing.slots))
+    return ClaimCheck(settings, CloudStorage(settings.routing.slots))

@@ -28,8 +28,8 @@ TIMEOUT_SECONDS = (5.0, 20.0)  # to connect; for the next byte
 RETRY_SECONDS = 30.0  # for one piece, all tries together
 
 
-class Bucketed:
-    """Objects in buckets. Thread-safe; connects when it is first wanted, in the process that wants it."""
+class CloudStorage:
+    """Reads and writes objects. Thread-safe; connects when it is first wanted, in the process that wants it."""
 
     def __init__(self, connections: int) -> None:
         self._connections = connections

@@ -15,7 +15,7 @@ from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestE
 from handler.rules.message.reference import FILE_FIELD, Reference
 from handler.rules.message.streamed import Streamed
 from handler.storage import Found, NoSuchObject, Objects, StorageFailed
-from handler.storage.room import Room
+from handler.storage.semaphore import ByteSemaphore
 
 MB = 1 << 20
 FIND_SECONDS = 60.0
@@ -44,7 +44,7 @@ class RequestObjects:
         self._max_file = settings.max_file_mb * MB
         self._max_body = settings.max_body_ref_mb * MB
         self._objects = objects
-        self._room = Room(settings.max_waiting_mb * MB)
+        self._memory = ByteSemaphore(settings.max_waiting_mb * MB)
 
     @contextmanager
     def fetched(self, request: InferenceRequest, reference: Reference, seconds: float) -> Iterator[Fetched]:
@@ -57,7 +57,7 @@ class RequestObjects:
         if request.is_form:
             yield Fetched(request, file)
             return
-        with self._room.taken(file.size, until - time.monotonic()):
+        with self._memory.taken(file.size, until - time.monotonic()):
             yield self._loaded(file, min(until - time.monotonic(), LOAD_SECONDS))
 
     def _found(self, request: InferenceRequest, reference: Reference, seconds: float) -> "_File":

@@ -15,7 +15,7 @@ pytest.importorskip("google.cloud.storage")
 from handler.greenlets import Deadline, DeadlinePassed
 from handler.rules.message.reference import Reference
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge, objects
-from handler.storage.objects import Bucketed
+from handler.storage.objects import CloudStorage
 
 # Google's library leaves the connection of a download that was refused or broken off to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def shelf():
     """What reads and writes; it connects when it is first used."""
-    made = Bucketed(1)
+    made = CloudStorage(1)
     yield made
     made.close()
     gc.collect()  # within the reach of the filter above

@@ -28,7 +28,7 @@ from handler.rules.verdict.outcome import Reason
 from handler.rules.verdict.reply import ModelReply, is_storable
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 from handler.storage.claimcheck import ClaimCheck
-from handler.storage.room import Room
+from handler.storage.semaphore import ByteSemaphore
 
 from .test_relay import STREAM, Model, Notes, Topic, held, message
 
@@ -196,7 +196,7 @@ def test_a_file_that_is_gone_when_it_is_sent():
 
 def test_bodies_wait_for_room():
     """One after the other where there is no room for both; one that is too large for all of it is held alone."""
-    room, seen = Room(10), []
+    room, seen = ByteSemaphore(10), []
     begun, end = threading.Event(), threading.Event()
 
     def hold():
@@ -222,7 +222,7 @@ def test_bodies_wait_for_room():
 
 def test_there_is_room_again_after_a_failure():
     """Whatever happens to those who had it."""
-    room = Room(10)
+    room = ByteSemaphore(10)
     with pytest.raises(ZeroDivisionError), room.taken(10, 1.0):
         raise ZeroDivisionError
     with room.taken(10, 1.0):

@@ -43,10 +43,10 @@ def soon(seconds=10.0):
 def waiting(joining, key):
     """Wait until a copy of the message waits, and return what it waits for."""
     deadline = soon()
-    while joining._works[key].waiter is None:
+    while joining._waiters[key] is None:
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    return joining._works[key].waiter
+    return joining._waiters[key]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Room for what is fetched and held in memory: a semaphore that counts bytes."""
+"""Bounds what is fetched and held in memory."""
 
 import threading
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from handler.admission import Refused
 from handler.rules.verdict.outcome import Reason
 
 
-class Room:
-    """So many bytes that may be held at once. One that is larger than all of it is held alone. Thread-safe."""
+class ByteSemaphore:
+    """A semaphore that counts bytes: so many may be held at once, and what is larger alone. Thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._size = size
