@@ -35,7 +35,7 @@ from handler.telemetry.record import PushRecord
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # Deliveries that ended without an answer and without a failure of the model.
-_UNPAID = frozenset({Reason.BUSY, Reason.DRAINING, Reason.IN_PROGRESS, Reason.OVERDUE, Reason.PUBLISH_FAILED})
+_NO_ATTEMPT = frozenset({Reason.BUSY, Reason.DRAINING, Reason.IN_PROGRESS, Reason.OVERDUE, Reason.PUBLISH_FAILED})
 
 CUT_SECONDS = 1.5  # what it takes to answer a push whose call was cut off, and to end
 
@@ -183,11 +183,11 @@ class App:
         try:
             verdict = self._copies.answer(delivery.key, delivery.until, work, delivery.join)
         except Refused:
-            self._ledger.unpaid(delivery.key)
+            self._ledger.no_attempt(delivery.key)
             raise
         # The failure that a copy is told of is the other one's attempt.
-        if verdict.reason in _UNPAID or (delivery.joined and verdict.status != 204):
-            self._ledger.unpaid(delivery.key)
+        if verdict.reason in _NO_ATTEMPT or (delivery.joined and verdict.status != 204):
+            self._ledger.no_attempt(delivery.key)
         return verdict
 
     def _body(self, request: Request) -> bytes:

@@ -206,7 +206,7 @@ class Relay:
             until=delivery.until - self._settings.publish_timeout_seconds,
             expires=time.monotonic() + (deadline - datetime.now(UTC)).total_seconds() if deadline else math.inf,
             priority=inference.priority,
-            is_redelivery=(delivery.message.delivery_attempt or 1) > 1 or claim.unpaid > 0,
+            is_redelivery=(delivery.message.delivery_attempt or 1) > 1 or claim.no_attempts > 0,
             stream=delivery.stream.subscription,
             max_share=delivery.stream.max_share,
             size=inference.size,
@@ -314,5 +314,5 @@ def _attempt(message: PubsubMessage, claim: Claim) -> int | None:
     if claim.failures is not None:
         return claim.failures + 1
     if message.delivery_attempt is not None:
-        return max(1, message.delivery_attempt - claim.unpaid)
-    return claim.failed + 1 if claim.failed else None
+        return max(1, message.delivery_attempt - claim.no_attempts)
+    return claim.failed_here + 1 if claim.failed_here else None

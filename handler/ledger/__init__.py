@@ -52,17 +52,17 @@ class Claim:
 
     With MINE, `kept` is a response that was made but not published yet, as `keep` was given it. With MINE and TAKEN,
     `failures` counts the model failures so far that all instances know of, None where they do not tell each other;
-    `failed` counts those that this process has seen, `before` is how the last of them went, and
-    `unpaid` the deliveries to it that ended without an answer and without a failure of the model. With MINE,
-    `cancelled` says that its requester wants no call.
+    `failed_here` counts those that this process has seen, `before` is how the last of them went, and `no_attempts`
+    counts the deliveries to it that ended without an answer and without a failure of the model. With MINE, `cancelled`
+    says that its requester wants no call.
     """
 
     state: State
     kept: bytes | None = field(default=None, repr=False)
     failures: int | None = None
-    failed: int = 0
+    failed_here: int = 0
     before: str = ""
-    unpaid: int = 0
+    no_attempts: int = 0
     cancelled: bool = False
 
 
@@ -116,8 +116,8 @@ class Ledger(Protocol):
         """
         ...
 
-    def unpaid(self, key: str) -> None:
-        """Count a delivery that ended without an answer and without a failure of the model: refused, cut off."""
+    def no_attempt(self, key: str) -> None:
+        """Count a delivery without an answer and without a failure of the model: refused, cut off, not published."""
         ...
 
     def cancel(self, target: Target, published: int) -> Counts | None:

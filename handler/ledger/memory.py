@@ -24,7 +24,7 @@ class _Counts:
 
     failed: int = 0
     before: str = ""
-    unpaid: int = 0
+    no_attempts: int = 0
 
 
 _NONE = _Counts()
@@ -65,8 +65,13 @@ class MemoryLedger:
                 return Claim(State.ANSWERED)
             self._held.add((key, owner))
             counts = self._counts.get(key, _NONE)
-            kept = self._kept.get(key)
-            return Claim(State.MINE, kept=kept, failed=counts.failed, before=counts.before, unpaid=counts.unpaid)
+            return Claim(
+                State.MINE,
+                kept=self._kept.get(key),
+                failed_here=counts.failed,
+                before=counts.before,
+                no_attempts=counts.no_attempts,
+            )
 
     def begin(self, key: str, owner: str) -> bool:  # noqa: ARG002
         """Yes: nothing is ever cancelled here."""
@@ -101,11 +106,11 @@ class MemoryLedger:
                 counts = self._counts.get(key, _NONE)
                 self._counts[key] = replace(counts, failed=counts.failed + 1, before=detail)
 
-    def unpaid(self, key: str) -> None:
-        """Count a delivery that cost nothing and answered nothing."""
+    def no_attempt(self, key: str) -> None:
+        """Count it, as the failures are counted."""
         with self._lock:
             counts = self._counts.get(key, _NONE)
-            self._counts[key] = replace(counts, unpaid=counts.unpaid + 1)
+            self._counts[key] = replace(counts, no_attempts=counts.no_attempts + 1)
 
     def cancel(self, target: Target, published: int) -> Counts | None:  # noqa: ARG002
         """Cancel nothing."""

@@ -186,9 +186,9 @@ class RedisLedger:
         self._memory.release(key, owner, failed=failed, detail=detail)
         self._end(Pair(key, owner), RELEASE, owner, int(failed), self._kept_ms)
 
-    def unpaid(self, key: str) -> None:
+    def no_attempt(self, key: str) -> None:
         """Count, in this process alone: what all instances count are failures."""
-        self._memory.unpaid(key)
+        self._memory.no_attempt(key)
 
     def cancel(self, target: Target, published: int) -> Counts | None:
         """Note it in Redis, and here in case that is bypassed. None where it is, or takes no more of them."""

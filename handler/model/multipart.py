@@ -16,7 +16,7 @@ class Multipart:
     def __init__(
         self, fields: Mapping[str, Any], file: str, path: str, content_type: str, size: int, content: Iterable[bytes]
     ) -> None:
-        """`fields` are JSON; `file` is the name of the field of the file, whose name `path` ends with.
+        """`fields` are JSON; `file` is the field that holds the file, whose own name is the last part of `path`.
 
         `content` has `size` bytes, each time that it is iterated over.
         """

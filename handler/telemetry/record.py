@@ -57,7 +57,7 @@ class PushRecord:
             logs.explain(
                 self.fields,
                 "ledger: %s; failures counted: %s, seen here: %d; deliveries that were no attempt: %d; kept: %s",
-                *(claim.state, claim.failures, claim.failed, claim.unpaid, claim.kept is not None),
+                *(claim.state, claim.failures, claim.failed_here, claim.no_attempts, claim.kept is not None),
             )
 
     def joined(self) -> None:

@@ -193,10 +193,10 @@ def test_nobody_else_keeps_the_data_of_a_message_that_waits(app):
 
 def test_a_delivery_that_was_no_attempt_is_counted(app, relay):
     """The next one's attempt is a number less than Pub/Sub says."""
-    for reason, unpaid in ((Reason.BUSY, 1), (Reason.MODEL_FAILED, 1), (Reason.PUBLISH_FAILED, 2)):
+    for reason, counted in ((Reason.BUSY, 1), (Reason.MODEL_FAILED, 1), (Reason.PUBLISH_FAILED, 2)):
         relay.verdict = Verdict(reason)
         respond(app, data=PUSH)
-        assert app._ledger.claim("1", "owner").unpaid == unpaid
+        assert app._ledger.claim("1", "owner").no_attempts == counted
 
 
 def test_a_copy_that_joined_is_no_attempt(app, relay):
@@ -212,7 +212,7 @@ def test_a_copy_that_joined_is_no_attempt(app, relay):
     relay.go_on.set()
     for one in both:
         one.join()
-    assert app._ledger.claim("1", "owner").unpaid == 1
+    assert app._ledger.claim("1", "owner").no_attempts == 1
 
 
 def test_a_body_that_no_push_has(app, relay):

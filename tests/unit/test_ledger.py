@@ -679,7 +679,7 @@ def test_redis_is_full(server, a, clock, caplog):
     server.admin.config_set("maxmemory", 0)
     clock.now += ledger_redis.BYPASS_SECONDS
     assert a.claim("new", "one") == Claim(State.MINE, failures=0)
-    assert a.claim("failed", "two") == Claim(State.MINE, kept=b"response", failures=1, failed=1)
+    assert a.claim("failed", "two") == Claim(State.MINE, kept=b"response", failures=1, failed_here=1)
 
 
 def test_redis_is_read_only(server, a, clock, caplog):

@@ -104,8 +104,8 @@ def test_what_came_to_nothing_is_counted(clock):
     ledger.claim("a", "owner")
     ledger.release("a", "owner", failed=False)
     for _ in range(3):
-        ledger.unpaid("a")
-    assert ledger.claim("a", "owner") == Claim(State.MINE, failed=2, before="status 503", unpaid=3)
+        ledger.no_attempt("a")
+    assert ledger.claim("a", "owner") == Claim(State.MINE, failed_here=2, before="status 503", no_attempts=3)
     assert ledger.claim("b", "owner") == Claim(State.MINE)
     ledger.answered("a", "owner")
     clock.now = 1000

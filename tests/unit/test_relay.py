@@ -406,12 +406,12 @@ def test_a_failure_elsewhere_is_not_tried_again_at_once():
 
 def test_deliveries_that_were_no_attempts_do_not_count():
     """A message that was refused nine times for want of room has all of its attempts left."""
-    busy = Claim(State.MINE, unpaid=9)
+    busy = Claim(State.MINE, no_attempts=9)
     assert (
         relayed(Model(ModelFailure.BROKEN), Topic(), message(delivery_attempt=10), Notes(busy)).reason
         is Reason.MODEL_FAILED
     )
-    none = Claim(State.MINE, unpaid=0)
+    none = Claim(State.MINE, no_attempts=0)
     assert (
         relayed(Model(ModelFailure.BROKEN), Topic(), message(delivery_attempt=10), Notes(none)).reason is Reason.GAVE_UP
     )
@@ -419,7 +419,7 @@ def test_deliveries_that_were_no_attempts_do_not_count():
 
 def test_where_pubsub_does_not_count_this_process_does():
     """An unwrapped push says nothing of deliveries, and is answered all the same before it is a dead letter."""
-    nine = Claim(State.MINE, failed=9)
+    nine = Claim(State.MINE, failed_here=9)
     assert relayed(Model(ModelFailure.BROKEN), Topic(), message(), Notes(nine)).reason is Reason.GAVE_UP
 
 

@@ -279,7 +279,7 @@ def _document(data: bytes, attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _echoable(metadata: Any, size: int) -> Any:
-    """The metadata, of a text of so many bytes, of which writing it anew makes less than eight times as many."""
+    """The metadata, unless it is too large. Written anew it has less than eight times the `size` of the whole text."""
     may_be_large = size > MAX_METADATA_BYTES // 8 and isinstance(metadata, dict)
     if may_be_large and len(strictjson.dumps(metadata)) > MAX_METADATA_BYTES:
         raise RequestError(
