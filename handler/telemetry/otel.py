@@ -24,7 +24,7 @@ from handler.greenlets import Deadline, DeadlinePassed
 from handler.push.envelope import PubsubMessage
 from handler.rules.message.usage import Usage
 from handler.telemetry.context import Context
-from handler.telemetry.tracing import Part, Trace
+from handler.telemetry.tracing import Part, Trace, Tracing
 
 NAME = "inference-relay"
 CLOSE_SECONDS = 1.0  # for what is left at the end of the process
@@ -41,7 +41,7 @@ Attributes = Mapping[str, str | int | None]
 _W3C = TraceContextTextMapPropagator()
 
 
-class OpenTelemetry:
+class OpenTelemetry(Tracing):
     """Begins traces and sends what is over, in the background. Made in the process that serves."""
 
     def __init__(self, settings: Settings) -> None:

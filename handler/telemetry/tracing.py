@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 from handler.push.envelope import PubsubMessage
 from handler.rules.message.usage import Usage
@@ -63,27 +62,15 @@ NO_PART = Part()
 NO_TRACE = Trace()
 
 
-class Tracing(Protocol):
-    """Where traces begin."""
-
-    def begin(self, message: PubsubMessage, parent: Context | None, seconds: float) -> Trace:
-        """Begin the trace of a push that came so many seconds ago, or go on with the one that it comes from."""
-        ...
-
-    def close(self) -> None:
-        """Send what is left, if that can be had soon."""
-        ...
-
-
-class NoTracing:
-    """Traces nothing."""
+class Tracing:
+    """Where traces begin; here none does."""
 
     def begin(self, message: PubsubMessage, parent: Context | None, seconds: float) -> Trace:  # noqa: ARG002
-        """No trace."""
+        """Begin the trace of a push that came so many seconds ago, or go on with the one that it comes from."""
         return NO_TRACE
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Send what is left, if that can be had soon."""
 
 
-NO_TRACING = NoTracing()
+NO_TRACING = Tracing()
