@@ -93,8 +93,8 @@ def test_a_copy_waits_no_longer_than_its_own_push(threads):
     assert first.result(10) is ANSWERED
 
 
-def test_room_for_joininghas_an_end(threads):
-    """More copies than there are threads for are refused like messages."""
+def test_room_for_copies_has_an_end(threads):
+    """More copies than may wait are refused, like messages."""
     joining, work = Copies(1), Work()
     for key in "ab":
         threads.submit(joining.answer, key, soon(), work)
@@ -108,7 +108,7 @@ def test_room_for_joininghas_an_end(threads):
     assert copy.result(10).status == 204
 
 
-def test_ten_joiningat_once(threads):
+def test_ten_copies_at_once(threads):
     """One is worked on, one waits, the others are given back: the work is done once."""
     joining, work = Copies(10), Work()
     copies = [threads.submit(joining.answer, "a", soon(), work) for _ in range(10)]
