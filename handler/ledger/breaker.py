@@ -78,7 +78,8 @@ class CircuitBreaker:
                 self._silent_until = now + LOG_SECONDS
         if not silent:
             _log.warning(
-                "the ledger at LEDGER_URL is in trouble and bypassed: messages may be answered twice",
+                "the ledger at LEDGER_URL is in trouble and bypassed, so that messages may be answered twice: %s",
+                describe(error),
                 extra={"error": describe(error), "troubles": self.troubles},
             )
 
