@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.batch.lines import files
+from handler.batch.lines import files, objects
 from handler.batch.lines.answers import Style
 from handler.batch.lines.formats import DEFAULT_PATHS
 
@@ -70,11 +70,11 @@ def _working(answers: str, journal: str | None) -> tuple[Path, str | None]:
     """The plain local file that answers are appended to, and where it goes in the end if that is elsewhere."""
     if files.is_standard(answers):
         return Path(f"{journal}.answers" if journal else "batch-answers.jsonl"), answers
-    name = answers.rsplit("/", 1)[-1] if answers.startswith(files.GS) else answers
+    name = answers.rsplit("/", 1)[-1] if objects.is_object(answers) else answers
     for packed in (".gz", ".zst"):
         if name.endswith(packed):
             return Path(name.removesuffix(packed)), answers
-    return Path(name), answers if answers.startswith(files.GS) else None
+    return Path(name), answers if objects.is_object(answers) else None
 
 
 def _beside(output: Path) -> Path:

@@ -35,8 +35,9 @@ def test_from_a_bucket_to_a_bucket(local_place, bucket):
         done = local_place.run("batch", "run", "gs://bucket/requests.jsonl", "-o", "gs://bucket/answers.jsonl")
     assert done.returncode == 0, done.stderr
     assert json.loads(bucket.blob("answers.jsonl").download_as_bytes())["custom_id"] == "a"
-    done = local_place.run("batch", "check", "gs://bucket/missing.jsonl")
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    for missing, said in (("gs://bucket/missing.jsonl", "missing.jsonl"), ("gs://bucket", "write gs://BUCKET/NAME")):
+        done = local_place.run("batch", "check", missing)
+        assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
 def put(bucket, name, content, content_type):

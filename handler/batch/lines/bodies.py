@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from handler.batch.errors import CannotRun
-from handler.batch.lines import files
+from handler.batch.lines import objects
 from handler.batch.lines.answers import Answer, one_line, usage
 from handler.rules import strictjson
 from handler.rules.message.content import wrap_content
@@ -24,7 +24,7 @@ def fetched(answer: Answer) -> Answer:
     if reference is None or int(reference["bytes"]) > MAX_BODY_BYTES:
         return answer
     uri = str(reference["uri"])
-    content = files.content(uri)
+    content = objects.content(uri)
     if hashlib.sha256(content).hexdigest() != reference["sha256"]:
         raise CannotRun(
             f"{uri} is not what the answer to {answer.custom_id!r} refers to: it was written anew. {_WITHOUT}"

@@ -1,4 +1,4 @@
-"""Request files wherever they are: a path, `-`, gzip, Zstandard, Cloud Storage; read line by line in bounded memory."""
+"""Request files wherever they are: a path, `-`, a gs:// name; gzip, Zstandard; read line by line in bounded memory."""
 
 import gzip
 import hashlib
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from handler.batch.errors import CannotRun
+from handler.batch.lines import objects
 
 # A request of 10 MB, and whatever escapes a careful JSON writer adds to it. What is longer is skipped, never held.
 MAX_LINE_BYTES = 64 << 20
-GS = "gs://"
 
 
 def is_standard(name: str) -> bool:
@@ -39,8 +39,8 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 def _raw(name: str) -> Iterator[IO[bytes]]:
     if is_standard(name):
         yield sys.stdin.buffer
-    elif name.startswith(GS):
-        with _told(name), _blob(name).open("rb") as stream:
+    elif objects.is_object(name):
+        with objects.opened(name, "rb") as stream:
             yield stream
     else:
         with Path(name).open("rb") as stream:
@@ -77,35 +77,6 @@ def _zstd() -> Any:
     except ImportError:
         raise CannotRun(".zst files need: pip install 'inference-relay[batch]'") from None
     return zstd
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What Cloud Storage refuses is a sentence."""
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        yield
-    except (GoogleAPICallError, GoogleAuthError) as error:
-        raise CannotRun(f"{name}: {getattr(error, 'message', error)}") from None
-
-
-def _blob(name: str) -> Any:
-    try:
-        from google.cloud import storage
-    except ImportError:
-        raise CannotRun("gs:// needs: pip install 'inference-relay[gs]'") from None
-    return storage.Blob.from_uri(name, client=storage.Client())
-
-
-def content(name: str) -> bytes:
-    """All the bytes of an object in Cloud Storage, as they lie there. Raises CannotRun."""
-    if not name.startswith(GS):
-        raise CannotRun(f"{name} is not in Cloud Storage")
-    with _told(name):
-        whole: bytes = _blob(name).download_as_bytes(raw_download=True)
-    return whole
 
 
 def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
@@ -155,8 +126,8 @@ def deliver(source: Path, name: str) -> None:
         if is_standard(name):
             shutil.copyfileobj(plain, sys.stdout.buffer)
             sys.stdout.buffer.flush()
-        elif name.startswith(GS):
-            with _told(name), _blob(name).open("wb") as remote:
+        elif objects.is_object(name):
+            with objects.opened(name, "wb") as remote:
                 _compress(name, plain, remote)
         else:
             part = Path(name + ".part")

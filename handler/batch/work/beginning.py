@@ -12,7 +12,7 @@ from pathlib import Path
 
 from handler.batch import pubsub
 from handler.batch.errors import CannotRun
-from handler.batch.lines import check, files
+from handler.batch.lines import check, files, objects
 from handler.batch.lines.answers import Style, line_not_run
 from handler.batch.lines.check import Contents, Problem, Rules
 from handler.batch.lines.formats import Form, nameless
@@ -135,7 +135,7 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
     subscription = options.subscription or f"relay-{batch_id}"
     return {
         "batch_id": batch_id,
-        "requests": source if source.startswith(files.GS) else str(Path(source).resolve()),
+        "requests": source if objects.is_object(source) else str(Path(source).resolve()),
         "form": contents.form,
         "style": options.style.value,
         "topic": topic,
