@@ -159,7 +159,7 @@ class Topic:
 
     def _meaning(self, error: exceptions.GoogleAPICallError) -> Exception:
         if isinstance(error, _NOT_ALLOWED):
-            return CannotRun(f"{self.name} takes no publish from you: {error.message}.\n{_ASK_PUBLISH}")
+            return CannotRun(f"{self.name} takes no publish from you: {error.message}.\n{_ASK_PUBLISH}{_if_local()}")
         if isinstance(error, _LATER + _NEVER):
             return NotTaken(error, worth_a_retry=isinstance(error, _LATER))
         return OutcomeUnknown(f"{type(error).__name__}: {error.message}")
@@ -173,6 +173,13 @@ _ASK_SUBSCRIPTION = (
     "(Terraform: the variable `response_subscriptions`), and give its name with --subscription. Or ask for "
     "roles/pubsub.editor in the project, so that each batch can make its own and delete it."
 )
+
+
+def _if_local() -> str:
+    """What to look at where the Pub/Sub that is away, or lacks a name, is meant to be a local one."""
+    address = os.environ.get("PUBSUB_EMULATOR_HOST")
+    local = f"\nPUBSUB_EMULATOR_HOST is {address}. Is `make up` running there? Its topics are in the project `local`."
+    return local if address else ""
 
 
 def batch_filter(batch_id: str) -> str:
@@ -201,12 +208,13 @@ class Subscription:
         except exceptions.AlreadyExists:
             return
         except exceptions.NotFound as error:
-            raise CannotRun(f"no such topic for responses: {error.message}. Give its name with --responses.") from None
+            advice = f"Give its name with --responses.{_if_local()}"
+            raise CannotRun(f"no such topic for responses: {error.message}. {advice}") from None
         except (exceptions.PermissionDenied, exceptions.Unauthenticated) as error:
             advice = _ASK_SUBSCRIPTION.format(topic=topic)
             raise CannotRun(f"you may not make a subscription: {error.message}.\n{advice}") from None
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
-            raise CannotRun(f"no connection to Pub/Sub: {error}") from None
+            raise CannotRun(f"no connection to Pub/Sub: {error}{_if_local()}") from None
 
     def delete(self) -> None:
         """Delete it, if it is there and may be deleted."""
@@ -318,8 +326,9 @@ class Messages:
 
     def _meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
         if isinstance(error, exceptions.NotFound):
-            return CannotRun(f"{self.name} does not exist (any more): there is nowhere to read from")
-        return CannotRun(f"{self.name} cannot be read: {error.message}")
+            return CannotRun(f"{self.name} does not exist (any more): see that name and project are right{_if_local()}")
+        advice = "\nAsk your platform team for roles/pubsub.subscriber on it." if error.code == 403 else ""
+        return CannotRun(f"{self.name} cannot be read: {error.message}{advice}")
 
 
 def _received(pulled: Any) -> Received:

@@ -38,6 +38,10 @@ def run(console: Console, requests: Path, answers: Path | None, model: str | Non
         if status != _COULD_NOT_RUN:
             _show(console, output)
             console.print(f"redeliveries by Pub/Sub: {redelivered}", highlight=False)
+            if answers is None:
+                console.print(
+                    "the two files are gone: inference-relay local run FILE -o ANSWERS keeps them", highlight=False
+                )
         return status
 
 

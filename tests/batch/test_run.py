@@ -256,8 +256,18 @@ def test_what_cannot_run_says_why(local_place, files):
         return done.stderr
 
     assert "No such file" in fails("batch", "run", "missing.jsonl", "-o", files.answers)
-    write_lines(files.requests, ["{bad"])
-    assert "none of its 1 lines can be sent" in fails(*files.command)
+    write_lines(files.requests, ["id,prompt", "1,hello"])
+    for command in (files.command, (*files.command, "--dry-run")):
+        assert "none of its 2 lines can be sent, and nothing was sent. A request is a line of JSON" in fails(*command)
+    write_lines(files.requests, [])
+    for command in (files.command, ("batch", "check", files.requests)):
+        assert "it has no requests" in fails(*command)
+    assert {each.name for each in local_place.folder.iterdir()} <= {files.requests.name, local_place.calls_file.name}
+    for folder in ("missing", files.requests):  # not there; no folder
+        assert "the journal" in fails("batch", "run", files.requests, "-o", f"{folder}/answers.jsonl")
+    write_lines(files.requests, [openai_line("a")])
+    assert "No such file" in fails(*files.command, "--errors", "missing/errors.jsonl")
+    files.journal.unlink()
     write_lines(files.requests, [openai_line("a")])
     assert "Ask your platform team" in fails(*files.command, "--topic", "missing")
     files.journal.unlink()
@@ -265,7 +275,9 @@ def test_what_cannot_run_says_why(local_place, files):
     assert "no journal says that it is this batch's" in fails(*files.command)
     assert files.answers.read_text() == "somebody's\n"
     assert "no batch was begun" in fails("batch", "status", files.answers)
-    assert "--responses" in fails("batch", "run", files.requests, "-o", "b.jsonl", "--responses", "missing")
+    missing = fails("batch", "run", files.requests, "-o", "b.jsonl", "--responses", "missing")
+    assert "--responses" in missing
+    assert "Its topics are in the project `local`" in missing
 
 
 def test_another_file_or_another_process(local_place, files):
@@ -280,6 +292,7 @@ def test_another_file_or_another_process(local_place, files):
     write_lines(files.requests, [openai_line("other")])
     done = local_place.run(*files.command)
     assert (done.returncode, "not the file that this batch was begun with" in done.stderr) == (2, True)
+    assert "Put new or mended lines into a file of their own" in done.stderr
 
 
 def test_cancel(local_place, files):

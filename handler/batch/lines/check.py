@@ -93,6 +93,17 @@ class Rules:
         return replaced(request, body={**request.body, "model": model})
 
 
+def hopeless(name: str, contents: Contents) -> str | None:
+    """Why nothing of a file can be sent, and what a line looks like; None where something can."""
+    if contents.good:
+        return None
+    what = f"none of its {contents.bad:,} lines can be sent" if contents.bad else "it has no requests"
+    return (
+        f"{name}: {what}, and nothing was sent. A request is a line of JSON: `inference-relay batch --help` shows one, "
+        "and docs/batch.md how to make them of a table."
+    )
+
+
 def form_of(stream: IO[bytes]) -> Form:
     """The form of a file, told by its first line that tells."""
     for number, text in files.lines(stream):

@@ -1,6 +1,7 @@
 """The options of the commands, and the values that they take."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -132,10 +133,10 @@ content = _grouped(
         help="Of the output.",
     ),
 )
+price = click.option("--price", type=Priced(), help="Money for a million tokens, to have the cost: in=0.15,out=0.60.")
 reporting = _grouped(
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, on standard output."),
     click.option("--quiet", is_flag=True, help="No progress."),
-    click.option("--price", type=Priced(), help="Money for a million tokens, to have the cost: in=0.15,out=0.60."),
     click.option(
         "--notify", metavar="TOPIC|COMMAND", help="When it is over: a message to projects/P/topics/T, or run this."
     ),
@@ -170,6 +171,20 @@ ending = _grouped(
         help="When no answer has come for so long, the rest fails with request_timeout.  [default: wait]",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """How a command that takes long says what comes of it."""
+
+    as_json: bool
+    quiet: bool
+    notify: str | None
+
+
+def reporting_of(given: dict[str, Any]) -> Reporting:
+    """Take what `reporting` has given out of the options."""
+    return Reporting(**{name: given.pop(name) for name in ("as_json", "quiet", "notify")})
 
 
 def options_of(given: dict[str, Any]) -> Options:

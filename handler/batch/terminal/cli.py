@@ -13,11 +13,12 @@ from handler.batch import api
 from handler.batch.asking import NoAnswer
 from handler.batch.controlling import NotDone
 from handler.batch.errors import CannotRun
-from handler.batch.lines.check import Problem
+from handler.batch.lines.check import Problem, hopeless
 from handler.batch.lines.formats import DEFAULT_PATHS
 from handler.batch.options import Options
 from handler.batch.terminal import choices, report
-from handler.batch.terminal.notify import notify as tell
+from handler.batch.terminal.choices import Reporting
+from handler.batch.terminal.notify import notify
 from handler.batch.terminal.progress import Display, duration
 from handler.batch.work.summary import Price, Summary
 from handler.rules import strictjson
@@ -44,7 +45,7 @@ def batch() -> None:
 
 
 @contextmanager
-def handled() -> Iterator[None]:
+def handled(interrupted_says: str = "run it again to go on") -> Iterator[None]:
     """What keeps a command from running is a sentence and exit status 2; SIGTERM ends it in order, as Ctrl-C does."""
 
     def interrupted(*_: object) -> None:
@@ -53,11 +54,11 @@ def handled() -> Iterator[None]:
     signal.signal(signal.SIGTERM, interrupted)
     try:
         yield
-    except CannotRun as error:
+    except (CannotRun, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        click.echo("interrupted before anything was sent", err=True)
+        click.echo(f"interrupted: {interrupted_says}", err=True)
         sys.exit(130)
 
 
@@ -79,22 +80,13 @@ class Wrong:
             click.echo(f"... and {self.count - self._most:,} more lines that cannot be sent", err=True)
 
 
-def _finish(summary: Summary, *, as_json: bool, notify: str | None) -> None:
-    if as_json:
-        click.echo(strictjson.pretty(summary.as_dict()))
-    else:
-        report.show(Console(stderr=True), summary)
-    if notify:
-        tell(notify, summary)
-    sys.exit(130 if summary.end == "stopped" else summary.exit_status)
-
-
 class Work:
-    """What the commands that take long have in common: progress, and the problems of the file."""
+    """What the commands that take long have in common: progress, the problems of the file, the summary."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, reporting: Reporting) -> None:
+        self._reporting = reporting
         self.wrong = Wrong()
-        self.display = Display(Console(stderr=True, quiet=quiet))
+        self.display = Display(Console(stderr=True, quiet=reporting.quiet))
 
     def do(self, action: Callable[..., Summary], *arguments: Any, **options: Any) -> Summary:
         """Do it, and show how it goes."""
@@ -103,6 +95,20 @@ class Work:
                 return action(*arguments, wrong=self.wrong, progress=self.display, **options)
             finally:
                 self.wrong.sum_up()
+
+    def tell(self, summary: Summary) -> None:
+        """Give the summary to machines, and to whoever is to be notified."""
+        if self._reporting.as_json:
+            click.echo(strictjson.pretty(summary.as_dict()))
+        if self._reporting.notify:
+            notify(self._reporting.notify, summary)
+
+    def finish(self, summary: Summary) -> None:
+        """Tell everybody, and exit."""
+        if not self._reporting.as_json:
+            report.show(Console(stderr=True), summary)
+        self.tell(summary)
+        sys.exit(130 if summary.end == "stopped" else summary.exit_status)
 
 
 @batch.command()
@@ -115,6 +121,7 @@ class Work:
 @click.option("--max-in-flight", type=click.IntRange(min=1), help="At most so many requests sent and not answered.")
 @choices.tokens
 @choices.ending
+@choices.price
 @choices.reporting
 @click.option("--dry-run", is_flag=True, help="Send nothing: what would be sent and made, and how long it takes.")
 @click.option("--slots", type=click.IntRange(min=1), help="With --dry-run: requests that the model takes at once.")
@@ -122,10 +129,7 @@ class Work:
 def run(
     requests: str,
     answers: str,
-    as_json: bool,
-    quiet: bool,
     price: Price | None,
-    notify: str | None,
     dry_run: bool,
     slots: int | None,
     seconds: float | None,
@@ -141,20 +145,19 @@ def run(
     inference-relay batch run requests.jsonl -o answers.jsonl --max-in-flight 500 --deadline 8h
     inference-relay batch run requests.jsonl -o answers.jsonl --dry-run --slots 64 --seconds 4
     """  # noqa: D301
-    options = choices.options_of(given)
+    work, options = Work(choices.reporting_of(given)), choices.options_of(given)
     with handled():
         if dry_run:
             _dry_run(requests, options, slots, seconds)
-            return
-        work = Work(quiet=quiet)
-        summary = work.do(api.run, requests, answers, options, price=price, tick=work.display.reading)
-        _finish(summary, as_json=as_json, notify=notify)
+        work.finish(work.do(api.run, requests, answers, options, price=price, tick=work.display.reading))
 
 
 def _dry_run(requests: str, options: Options, slots: int | None, seconds: float | None) -> None:
     wrong = Wrong()
     contents = api.check(requests, options, wrong=wrong)
     wrong.sum_up()
+    if reason := hopeless(requests, contents):
+        raise CannotRun(reason)
     console = Console()
     report.show_contents(console, requests, contents)
     made = (
@@ -178,36 +181,19 @@ def _dry_run(requests: str, options: Options, slots: int | None, seconds: float 
 @choices.rate
 @choices.tokens
 @choices.reporting
-def submit(
-    requests: str,
-    answers: str,
-    as_json: bool,
-    quiet: bool,
-    price: Price | None,
-    notify: str | None,
-    **given: Any,
-) -> None:
+def submit(requests: str, answers: str, **given: Any) -> None:
     """Send REQUESTS and end; `batch collect` takes the answers, later or elsewhere.
 
     \b
     inference-relay batch submit requests.jsonl -o answers.jsonl
     inference-relay batch collect -o answers.jsonl
     """  # noqa: D301
-    del price
+    work, options = Work(choices.reporting_of(given)), choices.options_of(given)
     with handled():
-        work = Work(quiet=quiet)
-        summary = work.do(api.submit, requests, answers, choices.options_of(given), tick=work.display.reading)
-        if as_json or notify:
-            _report(summary, as_json=as_json, notify=notify)
+        summary = work.do(api.submit, requests, answers, options, tick=work.display.reading)
+        work.tell(summary)
         click.echo(f"sent {summary.waiting + summary.answered:,} requests as {summary.batch_id}", err=True)
         sys.exit(130 if summary.end == "stopped" else 0 if summary.end == "submitted" else 1)
-
-
-def _report(summary: Summary, *, as_json: bool, notify: str | None) -> None:
-    if as_json:
-        click.echo(strictjson.pretty(summary.as_dict()))
-    if notify:
-        tell(notify, summary)
 
 
 @batch.command()
@@ -217,16 +203,9 @@ def _report(summary: Summary, *, as_json: bool, notify: str | None) -> None:
 @choices.places
 @choices.content
 @choices.ending
+@choices.price
 @choices.reporting
-def collect(
-    requests: str | None,
-    answers: str,
-    as_json: bool,
-    quiet: bool,
-    price: Price | None,
-    notify: str | None,
-    **given: Any,
-) -> None:
+def collect(requests: str | None, answers: str, price: Price | None, **given: Any) -> None:
     """Write the answers of a submitted batch to ANSWERS as they come.
 
     On the machine that submitted it, or with its journal copied from there. Without the journal, give the request
@@ -236,10 +215,9 @@ def collect(
     inference-relay batch collect -o answers.jsonl
     inference-relay batch collect requests.jsonl -o answers.jsonl --batch-id batch-7f3a...
     """  # noqa: D301
+    work, options = Work(choices.reporting_of(given)), choices.options_of(given)
     with handled():
-        work = Work(quiet=quiet)
-        summary = work.do(api.collect, answers, choices.options_of(given), requests=requests, price=price)
-        _finish(summary, as_json=as_json, notify=notify)
+        work.finish(work.do(api.collect, answers, options, requests=requests, price=price))
 
 
 named = click.argument("answers")
@@ -249,7 +227,7 @@ named = click.argument("answers")
 @named
 @choices.files
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-@click.option("--price", type=choices.Priced(), help="Money for a million tokens, to have the cost: in=0.15,out=0.60.")
+@choices.price
 def status(answers: str, as_json: bool, price: Price | None, **given: Any) -> None:
     """Show where the batch of ANSWERS stands, by its journal, also while it runs."""
     with handled():
@@ -276,7 +254,10 @@ def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
     """  # noqa: D301
     with handled():
         number = api.retry(answers, choices.options_of(given), codes=codes)
-        click.echo(f"{number:,} lines will be sent again by the next `inference-relay batch run` with this output file")
+        if number:
+            click.echo(f"{number:,} lines: the next `inference-relay batch run` with this output file sends them again")
+        else:
+            click.echo("no line to send again: those that cannot be sent are to be mended, in a file of their own")
 
 
 @batch.command()
@@ -326,5 +307,8 @@ def check(requests: str, **given: Any) -> None:
     with handled():
         wrong = Wrong(sys.maxsize)
         contents = api.check(requests, choices.options_of(given), wrong=wrong)
-        report.show_contents(Console(), requests, contents)
+        if reason := hopeless(requests, contents):
+            click.echo(f"Error: {reason}", err=True)
+        else:
+            report.show_contents(Console(), requests, contents)
         sys.exit(1 if contents.bad else 0 if contents.good else 2)

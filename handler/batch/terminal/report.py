@@ -40,6 +40,8 @@ def table(summary: Summary) -> Table:
     made = Table(
         title=f"{summary.batch_id}: {_ENDS.get(summary.end, summary.end)}", title_justify="left", show_header=False
     )
+    made.add_column()
+    made.add_column(overflow="fold")  # the name of a file is of no use with its end cut off
     for name, value in _rows(summary):
         made.add_row(name, value)
     return made

@@ -17,6 +17,7 @@ from handler.batch.terminal.cli import handled
 from handler.rules import strictjson
 
 _LOCAL_MODEL = "smollm2"
+_INTERRUPTED = "if the request was sent, it is answered all the same, and paid for"
 
 
 @click.command()
@@ -52,7 +53,7 @@ def ask(
     Exit status: 0 answered, 1 an error or no answer, 2 it could not run.
     """  # noqa: D301
     body = {"model": _model(model), "messages": _messages(prompt, system), "max_tokens": max_tokens}
-    with handled(), Console(stderr=True).status("waiting for the answer"):
+    with handled(_INTERRUPTED), Console(stderr=True).status("waiting for the answer"):
         answer = _answer(body, Where(**places), timeout)
     text = answer.body.decode() if as_json else text_of(answer.body) or answer.body.decode()
     click.echo(text, err=bool(answer.code) and not as_json)

@@ -63,7 +63,7 @@ def begin(
         try:
             _import(journal, requests, paths, options, wrong, tick)
         except CannotRun:
-            _forget(paths)
+            _forget(journal, paths)
             raise
 
 
@@ -73,7 +73,7 @@ def _claim_files(journal: Journal, paths: Paths) -> None:
         return
     for path in {paths.output, paths.errors}:
         if path.exists() and path.stat().st_size:
-            paths.journal.unlink(missing_ok=True)
+            journal.remove()
             raise CannotRun(
                 f"{path} exists, and no journal says that it is this batch's: choose another name, or remove it"
             )
@@ -81,8 +81,9 @@ def _claim_files(journal: Journal, paths: Paths) -> None:
         journal.note(began=time.time())
 
 
-def _forget(paths: Paths) -> None:
-    for path in (paths.journal, paths.output, paths.errors, paths.spool):
+def _forget(journal: Journal, paths: Paths) -> None:
+    journal.remove()
+    for path in (paths.output, paths.errors, paths.spool):
         path.unlink(missing_ok=True)
 
 
@@ -119,9 +120,8 @@ def _enter_bad(journal: Journal, outputs: Outputs, problem: Problem) -> None:
 
 
 def _refuse_if_hopeless(requests: str, contents: Contents, options: Options) -> None:
-    if not contents.good:
-        what = f"none of its {contents.bad} lines can be sent" if contents.bad else "it has no requests"
-        raise CannotRun(f"{requests}: {what}. Nothing was sent. `inference-relay batch check` lists what is wrong.")
+    if reason := check.hopeless(requests, contents):
+        raise CannotRun(reason)
     if options.strict and contents.bad:
         raise CannotRun(f"{requests}: {contents.bad} lines cannot be sent, and --strict was given. Nothing was sent.")
 
@@ -152,8 +152,9 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
 def _see_that_it_is_the_same(journal: Journal, requests: str, paths: Paths, options: Options) -> None:
     if _fingerprint_again(requests, paths) != journal.fact("fingerprint"):
         raise CannotRun(
-            f"{requests} is not the file that this batch was begun with ({journal.fact('requests')}): give another "
-            f"output file for another batch, or remove {paths.journal} and the answers to begin anew"
+            f"{requests} is not the file that this batch was begun with ({journal.fact('requests')}), or was changed "
+            "since. Put new or mended lines into a file of their own, with another output file (-o). Or remove "
+            f"{paths.journal} and the answers to begin anew: everything is sent again then, and paid for again."
         )
     plan = plan_of(journal)
     for name, asked, begun in (
@@ -197,7 +198,13 @@ def plan_of(journal: Journal) -> Plan:
 @contextmanager
 def alone(journal: Path) -> Iterator[None]:
     """See that no other process works on this batch; the lock ends with the process, however that ends."""
-    handle = os.open(journal, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(journal, os.O_RDONLY | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise CannotRun(
+            f"the journal {journal} cannot be made: {error.strerror}. It stands beside the output file: give one in a "
+            "folder that is there and yours to write to, or --journal"
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

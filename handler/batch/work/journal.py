@@ -112,6 +112,11 @@ class Journal:
         with self._lock:
             self._db.close()
 
+    def remove(self) -> None:
+        """Close it, so that SQLite's own files beside it go, and delete it."""
+        self.__exit__()
+        self.path.unlink(missing_ok=True)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and on the disk when it is over."""
