@@ -50,7 +50,7 @@ def run(
     session ten times a second. Raises CannotRun; KeyboardInterrupt ends it in order.
     """
     options = options or Options()
-    paths = Paths.of(answers, options)
+    paths = beginning.paths_of(answers, options)
     with beginning.alone(paths.journal):
         beginning.begin(requests, paths, options, wrong, tick)
         end = _ended(paths, Session(paths, options, progress).run)
@@ -68,7 +68,7 @@ def submit(
 ) -> Summary:
     """Send a file of requests; `collect` takes the answers. Raises CannotRun."""
     options = options or Options()
-    paths = Paths.of(answers, options)
+    paths = beginning.paths_of(answers, options)
     with beginning.alone(paths.journal):
         beginning.begin(requests, paths, options, wrong, tick)
         end = _ended(paths, Session(paths, options, progress).submit)
@@ -89,7 +89,7 @@ def collect(
     Raises CannotRun.
     """
     options = options or Options()
-    paths = Paths.of(answers, options)
+    paths = beginning.paths_of(answers, options)
     if requests is None and not paths.journal.exists():
         raise CannotRun(
             f"{paths.journal} does not exist. Copy it from where the batch was submitted, or give the request file and "
@@ -112,7 +112,7 @@ def _begin_elsewhere(requests: str, paths: Paths, options: Options, wrong: Wrong
 
 def status(answers: str, options: Options | None = None, *, price: Price | None = None) -> Summary:
     """Where a batch stands, by its journal, also while it runs. Raises CannotRun."""
-    paths = Paths.of(answers, options or Options())
+    paths = beginning.paths_of(answers, options or Options())
     with Journal(paths.journal) as journal:
         beginning.plan_of(journal)
         counts = journal.counts()
@@ -125,7 +125,7 @@ def retry(answers: str, options: Options | None = None, *, codes: tuple[str, ...
 
     `codes` restricts it to those errors. Lines that could not be sent as they are stay. Raises CannotRun.
     """
-    paths = Paths.of(answers, options or Options())
+    paths = beginning.paths_of(answers, options or Options())
     if not paths.journal.exists():
         raise CannotRun(f"{paths.journal} does not exist: no batch was begun with this output file here")
     with beginning.alone(paths.journal), Journal(paths.journal) as journal:

@@ -98,12 +98,17 @@ def test_errors_of_the_model(local_place, files):
 
 def test_vllm_format(local_place, files):
     """One file; an error is in `error`, and its body is left out."""
-    write_lines(files.requests, [openai_line("good"), openai_line("ill", json.dumps({"status": 400, "code": "odd"}))])
+    ill_line = openai_line("ill", json.dumps({"status": 400, "code": "odd"}))
+    write_lines(files.requests, [openai_line("good"), ill_line, "{bad"])
     done = local_place.run(*files.command, "--format", "vllm", "--in-order")
     assert done.returncode == 1, done.stderr
-    good, ill = read_lines(files.answers)
+    good, ill, bad = read_lines(files.answers)
     assert (good["error"], good["response"]["status_code"]) == (None, 200)
     assert (ill["error"]["code"], ill["response"]["body"]) == ("odd", None)
+    # What comes after it need not say the form again.
+    assert local_place.run("batch", "retry", files.answers).returncode == 0
+    assert read_lines(files.answers) == [good, bad]
+    assert local_place.run("batch", "collect", "-o", files.answers, "--give-up-after", "1s").returncode == 1
     assert not files.errors.exists()
 
 
@@ -281,14 +286,15 @@ def test_what_cannot_run_says_why(local_place, files):
 
 
 def test_another_file_or_another_process(local_place, files):
-    """A journal is for one file, one topic and one process at a time."""
+    """A journal is for one file, one topic, one form and one process at a time."""
     write_lines(files.requests, [openai_line(f"{n}") for n in range(100)])
     with local_place.running(*files.command, "--rate", 5):
         until(lambda: states(files.journal)["sent"] > 0)
         done = local_place.run(*files.command)
         assert (done.returncode, "another process works on" in done.stderr) == (2, True)
-    done = local_place.run(*files.command, "--topic", "other")
-    assert (done.returncode, "begun with --topic" in done.stderr) == (2, True)
+    for option, other in (("--topic", "other"), ("--format", "vllm")):
+        done = local_place.run(*files.command, option, other)
+        assert (done.returncode, f"begun with {option}" in done.stderr) == (2, True)
     write_lines(files.requests, [openai_line("other")])
     done = local_place.run(*files.command)
     assert (done.returncode, "not the file that this batch was begun with" in done.stderr) == (2, True)

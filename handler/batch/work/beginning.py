@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handler.batch import pubsub
@@ -42,6 +42,16 @@ class Plan:
     def attributes(self) -> dict[str, str]:
         """The attributes of every message, beside its custom id."""
         return {"batch_id": self.batch_id, **({"priority": self.priority} if self.priority else {})}
+
+
+def paths_of(answers: str, options: Options) -> Paths:
+    """The files that belong to the name of an output file, in the form that the batch was begun in, if it was."""
+    paths = Paths.of(answers, options)
+    if not paths.journal.exists():
+        return paths
+    with Journal(paths.journal) as journal:
+        style = Style(journal.fact("style") or options.style)
+    return Paths.of(answers, replace(options, style=style))
 
 
 def begin(
@@ -162,6 +172,7 @@ def _see_that_it_is_the_same(journal: Journal, requests: str, paths: Paths, opti
         ("--responses", options.responses, plan.responses),
         ("--subscription", options.subscription, plan.subscription),
         ("--batch-id", options.batch_id, plan.batch_id),
+        ("--format", None if options.style is Style.OPENAI else options.style, plan.style),
     ):
         if asked and asked.rsplit("/", 1)[-1] != begun.rsplit("/", 1)[-1]:
             raise CannotRun(f"this batch was begun with {name} {begun}: leave {name} out, or give another output file")
