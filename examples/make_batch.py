@@ -22,5 +22,7 @@ def line(custom_id: str, model: str, prompt: str) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     for number, text in enumerate(sys.stdin, start=1):
         print(line(f"prompt-{number}", sys.argv[1], text.rstrip("\n")))

@@ -20,5 +20,7 @@ def answers(path: Path) -> Iterator[tuple[str, ChatCompletion]]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     for custom_id, completion in answers(Path(sys.argv[1])):
         print(f"{custom_id}: {completion.choices[0].message.content}")
