@@ -225,6 +225,17 @@ class Subscription:
         """Begin to read."""
         return Messages(self._client, self.name)
 
+    def see(self) -> None:
+        """See that it can be read, before requests are paid for whose answers come here. Raises CannotRun."""
+        messages = self.messages()
+        try:
+            reply = self._client.pull(subscription=self.name, max_messages=1, retry=None, timeout=_PULL_SECONDS)
+        except _NOT_ALLOWED + _NEVER as error:
+            raise messages.meaning(error) from None
+        except exceptions.GoogleAPICallError:  # none waits, or Pub/Sub is away, which the work waits out
+            return
+        messages.lease([_received(each) for each in type(reply).pb(reply).received_messages], 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -269,7 +280,7 @@ class Messages:
             while len(taken) < most:
                 taken += self._pulled.get_nowait()
         if not taken and self._failure:
-            raise self._meaning(self._failure)
+            raise self.meaning(self._failure)
         return taken
 
     def stop(self) -> list[Received]:
@@ -297,6 +308,13 @@ class Messages:
                     subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=seconds, timeout=_CONNECT_SECONDS
                 )
 
+    def meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
+        """Why it cannot be read, and what to do."""
+        if isinstance(error, exceptions.NotFound):
+            return CannotRun(f"{self.name} does not exist (any more): see that name and project are right{_if_local()}")
+        advice = "\nAsk your platform team for roles/pubsub.subscriber on it." if error.code == 403 else ""
+        return CannotRun(f"{self.name} cannot be read: {error.message}{advice}")
+
     def _pull(self) -> None:
         request = {"subscription": self.name, "max_messages": _MOST_PULLED}
         pause = 0.0
@@ -323,12 +341,6 @@ class Messages:
                 self._pulled.put(received, timeout=1.0)
                 return
         self._left += received
-
-    def _meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
-        if isinstance(error, exceptions.NotFound):
-            return CannotRun(f"{self.name} does not exist (any more): see that name and project are right{_if_local()}")
-        advice = "\nAsk your platform team for roles/pubsub.subscriber on it." if error.code == 403 else ""
-        return CannotRun(f"{self.name} cannot be read: {error.message}{advice}")
 
 
 def _received(pulled: Any) -> Received:

@@ -223,6 +223,21 @@ def states(journal):
     return collections.Counter()
 
 
+@pytest.fixture
+def files(local_place):
+    """Names of a batch's files, and the relay at work."""
+
+    class Files:
+        requests = local_place.folder / "requests.jsonl"
+        answers = local_place.folder / "answers.jsonl"
+        errors = local_place.folder / "answers.errors.jsonl"
+        journal = local_place.folder / "answers.jsonl.journal"
+        command = ("batch", "run", requests, "-o", answers)
+
+    with local_place.relay():
+        yield Files
+
+
 # --- trouble
 
 

@@ -12,21 +12,6 @@ from backports import zstd
 from .conftest import openai_line, read_lines, states, until, write_lines
 
 
-@pytest.fixture
-def files(local_place):
-    """Names of a batch's files, and the relay at work."""
-
-    class Files:
-        requests = local_place.folder / "requests.jsonl"
-        answers = local_place.folder / "answers.jsonl"
-        errors = local_place.folder / "answers.errors.jsonl"
-        journal = local_place.folder / "answers.jsonl.journal"
-        command = ("batch", "run", requests, "-o", answers)
-
-    with local_place.relay():
-        yield Files
-
-
 def ids(path):
     """The custom ids in a file, as they stand there."""
     return [each["custom_id"] for each in read_lines(path)]
@@ -87,7 +72,7 @@ def test_errors_of_the_model(local_place, files):
     assert by_id["line-3"]["response"] is None
     assert "line 3: Not JSON" in done.stderr
 
-    assert "0 lines will" in local_place.run("batch", "retry", files.answers, "--code", "other").stdout
+    assert "no line to send again" in local_place.run("batch", "retry", files.answers, "--code", "other").stdout
     assert "1 lines will" in local_place.run("batch", "retry", files.answers).stdout
     assert ids(files.errors) == ["line-3"]
     assert local_place.run(*files.command).returncode == 1
@@ -166,6 +151,9 @@ def test_a_subscription_of_ones_own(local_place, files):
     assert local_place.run(*files.command, "--subscription", "mine").returncode == 0
     assert ids(files.answers) == ["a"]
     assert local_place.subscriptions() == {"relay", "mine"}
+    done = local_place.run("batch", "run", files.requests, "-o", "b.jsonl", "--subscription", "misspelt")
+    assert (done.returncode, "misspelt does not exist" in done.stderr) == (2, True), done.stderr
+    assert states(local_place.folder / "b.jsonl.journal")["pending"] == 1  # nothing was sent that nobody could read
     left = []
 
     def other_came_again():
@@ -229,76 +217,6 @@ def test_flow(local_place, files):
     assert 0 < most <= 10
     assert local_place.run(*files.command).returncode == 0  # without the limit it goes on
     assert set(local_place.asked().values()) == {1}
-
-
-def test_dry_run_and_check(local_place, files):
-    """They say what is in the file, every problem at once, and send nothing."""
-    write_lines(files.requests, [openai_line("a"), openai_line("a"), "{bad", openai_line("b")])
-    done = local_place.run(*files.command, "--dry-run", "--slots", 2, "--seconds", 60)
-    assert done.returncode == 1
-    assert "It would take: 60 s." in done.stdout
-    assert "Nothing was sent." in done.stdout
-    assert not files.journal.exists()
-    done = local_place.run("batch", "check", files.requests)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "line 2: `custom_id` 'a' was given to an earlier line already."
-    assert done.stderr.splitlines()[1].startswith("line 3: Not JSON")
-    done = local_place.run(*files.command, "--strict")
-    assert (done.returncode, "Nothing was sent" in done.stderr) == (2, True)
-    assert not files.journal.exists()
-    assert not files.answers.exists()
-    assert local_place.calls() == []
-
-
-def test_what_cannot_run_says_why(local_place, files):
-    """Each reason has a sentence and exit status 2, and nothing is sent or overwritten."""
-
-    def fails(*arguments):
-        done = local_place.run(*arguments)
-        assert done.returncode == 2, done.stderr
-        assert "Traceback" not in done.stderr
-        assert local_place.calls() == []
-        return done.stderr
-
-    assert "No such file" in fails("batch", "run", "missing.jsonl", "-o", files.answers)
-    write_lines(files.requests, ["id,prompt", "1,hello"])
-    for command in (files.command, (*files.command, "--dry-run")):
-        assert "none of its 2 lines can be sent, and nothing was sent. A request is a line of JSON" in fails(*command)
-    write_lines(files.requests, [])
-    for command in (files.command, ("batch", "check", files.requests)):
-        assert "it has no requests" in fails(*command)
-    assert {each.name for each in local_place.folder.iterdir()} <= {files.requests.name, local_place.calls_file.name}
-    for folder in ("missing", files.requests):  # not there; no folder
-        assert "the journal" in fails("batch", "run", files.requests, "-o", f"{folder}/answers.jsonl")
-    write_lines(files.requests, [openai_line("a")])
-    assert "No such file" in fails(*files.command, "--errors", "missing/errors.jsonl")
-    files.journal.unlink()
-    write_lines(files.requests, [openai_line("a")])
-    assert "Ask your platform team" in fails(*files.command, "--topic", "missing")
-    files.journal.unlink()
-    files.answers.write_text("somebody's\n")
-    assert "no journal says that it is this batch's" in fails(*files.command)
-    assert files.answers.read_text() == "somebody's\n"
-    assert "no batch was begun" in fails("batch", "status", files.answers)
-    missing = fails("batch", "run", files.requests, "-o", "b.jsonl", "--responses", "missing")
-    assert "--responses" in missing
-    assert "Its topics are in the project `local`" in missing
-
-
-def test_another_file_or_another_process(local_place, files):
-    """A journal is for one file, one topic, one form and one process at a time."""
-    write_lines(files.requests, [openai_line(f"{n}") for n in range(100)])
-    with local_place.running(*files.command, "--rate", 5):
-        until(lambda: states(files.journal)["sent"] > 0)
-        done = local_place.run(*files.command)
-        assert (done.returncode, "another process works on" in done.stderr) == (2, True)
-    for option, other in (("--topic", "other"), ("--format", "vllm")):
-        done = local_place.run(*files.command, option, other)
-        assert (done.returncode, f"begun with {option}" in done.stderr) == (2, True)
-    write_lines(files.requests, [openai_line("other")])
-    done = local_place.run(*files.command)
-    assert (done.returncode, "not the file that this batch was begun with" in done.stderr) == (2, True)
-    assert "Put new or mended lines into a file of their own" in done.stderr
 
 
 def test_cancel(local_place, files):

@@ -257,7 +257,9 @@ def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
         if number:
             click.echo(f"{number:,} lines: the next `inference-relay batch run` with this output file sends them again")
         else:
-            click.echo("no line to send again: those that cannot be sent are to be mended, in a file of their own")
+            click.echo(
+                "no line to send again. Those that cannot be sent as they are stay: mend them in a file of their own"
+            )
 
 
 @batch.command()

@@ -85,7 +85,7 @@ def _claim_files(journal: Journal, paths: Paths) -> None:
         if path.exists() and path.stat().st_size:
             journal.remove()
             raise CannotRun(
-                f"{path} exists, and no journal says that it is this batch's: choose another name, or remove it"
+                f"{path} exists, and no journal says that it is this batch's: choose another name (-o), or move it away"
             )
     with journal.transaction():
         journal.note(began=time.time())

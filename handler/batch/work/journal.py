@@ -312,5 +312,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, or a reboot could lose what was acked
         db.executescript(_SCHEMA)
     except sqlite3.Error as error:
-        raise CannotRun(f"the journal {path} cannot be used: {error}. It needs a local disk with room.") from None
+        raise CannotRun(
+            f"the journal {path} cannot be used: {error}. It needs a local disk with room: --journal puts it elsewhere."
+        ) from None
     return db

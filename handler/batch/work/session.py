@@ -75,6 +75,7 @@ class Session:
             if self._nothing_to_do():
                 return self._finished(End.COMPLETED)
             self._make_subscription()
+            self._see_subscription()
             sender = self._sender(collecting=True)
             topic = parts.enter_context(Topic(self.plan.topic))
             with self._collecting(), self._threads_end():
@@ -119,6 +120,12 @@ class Session:
         if self.plan.own_subscription:
             with Subscription(self.plan.subscription) as subscription:
                 subscription.create(self.plan.responses, batch_filter(self.plan.batch_id))
+
+    def _see_subscription(self) -> None:
+        """A given one may be misspelt: its answers would be paid for, and gone."""
+        if not self.plan.own_subscription and self.counts.pending:
+            with Subscription(self.plan.subscription) as subscription:
+                subscription.see()
 
     def _sender(self, *, collecting: bool) -> Sender:
         return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, collecting=collecting)
