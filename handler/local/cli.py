@@ -38,7 +38,7 @@ def run_command(file: Path, output: Path | None, model: str | None) -> None:
     inference-relay local run examples/requests.jsonl
     MODEL_URL=http://localhost:11434 inference-relay local run examples/requests.jsonl --model llama3.2
 
-    Exit status: 0 when every line was answered, if only with an error; 2 when it could not run.
+    Exit status: 0 when every line was answered, if only with an error; 2 when it could not run; 130 interrupted.
     """  # noqa: D301 - click's \b keeps a paragraph's lines
     status = _started(run, Console(), file, output, model)
     raise SystemExit(0 if status == 1 else status)

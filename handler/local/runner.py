@@ -16,6 +16,7 @@ from handler.local import stack
 from handler.rules import strictjson
 
 _COULD_NOT_RUN = 2
+_INTERRUPTED = 130
 _LONGEST = 200
 
 
@@ -24,6 +25,16 @@ def run(console: Console, requests: Path, answers: Path | None, model: str | Non
 
     The answers go to `answers`, or to a folder that is removed again.
     """
+    try:
+        return _run(console, requests, answers, model)
+    except KeyboardInterrupt:
+        # `batch run` says that it can go on, which it could if its Pub/Sub were still there.
+        anew = f"remove {answers}, its errors and its journal, and run it again" if answers else "run it again"
+        console.print(f"interrupted, and what waited in the local Pub/Sub is gone: {anew}", soft_wrap=True)
+        return _INTERRUPTED
+
+
+def _run(console: Console, requests: Path, answers: Path | None, model: str | None) -> int:
     with tempfile.TemporaryDirectory(prefix="inference-relay-") as folder:
         output = answers or Path(folder) / "answers.jsonl"
         with (

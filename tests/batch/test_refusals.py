@@ -35,7 +35,7 @@ def test_what_cannot_run_says_why(local_place, files):
     assert "No such file" in fails("batch", "run", "missing.jsonl", "-o", files.answers)
     write_lines(files.requests, ["id,prompt", "1,hello"])
     for command in (files.command, (*files.command, "--dry-run")):
-        assert "none of its 2 lines can be sent, and nothing was sent. A request is a line of JSON" in fails(*command)
+        assert "none of its 2 lines can be sent. Nothing was sent. A request is a line of JSON" in fails(*command)
     write_lines(files.requests, [])
     for command in (files.command, ("batch", "check", files.requests)):
         assert "it has no requests" in fails(*command)

@@ -97,6 +97,19 @@ def says_nothing(_connection):
     """End the connection."""
 
 
+def test_an_interrupted_run_does_not_promise_to_go_on(model, tmp_path):
+    """Its Pub/Sub is gone, with what waited there: Ctrl-C says to run it again."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n')
+    model.replies["hi"] = [says_nothing]
+    command, options = [RELAY, "local", "run", file], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with process(command, {"MODEL_URL": model.url}, start_new_session=True, **options) as run:
+        until(lambda: model.calls, 60)
+        os.killpg(run.pid, signal.SIGINT)
+        output, _ = run.communicate(timeout=60)
+    assert (run.returncode, "the local Pub/Sub is gone: run it again" in output) == (130, True), output
+
+
 @pytest.fixture
 def checked(local_topics, model):
     """Settings for `check`, and the model behind them."""

@@ -99,7 +99,7 @@ def hopeless(name: str, contents: Contents) -> str | None:
         return None
     what = f"none of its {contents.bad:,} lines can be sent" if contents.bad else "it has no requests"
     return (
-        f"{name}: {what}, and nothing was sent. A request is a line of JSON: `inference-relay batch --help` shows one, "
+        f"{name}: {what}. Nothing was sent. A request is a line of JSON: `inference-relay batch --help` shows one, "
         "and docs/batch.md how to make them of a table."
     )
 

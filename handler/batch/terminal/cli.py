@@ -255,7 +255,9 @@ def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
     with handled():
         number = api.retry(answers, choices.options_of(given), codes=codes)
         if number:
-            click.echo(f"{number:,} lines: the next `inference-relay batch run` with this output file sends them again")
+            click.echo(
+                f"{number:,} lines will be sent again by the next `inference-relay batch run` with this output file"
+            )
         else:
             click.echo(
                 "no line to send again. Those that cannot be sent as they are stay: mend them in a file of their own"
