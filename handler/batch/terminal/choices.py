@@ -90,12 +90,22 @@ files = _grouped(
     click.option("--errors", metavar="FILE", help="The error file.  [default: ANSWERS with .errors before its ending]"),
     click.option("--journal", metavar="FILE", help="Where the journal is.  [default: ANSWERS.journal]"),
 )
-places = _grouped(
+topic = click.option(
+    "--topic",
+    envvar="REQUEST_TOPIC",
+    help="Where requests go.  [default: inference-relay-requests; with PUBSUB_EMULATOR_HOST requests]",
+)
+_names = (
     click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", help="Google Cloud project of names without one."),
-    click.option("--topic", envvar="REQUEST_TOPIC", help="Where requests go.  [default: inference-relay-requests]"),
+    topic,
     click.option(
-        "--responses", envvar="RESPONSE_TOPIC", help="Where answers come from.  [default: inference-relay-responses]"
+        "--responses",
+        envvar="RESPONSE_TOPIC",
+        help="Where answers come from.  [default: inference-relay-responses; with PUBSUB_EMULATOR_HOST responses]",
     ),
+)
+places = _grouped(
+    *_names,
     click.option(
         "--subscription",
         help="Read answers from this one, instead of one that is made for the batch and deleted at its end.",
@@ -103,11 +113,7 @@ places = _grouped(
     click.option("--batch-id", help="A name for the batch.  [default: a random one]"),
 )
 where = _grouped(
-    click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", help="Google Cloud project of names without one."),
-    click.option("--topic", envvar="REQUEST_TOPIC", help="Where requests go.  [default: inference-relay-requests]"),
-    click.option(
-        "--responses", envvar="RESPONSE_TOPIC", help="Where answers come from.  [default: inference-relay-responses]"
-    ),
+    *_names,
     click.option("--subscription", help="Read the reply from this one, instead of one that is made and deleted."),
 )
 timeout = click.option(

@@ -12,6 +12,7 @@ from handler.batch.asking import NoAnswer, Where, text_of
 from handler.batch.lines.answers import Answer
 from handler.batch.pubsub import emulated
 from handler.batch.replaying import Found, Which
+from handler.batch.terminal import choices
 from handler.batch.terminal.choices import Seconds
 from handler.batch.terminal.cli import handled
 from handler.rules import strictjson
@@ -25,12 +26,7 @@ _INTERRUPTED = "if the request was sent, it is answered all the same, and paid f
 @click.option("--model", envvar="MODEL", help="The model's name.  [default: smollm2 with a local Pub/Sub]")
 @click.option("--system", help="A system message.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="The longest answer.")
-@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", help="Google Cloud project of names without one.")
-@click.option("--topic", envvar="REQUEST_TOPIC", help="Where the request goes.  [default: inference-relay-requests]")
-@click.option(
-    "--responses", envvar="RESPONSE_TOPIC", help="Where answers come from.  [default: inference-relay-responses]"
-)
-@click.option("--subscription", help="Read the answer from this one, instead of one that is made and deleted.")
+@choices.where
 @click.option("--timeout", type=Seconds(), default="10m", show_default=True, help="How long to wait for the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the model's whole answer as JSON.")
 def ask(
@@ -91,7 +87,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...])
 @click.command()
 @click.argument("subscription")
 @click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", help="Google Cloud project of names without one.")
-@click.option("--topic", envvar="REQUEST_TOPIC", help="Where they go.  [default: inference-relay-requests]")
+@choices.topic
 @click.option("--older-than", type=Seconds(), help="Only requests published longer ago: 2h, 3d.")
 @click.option("--younger-than", type=Seconds(), help="Only requests published since: 2h, 3d.")
 @click.option("--reason", help="Only those whose last error, as Pub/Sub noted it, has this text.")

@@ -38,7 +38,7 @@ def command(host: str, port: int, no_push_backoff: bool, shortest_ack_deadline: 
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
     except OSError as error:
-        raise click.ClickException(f"{error} (--port; 0 for a free one)") from None
+        raise click.ClickException(f"{error}, or choose another --port (0: a free one)") from None
 
 
 async def _serve(broker: Broker) -> None:

@@ -99,7 +99,7 @@ class Broker:
             self._port = await self._listener.listen(self._host, self._port)
         except OSError:
             await self._stop()
-            raise OSError(f"cannot listen on {self.address}: end what listens there, or choose another port") from None
+            raise OSError(f"cannot listen on {self.address}: end what listens there") from None
 
     async def _stop(self) -> None:
         await self._server.stop(None)
