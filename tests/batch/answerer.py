@@ -1,17 +1,13 @@
 """Stands in for the relay and the model: answers every request of a subscription, and writes down each call.
 
-    python answerer.py SUBSCRIPTION RESPONSE_TOPIC CALLS_FILE [SECONDS_PER_BATCH]
-
 A request whose prompt is a JSON object is told by it what to do: {"status": 400}, {"twice": true}, {"lose": 1} (the
 first time), {"size": BYTES}, {"body": JSON}.
 """
 
 import json
-import os
-import signal
-import sys
+import threading
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from google.cloud import pubsub_v1
@@ -67,34 +63,39 @@ def answers(message, seen):
 
 
 class Answerer:
-    """Pulls, answers, acks; ends with SIGTERM when what it has pulled is answered."""
+    """Pulls, answers and acks in a thread, while its block runs; what it has pulled by the end is answered."""
 
-    def __init__(self, subscription, topic, calls, seconds="0"):
+    def __init__(self, address, subscription, topic, calls, seconds):
         channel = grpc.insecure_channel(
-            os.environ["PUBSUB_EMULATOR_HOST"],
-            [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+            address, [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         )
+        self.channel = channel
         self.publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel)).transport
         self.subscriber = pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel)).transport
-        self.subscription, self.topic, self.calls, self.seconds = subscription, topic, Path(calls), float(seconds)
-        self.seen, self.ended = {}, False
-        signal.signal(signal.SIGTERM, self.end)
+        self.subscription, self.topic, self.calls, self.seconds = subscription, topic, calls, seconds
+        self.seen, self.ended = {}, threading.Event()
+        self.thread = ThreadPoolExecutor(1)
 
-    def end(self, *_):
-        """End after what is being worked on."""
-        self.ended = True
+    def __enter__(self):
+        self.work = self.thread.submit(self.run)
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.shutdown()
+        self.channel.close()
+        self.work.result()
 
     def run(self):
         """Answer until ended."""
         with self.calls.open("a") as log:
-            print("ready", flush=True)
-            while not self.ended:
+            while not self.ended.is_set():
                 request = Pull(subscription=self.subscription, max_messages=500, return_immediately=True)
                 received = self.subscriber.pull(request, timeout=30).received_messages
                 if received:
                     self.answer(received, log)
                 else:
-                    time.sleep(0.02)
+                    self.ended.wait(0.02)
 
     def answer(self, received, log):
         """Note each call, publish the answers, ack."""
@@ -112,7 +113,3 @@ class Answerer:
             self.publisher.publish(Publish(topic=self.topic, messages=made[start : start + 100]), timeout=30)
         ack_ids = [each.ack_id for each in received]
         self.subscriber.acknowledge(Ack(subscription=self.subscription, ack_ids=ack_ids), timeout=30)
-
-
-if __name__ == "__main__":
-    Answerer(*sys.argv[1:]).run()

@@ -9,7 +9,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,22 +16,13 @@ from pathlib import Path
 import pytest
 from google.cloud import pubsub_v1
 
-from tests.e2e.conftest import (
-    BIN,
-    BROKERS,
-    ROOT,
-    SERVERS,
-    brokers,
-    free_port,
-    ledger,
-    listening,
-    model,
-    process,
-    spawn,
-    until,
-)
+from tests.batch.answerer import Answerer
+from tests.e2e.conftest import brokers, ledger, model
+from tests.parts.processes import BIN, listening, spawn, until
+from tests.parts.pubsub import BROKERS, local_pubsub
+from tests.parts.service import SERVERS
 
-__all__ = ["brokers", "free_port", "ledger", "model", "process", "until"]
+__all__ = ["brokers", "ledger", "model"]
 
 RELAY = BIN / "inference-relay"
 _projects = itertools.count(1)
@@ -82,11 +72,9 @@ class Place:
     @contextmanager
     def relay(self, seconds=0.0):
         """The stand-in for relay and model, working."""
-        command = [sys.executable, ROOT / "tests/batch/answerer.py", self.name("subscriptions", "relay")]
-        command += [self.name("topics", "responses"), self.calls_file, seconds]
-        with process(command, stdout=subprocess.PIPE) as child:
-            assert child.stdout.readline() == "ready\n"
-            yield child
+        names = self.name("subscriptions", "relay"), self.name("topics", "responses")
+        with Answerer(self.address, *names, self.calls_file, seconds):
+            yield
 
     def calls(self):
         """What the model was asked: custom id, message id, attributes and request."""
@@ -181,12 +169,9 @@ def service(place, model, port, **settings):
 @pytest.fixture
 def steady_place(monkeypatch, tmp_path):
     """A Pub/Sub that does not slow a subscription down after failed pushes: the kills here are close together."""
-    port = free_port()
-    command = [BIN / "inference-relay", "local", "pubsub", "--port", port, "--no-push-backoff"]
-    with process(command, stdout=subprocess.PIPE) as child:
-        child.stdout.readline()
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
-        with Place(f"127.0.0.1:{port}", tmp_path) as made:
+    with local_pubsub("--no-push-backoff") as address:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        with Place(address, tmp_path) as made:
             yield made
 
 

@@ -17,7 +17,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from .conftest import free_port, openai_line, read_lines, service, states, until, write_lines
+from tests.parts.processes import free_port, until
+
+from .conftest import openai_line, read_lines, service, states, write_lines
 
 LINES = int(os.environ.get("CANCEL_LINES", "800"))
 SLOTS = 20  # of an instance

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.e2e.conftest import ROOT
+from tests.parts.processes import ROOT
 
 from .conftest import read_lines
 

@@ -7,7 +7,9 @@ import signal
 
 import pytest
 
-from .conftest import Tunnel, openai_line, read_lines, states, until, write_lines
+from tests.parts.processes import until
+
+from .conftest import Tunnel, openai_line, read_lines, states, write_lines
 
 # BATCH_LINES=50000 make test PYTEST_ARGS=tests/batch takes a whole file of OpenAI's largest size.
 LINES = {"local": int(os.environ.get("BATCH_LINES", "10000")), "google": 6_000}

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-from .conftest import openai_line, read_lines, states, until, write_lines
+from tests.parts.processes import until
+
+from .conftest import openai_line, read_lines, states, write_lines
 
 
 def ids(path):
@@ -260,8 +262,11 @@ def test_price_and_notify(local_place, files):
     summary = json.loads(told.read_text())
     assert summary["tokens"] == {"m": {"answers": 2, "tokens_in": 6, "tokens_out": 10}}
     assert summary["cost"] == (6 * 1000 + 10 * 2000) / 1e6
-    name = local_place.subscribe("told", "requests")
-    done = local_place.run(*files.command, "--notify", local_place.name("topics", "requests"))
+    topic = local_place.name("topics", "told")
+    local_place.publisher.create_topic(name=topic)
+    name = local_place.subscribe("told", "told")
+    done = local_place.run(*files.command, "--notify", topic)
+    assert done.returncode == 0, done.stderr
     (received,) = local_place.subscriber.pull(subscription=name, max_messages=1, timeout=30).received_messages
     assert json.loads(received.message.data)["answered"] == 2
 

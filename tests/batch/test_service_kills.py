@@ -2,7 +2,9 @@
 
 import pytest
 
-from .conftest import free_port, openai_line, read_lines, service, states, until, write_lines
+from tests.parts.processes import free_port, until
+
+from .conftest import openai_line, read_lines, service, states, write_lines
 
 LINES = 3_000
 SLOTS, WAITING = 100, 200

@@ -2,7 +2,7 @@
 
 import json
 
-from .conftest import until
+from tests.parts.processes import until
 
 REPLAY = ("replay", "dead", "--wait", "2s")
 

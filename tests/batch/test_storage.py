@@ -11,8 +11,9 @@ from google.cloud import storage
 from handler.batch.errors import CannotRun
 from handler.batch.lines import bodies
 from handler.batch.lines.answers import Answer
+from tests.parts.processes import free_port
 
-from .conftest import free_port, openai_line
+from .conftest import openai_line
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from handler.config.settings import Settings
-from handler.model.identity import FAILED_SECONDS
 from handler.model.service import ModelService
 from handler.rules.verdict.outcome import ModelFailure
+from tests.parts.processes import until
 
 from .metadata import running
 
@@ -105,15 +105,9 @@ def test_a_token_that_expires_soon_is_renewed_in_the_background(metadata):
         called = service(model, "google-access-token")
         assert statuses(called) == [200]
         assert statuses(called) == [200]
-        deadline = time.monotonic() + 10
-        while len(metadata.fetched) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: len(metadata.fetched) >= 2)
         metadata.seconds = 3600
-        until_new = time.monotonic() + 10
-        while model.shown[-1] == "t-1":
-            assert time.monotonic() < until_new
-            assert statuses(called) == [200]
+        until(lambda: statuses(called) == [200] and model.shown[-1] != "t-1")
         assert model.shown[:2] == ["t-1", "t-1"]
 
 
@@ -143,5 +137,4 @@ def test_no_token_to_be_had(metadata, caplog):
         assert "no token for the model service" in caplog.text
         assert "GOOGLE_APPLICATION_CREDENTIALS" in caplog.text
         metadata.broken = False
-        time.sleep(FAILED_SECONDS)
-        assert statuses(called) == [200]
+        until(lambda: statuses(called) == [200])

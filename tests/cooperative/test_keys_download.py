@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from handler.push import keys
 from handler.push.keys import Keys, KeysResponse, KeysUnavailable
+from tests.parts.processes import free_port
 
 
 @cache
@@ -206,17 +207,11 @@ def test_no_proxy_is_used(monkeypatch):
     assert (proxy.connections, served.connections) == (0, 1)
 
 
-def closed_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "host.invalid", "a" * 300])
 def test_an_endpoint_that_is_down_is_keys_unavailable(host):
     """A refused connection and a name that is none are KeysUnavailable."""
     with pytest.raises(KeysUnavailable, match="could not be fetched"):
-        keys.download(f"http://{host}:{closed_port()}/certs", 60.0)
+        keys.download(f"http://{host}:{free_port()}/certs", 60.0)
 
 
 BROKEN = {

@@ -22,6 +22,7 @@ from handler.http import adapter, dial
 from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
 from handler.rules.verdict.outcome import ModelFailure
 from handler.rules.verdict.reply import ModelReply
+from tests.parts.processes import until
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 
@@ -31,14 +32,6 @@ def service(url, **settings):
     environment = {"RESPONSE_TOPIC": "projects/p/topics/responses", "PUSH_AUTH": "platform", "MODEL_URL": url}
     made = Settings.from_environment(environment | settings)
     return ModelService(made.routing.routes[0], made.connect_timeout_seconds)
-
-
-def until(condition):
-    """Wait until this holds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
 
 
 class Scripted:
@@ -310,8 +303,7 @@ def test_calls_are_cut_off_at_the_end():
     """Calls under way end at once, others do not begin."""
     with scripted(lambda connection: connection.recv(1)) as (server, model), ThreadPoolExecutor(1) as thread:
         call = thread.submit(model.call, "/v1/completions", b"{}", 60)
-        while not server.requests:
-            time.sleep(0.001)
+        until(lambda: server.requests)
         model.abort()
         assert call.result(10) is ModelFailure.ABORTED
         assert model.call("/v1/completions", b"{}", 60) is ModelFailure.ABORTED

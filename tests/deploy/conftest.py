@@ -1,6 +1,5 @@
 """What the tests of the deployment share: Terraform; and Pub/Sub, model and helpers, which are the black-box tests'."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,16 +10,16 @@ import pytest
 
 from tests.deploy.terraform_run import Terraform
 from tests.deploy.watched import Watched, runs
-from tests.e2e.conftest import brokers, ended, local_topics, model, serve
+from tests.e2e.conftest import brokers, kept, local_topics, model
+from tests.parts.processes import missing
 
-__all__ = ["brokers", "ended", "local_topics", "model", "serve"]
+__all__ = ["brokers", "kept", "local_topics", "model"]
 
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[str]:
     """What attaches Terraform to the stand-in provider."""
     if shutil.which("terraform") is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("there is no terraform on the PATH")
     command = [sys.executable, str(Path(__file__).with_name("terraform_google.py"))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

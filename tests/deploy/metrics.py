@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.deploy.promql import Metric
-from tests.e2e.conftest import ROOT
+from tests.parts.processes import ROOT
 
 GOOGLE = json.loads((ROOT / "tests/deploy/google_metrics.json").read_text())
 PAGE = ROOT / "docs/metrics.md"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.deploy import gcloud
-from tests.e2e.conftest import BIN, ROOT
+from tests.parts.processes import BIN, ROOT
 
 FILE = ROOT / "cloudbuild.yaml"
 BUILD = yaml.safe_load(FILE.read_text())
@@ -36,7 +36,9 @@ def test_the_schema_takes_it():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": [{"names": "x"}]}, {"options": {"machinetype": "X"}}, {"steps": [{"args": "no list"}]}]
+    "wrong",
+    [{"steps": [{"names": "x"}]}, {"options": {"machinetype": "X"}}, {"steps": [{"args": "no list"}]}],
+    ids=["a field", "an option", "a type"],
 )
 def test_the_schema_refuses_what_is_wrong(tmp_path, wrong):
     """The check checks."""

@@ -14,7 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.docs.pages import blocks
-from tests.e2e.conftest import BIN, ROOT, SERVERS, Service, free_port, push_of, reap, until
+from tests.parts.processes import BIN, ROOT, free_port, reap, until
+from tests.parts.service import SERVERS, Service, push_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What an installer says where there is no way to a package index.

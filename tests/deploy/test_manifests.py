@@ -4,7 +4,7 @@ import jsonschema
 import yaml
 
 from tests.deploy.kubernetes import TEXT, TEXTS, many, resource, thing
-from tests.e2e.conftest import ROOT
+from tests.parts.processes import ROOT
 
 LOAD_BALANCER = resource(
     "v1",

@@ -13,7 +13,7 @@ from handler.rules.verdict.outcome import STATUS_AND_LEVEL
 from tests.deploy import gcloud
 from tests.deploy.settings import setting_names
 from tests.docs.pages import blocks, rows
-from tests.e2e.conftest import BIN, ROOT, until
+from tests.parts.processes import BIN, ROOT, until
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("deploy*.md"))}
 PAGES |= {name: (ROOT / "docs" / name).read_text() for name in ("alternatives.md", "monitoring.md", "runbook.md")}

@@ -1,5 +1,6 @@
 """What watches the relay names what exists: log fields, metrics and labels, runbook entries, and Google's own types."""
 
+import json
 import re
 import shlex
 from itertools import chain, pairwise
@@ -11,7 +12,8 @@ from google.protobuf import json_format
 from tests.deploy import gcloud, logfilter, metrics, promql
 from tests.deploy.promql import Metric
 from tests.deploy.watched import Watched
-from tests.e2e.conftest import ROOT, push_of, until
+from tests.parts.processes import ROOT, until
+from tests.parts.service import push_of
 
 MADE = ("defaults", "with_ledger", "as_asked", "on_knative", "with_sidecar")
 RUNBOOK, PAGE, BEHAVIOUR = (
@@ -61,6 +63,7 @@ def text_commands(made: Watched) -> list[list[str]]:
 
 
 def test_every_metric_and_label_exists(made):
+    """Of whatever the alerts and the dashboard ask for."""
     asked = queries(made)
     assert [problem for query in asked for problem in promql.problems(query, known(made))] == []
     assert len(asked) > 20
@@ -99,16 +102,16 @@ def test_what_does_not_exist_is_found(watched, query):
 # --- log lines
 
 
-@pytest.fixture
-def lines(serve, model):
+@pytest.fixture(scope="module")
+def lines(kept):
     """What the running service writes of pushes that end in several ways, and of a ledger that is away."""
-    ledger = serve("gunicorn", MODEL_URL=model.url, LEDGER_URL="redis://127.0.0.1:9", MODEL_API_KEY="")
+    ledger, _, _ = kept("local", "gunicorn", LEDGER_URL="redis://127.0.0.1:9")
     assert ledger.push(push_of(REQUEST)) == 204
     assert ledger.push(push_of({"metadata": {}, "body": {}, "path": "/nowhere"})) == 204
     assert ledger.push(b"no push") == 400
     assert ledger.request("GET", "/nowhere")[0] == 404
     verifies = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "relay", "PUSH_SERVICE_ACCOUNT": "a@b.iam.gserviceaccount.com"}
-    strict = serve("gunicorn", MODEL_URL=model.url, **verifies)
+    strict, _, _ = kept("local", "gunicorn", **verifies)
     assert strict.push(push_of(REQUEST)) == 401
 
     def written():
@@ -248,7 +251,7 @@ def test_the_dashboard_is_one(made):
 def test_a_wrong_dashboard_is_found(watched):
     """The check checks: a misspelt field, a kind of chart that there is not."""
     for wrong, right in (('"plotTypo"', '"plotType"'), ('"PIE"', '"LINE"')):
-        text = json_format.json.dumps(watched["defaults"].dashboard).replace(right, wrong)
+        text = json.dumps(watched["defaults"].dashboard).replace(right, wrong)
         with pytest.raises(json_format.ParseError):
             json_format.Parse(text, Dashboard.pb(Dashboard()))
 

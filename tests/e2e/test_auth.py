@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from .conftest import push_of, until
+from tests.parts.processes import until
+from tests.parts.service import push_of
 
 ACCOUNT = "pusher@project.iam.gserviceaccount.com"
 VERIFY = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "relay", "PUSH_SERVICE_ACCOUNT": ACCOUNT}
@@ -24,13 +25,13 @@ def certs_url(brokers):
     return os.environ["LOCAL_CERTS_URL"]
 
 
-def test_the_subscriptions_own_account(local_topics, model, serve, certs_url):
+def test_the_subscriptions_own_account(local_world, certs_url):
     """Its pushes are answered; a push by hand is not even looked at."""
-    service = serve("gunicorn", MODEL_URL=model.url, PUSH_CERTS_URL=certs_url, **VERIFY)
+    service, topics, model = local_world("gunicorn", PUSH_CERTS_URL=certs_url, **VERIFY)
     assert service.push(push_of(REQUEST)) == 401
     assert model.calls == []
-    pushed(local_topics, service)
-    assert local_topics.response()[0]["body"] == {"echo": "hello"}
+    pushed(topics, service)
+    assert topics.response()[0]["body"] == {"echo": "hello"}
 
 
 @pytest.mark.parametrize(
@@ -39,13 +40,13 @@ def test_the_subscriptions_own_account(local_topics, model, serve, certs_url):
         ({"audience": "somebody else"}, "unauthenticated", 401),
         ({"account": "other@project.iam.gserviceaccount.com"}, "forbidden", 403),
     ],
+    ids=["another audience", "another account"],
 )
-def test_others(local_topics, model, serve, certs_url, sent, reason, status):
+def test_others(local_world, certs_url, sent, reason, status):
     """Another account, or a token for another audience, is refused and says so in the log."""
-    service = serve("gunicorn", MODEL_URL=model.url, PUSH_CERTS_URL=certs_url, **VERIFY)
-    pushed(local_topics, service, **sent)
-    until(service.log)
-    assert (service.log()[0]["reason"], service.log()[0]["status"]) == (reason, status)
+    service, topics, model = local_world("gunicorn", PUSH_CERTS_URL=certs_url, **VERIFY)
+    pushed(topics, service, **sent)
+    until(lambda: (reason, status) in [(line.get("reason"), line.get("status")) for line in service.log()])
     assert model.calls == []
 
 
@@ -84,9 +85,9 @@ def test_trust_in_a_platform_that_is_not_there(local_topics, model, serve, envir
     assert not warned or "PUSH_AUTH=verify" in lines[0]["message"]
 
 
-def test_what_the_responses_say_of_the_server(local_topics, model, serve):
+def test_what_the_responses_say_of_the_server(local_world):
     """Nothing beyond what HTTP asks for, and the name of the server that everybody can read in the docs; no version."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, _, _ = local_world("gunicorn")
     for method, path, body in (("POST", "/", push_of(REQUEST)), ("POST", "/", b"junk"), ("GET", "/health/live", None)):
         _, headers, _ = service.request(method, path, body)
         assert set(headers) <= {"Date", "Connection", "Content-Type", "Content-Length", "Server"}

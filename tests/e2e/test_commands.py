@@ -8,9 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.faults import redisserver
-
-from .conftest import BIN, ROOT, free_port, http, listening, process, until
+from tests.parts.model import http
+from tests.parts.processes import BIN, ROOT, free_port, listening, process, until
 
 RELAY = BIN / "inference-relay"
 TOKEN_LIST = b'{"object": "list", "data": [{"id": "small"}, {"id": "large"}]}'
@@ -56,19 +55,20 @@ def test_a_model_of_ones_own(model, tmp_path):
     assert json.loads((tmp_path / "answers.errors.jsonl").read_text())["error"]["line"] == 3
 
 
-@pytest.mark.parametrize("command", [("run", "examples/requests.jsonl"), ("up",)])
+@pytest.mark.parametrize("command", [("run", "examples/requests.jsonl"), ("up",)], ids=["run", "up"])
 def test_a_model_url_that_the_service_refuses(command):
     """It is refused before anything starts, in the service's words."""
     code, output = relay("local", *command, MODEL_URL="http://localhost:11434/v1")
     assert code == 1
     assert "MODEL_URL" in output
-    assert "/v1" in output
+    assert "leave the /v1 out" in output
     assert "Pub/Sub" not in output
 
 
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [("", 2, "it has no requests. Nothing was sent."), (None, 2, "does not exist")],
+    ids=["empty", "missing"],
 )
 def test_a_file_without_requests(model, tmp_path, content, code, says):
     """What is wrong with the file is said, and is not taken for a success."""
@@ -136,6 +136,7 @@ def test_check_of_what_is_right(checked, local_topics, model):
         (http(200, "text/html", b"<html>"), "answer was an HTML page: MODEL_URL points at something else"),
         (says_nothing, "ends the connection"),
     ],
+    ids=["401", "404", "HTML", "silence"],
 )
 def test_check_of_a_model_that_does_not_answer(checked, model, reply, says):
     """What is wrong is said in plain words, and the exit code is 1."""
@@ -155,6 +156,7 @@ NO = http(404, "application/json", b'{"error": {"message": "this model does not 
         ([NO], 1, "no path answers. /v1/completions: status 404 (this model does not do that)"),
         ([http(200, "application/json", b'{"error": "Unexpected endpoint or method."}')], 1, "no such path"),
     ],
+    ids=["chat", "embeddings", "none", "an error in a 200"],
 )
 def test_check_of_a_model_that_serves_another_path(checked, model, replies, code, says):
     """Each path is tried; which of them answers is said, and what the others say. An error in a 200 is no answer."""
@@ -211,13 +213,9 @@ def test_check_of_the_keys_and_the_ledger(checked, brokers):
     assert "ConnectionRefusedError" in output.partition("ledger: Redis does not work")[0]
 
 
-def test_check_of_a_ledger_that_works(checked, tmp_path):
+def test_check_of_a_ledger_that_works(checked, ledger):
     """Redis is written to and read from."""
-    port = free_port()
-    command = [redisserver.needed(), "--port", port, "--save", "", "--dir", tmp_path]
-    with process(command, stdout=subprocess.DEVNULL):
-        until(lambda: listening(port))
-        code, output = relay("check", **checked | {"LEDGER_URL": f"redis://127.0.0.1:{port}"})
+    code, output = relay("check", **checked | {"LEDGER_URL": ledger})
     assert (code, "ledger: Redis reads and writes" in output) == (0, True), output
 
 

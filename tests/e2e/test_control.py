@@ -1,6 +1,7 @@
 """Control messages, as a requester sends them: to a service with a real Redis behind it."""
 
-from .conftest import until
+from tests.parts.processes import until
+
 from .test_commands import relay
 
 
@@ -11,8 +12,8 @@ def request(prompt):
 
 def asked(topics, *command):
     """What a command says, of these topics."""
-    places = {name: topics.topic(name) for name in ("requests", "responses")}
-    return relay(*command, "--topic", places["requests"], "--responses", places["responses"])
+    places = ("--topic", topics.topic("requests"), "--responses", topics.topic("responses"))
+    return relay(*command, *places, PUBSUB_EMULATOR_HOST=topics.address)
 
 
 def push_to(topics, url):
@@ -87,14 +88,14 @@ def test_where_a_batch_stands(local_topics, serve, model, ledger):
     assert (code, "Give --batch" in said) == (2, True)
 
 
-def test_a_service_that_takes_none(local_topics, serve, model):
+def test_a_service_that_takes_none(local_world):
     """It says who can switch them on; the requests go on as ever."""
-    service = serve("gunicorn", MODEL_URL=model.url)
-    local_topics.push_to(service.url)
-    code, said = asked(local_topics, "cancel", "--batch", "b")
+    service, topics, _ = local_world("gunicorn")
+    topics.push_to(service.url)
+    code, said = asked(topics, "cancel", "--batch", "b")
     assert (code, "CONTROL_MESSAGES=true" in said) == (1, True), said
-    local_topics.publish(request("a"), batch_id="b")
-    while "relay_control" in (response := local_topics.response())[1]:
+    topics.publish(request("a"), batch_id="b")
+    while "relay_control" in (response := topics.response())[1]:
         pass
     assert response[0]["status_code"] == 200
 

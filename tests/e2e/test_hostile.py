@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SERVERS, push_of, until
+from tests.parts.processes import until
+from tests.parts.service import SERVERS, push_of
 
 MIB = 1 << 20
 GOOD = {"metadata": {"id": "good"}, "body": {"model": "m", "prompt": "good"}}
@@ -72,18 +73,18 @@ def memory(pid):
 
 
 @pytest.fixture
-def start(local_topics, model, serve):
-    """Starts services with room for four messages, which must be the same processes, and answer, when the test ends."""
-    started = []
+def start(local_world):
+    """Gives services with room for four messages, which must be the same processes, and answer, when the test ends."""
+    given = []
 
-    def begin(server="gunicorn", **settings):
-        service = serve(server, **{"MODEL_URL": model.url, "MODEL_SLOTS": "4", "MAX_WAITING": "0", **settings})
-        service.address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
-        started.append((service, worker(service)))
-        return service
+    def one(server="gunicorn", **settings):
+        world = local_world(server, **{"MODEL_SLOTS": "4", "MAX_WAITING": "0", **settings})
+        world.service.address = ("127.0.0.1", int(world.service.url.rpartition(":")[2]))
+        given.append((world.service, worker(world.service)))
+        return world
 
-    yield begin
-    for service, pid in started:
+    yield one
+    for service, pid in given:
         assert worker(service) == pid
         assert service.request("GET", "/health/live")[0] == 200
         assert not [line for line in service.log() if line.get("reason") == "bug"]
@@ -130,24 +131,24 @@ FRAMES = {
 
 def test_frames_that_lie(start):
     """A body that is not as long as its request says is refused, and half of a body is never taken as a whole one."""
-    service = start()
+    service = start().service
     for name, (data, expected) in FRAMES.items():
         actual = answer(service, data)
         assert (name, actual) == (name, expected)
 
 
-def test_chunks_that_are_well_formed(start, local_topics):
+def test_chunks_that_are_well_formed(start):
     """A push may come in chunks, of one byte even."""
-    service = start()
-    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in PUSH)
+    service, topics, _ = start()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in good())
     assert answer(service, CHUNKED + chunks + b"0\r\n\r\n") == 204
-    assert local_topics.response()[0]["status_code"] == 200
+    assert topics.response()[0]["status_code"] == 200
 
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_body_without_end(start, server):
     """More than 16 MiB are refused by the length that is said, and by what arrives where none is."""
-    service = start(server)
+    service = start(server).service
     with connected(service, head(f"Content-Length: {16 * MIB + 1}")) as connection:
         assert status(connection) == 413
     with connected(service, CHUNKED) as connection:
@@ -214,17 +215,17 @@ ENVELOPES = {
 ACCEPTED = [name for name, (_, expected) in ENVELOPES.items() if expected == 204]
 
 
-def test_envelopes(start, local_topics, model):
+def test_envelopes(start):
     """What is no push gets 400 and publishes nothing; what is a push of no request gets an error response."""
-    service = start()
+    service, topics, model = start()
     for name, (body, expected) in ENVELOPES.items():
         actual = service.push(fresh(body))
         assert (name, actual) == (name, expected)
     for _ in ACCEPTED:
-        response, attributes, _ = local_topics.response()
+        response, attributes, _ = topics.response()
         assert response["body"]["error"]["code"] == "invalid_json"
         assert len(attributes) <= 100
-    assert local_topics.no_response()
+    assert topics.no_response()
     assert model.calls == []
 
 
@@ -268,34 +269,34 @@ KEPT = {
 }
 
 
-def test_data(start, local_topics, model):
+def test_data(start):
     """A request that cannot be read is answered with its error, once, and the model never hears of it."""
-    service = start()
+    service, topics, model = start()
     for name, (data, code) in DATA.items():
         assert service.push(push_of(data, name)) == 204, name
-        response, attributes, _ = local_topics.response()
+        response, attributes, _ = topics.response()
         actual = (attributes["request_message_id"], response["body"]["error"]["code"])
         assert actual == (name, code)
     assert model.calls == []
 
 
-def test_data_that_is_only_strange(start, local_topics, model):
+def test_data_that_is_only_strange(start):
     """What JSON allows goes to the model, and its metadata comes back."""
-    service = start()
+    service, topics, model = start()
     for name, (metadata, expected) in KEPT.items():
         assert service.push(push_of(request(metadata, b'{"prompt": "x"}'), name)) == 204
-        response, _, _ = local_topics.response()
+        response, _, _ = topics.response()
         assert response["metadata"] == (expected or json.loads(metadata)), name
     many = base64.b64encode(request(body=b"{" + MANY_KEYS[1 : 9 * MIB].rpartition(b",")[0] + b"}")).decode()
-    assert service.push(json.dumps({"message": {"messageId": "1", "data": many}}).encode()) == 204
-    assert local_topics.response()[0]["status_code"] == 200
+    assert service.push(json.dumps({"message": {"messageId": "many keys", "data": many}}).encode()) == 204
+    assert topics.response()[0]["status_code"] == 200
     assert len(model.calls[-1][1]) > 500_000
 
 
 @pytest.mark.timeout(400)
-def test_memory_after_many_rounds(start, local_topics):
+def test_memory_after_many_rounds(start):
     """However often all of it comes, the process holds no more memory and threads than after the first times."""
-    service = start()
+    service = start().service
     bodies = [body for body, _ in ENVELOPES.values()] + [push_of(data) for data, _ in DATA.values()]
 
     def after(rounds):
@@ -330,7 +331,7 @@ def crowd(service, number, sent):
 
 def test_half_a_head(start):
     """Peers that never finish the head of their request make room for others, the oldest first."""
-    service = start()
+    service = start().service
     with crowd(service, 300, head("Content-Length: 9")[:-2]) as peers:
         everything_answers(service)
         assert status(peers[0]) is None
@@ -338,7 +339,7 @@ def test_half_a_head(start):
 
 def test_a_head_that_drips(start):
     """A byte now and then makes no connection younger."""
-    service = start()
+    service = start().service
     with connected(service, b"GET /health/live HTTP/1.1\r\n") as peer, ExitStack() as others:
         while not select.select([peer], [], [], 0.05)[0]:
             send(peer, b"X-A: b\r\n")
@@ -348,7 +349,7 @@ def test_a_head_that_drips(start):
 
 def test_half_a_body(start):
     """Peers that never finish a body leave threads for health checks; other pushes are told to come later."""
-    service = start()
+    service = start().service
     with crowd(service, 120, head("Content-Length: 9") + b"{"):
         until(lambda: service.push(good()) == 429)
         assert service.request("GET", "/health/ready")[0] == 200
@@ -356,10 +357,14 @@ def test_half_a_body(start):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize(("start_of_body", "drop"), [(head("Content-Length: 99999"), b" "), (CHUNKED, b"1\r\n \r\n")])
+@pytest.mark.parametrize(
+    ("start_of_body", "drop"),
+    [(head("Content-Length: 99999"), b" "), (CHUNKED, b"1\r\n \r\n")],
+    ids=["by its length", "in chunks"],
+)
 def test_a_body_that_drips(start, server, start_of_body, drop):
     """A body has to be there within a time, however steadily it comes; its sender is told so."""
-    service = start(server, RECEIVE_TIMEOUT_SECONDS="1")
+    service = start(server, RECEIVE_TIMEOUT_SECONDS="1").service
     with connected(service, start_of_body) as peer:
         while not select.select([peer], [], [], 0.05)[0]:
             send(peer, drop)
@@ -368,9 +373,9 @@ def test_a_body_that_drips(start, server, start_of_body, drop):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_large_push_over_a_slow_line(start, local_topics, server):
+def test_a_large_push_over_a_slow_line(start, server):
     """A push of 13 MB that arrives piece by piece, within the time, is answered."""
-    service = start(server, RECEIVE_TIMEOUT_SECONDS="30")
+    service, topics, _ = start(server, RECEIVE_TIMEOUT_SECONDS="30")
     body = push_of({**GOOD, "body": {"prompt": "x", "filler": "f" * 9_500_000}})
     with connected(service, head(f"Content-Length: {len(body)}")) as peer:
         pieces = 20
@@ -378,12 +383,12 @@ def test_a_large_push_over_a_slow_line(start, local_topics, server):
             assert not select.select([peer], [], [], 0.1)[0], "answered before it was there"
             send(peer, body[len(body) * number // pieces : len(body) * (number + 1) // pieces])
         assert status(peer) == 204
-    assert local_topics.response()[0]["status_code"] == 200
+    assert topics.response()[0]["status_code"] == 200
 
 
 def test_peers_that_do_not_close(start):
     """Connections that are over, but that the peer keeps open, hold nobody up."""
-    service = start()
+    service = start().service
     with crowd(service, 120, head("Connection: close", method="GET", path="/health/live")) as peers:
         everything_answers(service)
         assert {status(peer) for peer in peers} == {200}
@@ -391,14 +396,14 @@ def test_peers_that_do_not_close(start):
 
 def test_refused_peers_that_go_on_sending(start):
     """A body that nobody wants is not waited for."""
-    service = start()
+    service = start().service
     with crowd(service, 120, head("Content-Length: 9", method="PUT", path="/nothing") + b"{"):
         everything_answers(service)
 
 
 def test_peers_that_say_nothing(start):
     """Silent connections make room for others, the oldest first, whether they are new or were used before."""
-    service = start()
+    service = start().service
     with crowd(service, 300, b""):
         everything_answers(service)
     with crowd(service, 300, head(method="GET", path="/health/live")):
@@ -407,7 +412,7 @@ def test_peers_that_say_nothing(start):
 
 def test_a_rush(start):
     """Many connections at once wait to be accepted, instead of being dropped to try again in a second."""
-    service = start(MODEL_SLOTS="200")
+    service = start(MODEL_SLOTS="200").service
     os.kill(worker(service), signal.SIGSTOP)
     try:
         with ExitStack() as stack:
@@ -420,7 +425,7 @@ def test_a_rush(start):
 
 def test_a_peer_that_does_not_read(start):
     """Responses that nobody takes do not hold a thread for good: the connection is ended."""
-    service = start()
+    service = start().service
     requests = head(method="GET", path="/nothing") * 1_000
     ended = select.poll()
     with socket.socket() as peer:
@@ -433,9 +438,9 @@ def test_a_peer_that_does_not_read(start):
         assert ended.poll(60_000)
 
 
-def test_everything_at_once(start, local_topics):
+def test_everything_at_once(start):
     """While hostile peers come in from all sides, good pushes are answered, or told to come later."""
-    service = start()
+    service = start().service
     over = threading.Event()
 
     def attack():

@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
-from .conftest import SERVERS, free_port, http, process, push_of
+from tests.parts.model import http
+from tests.parts.processes import free_port, process
+from tests.parts.service import SERVERS, push_of
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -16,17 +18,18 @@ def request(prompt):
     return {"metadata": {"id": "PLANTED-metadata"}, "body": {"model": "m", "prompt": prompt, "user": "PLANTED-user"}}
 
 
-def test_a_line_leads_to_its_trace(local_topics, model, serve):
+def test_a_line_leads_to_its_trace(local_world):
     """Where the publisher traces, Cloud Logging shows the line beside its spans."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, topics, _ = local_world("gunicorn")
     context = {"googclient_traceparent": f"00-{TRACE}-{SPAN}-01"}
-    assert service.push(push_of(request("x"), attributes=context)) == 204
-    line = service.log()[-1]
-    assert line["logging.googleapis.com/trace"] == f"projects/{local_topics.project}/traces/{TRACE}"
+    assert service.push(push_of(request("x"), "traced", attributes=context)) == 204
+    assert service.push(push_of(request("x"), "not traced")) == 204
+    lines = {line.get("message_id"): line for line in service.log()}
+    line = lines["traced"]
+    assert line["logging.googleapis.com/trace"] == f"projects/{topics.project}/traces/{TRACE}"
     assert line["logging.googleapis.com/spanId"] == SPAN
     assert line["logging.googleapis.com/trace_sampled"] is True
-    assert service.push(push_of(request("x"))) == 204
-    assert not [name for name in service.log()[-1] if "google" in name]
+    assert not [name for name in lines["not traced"] if "google" in name]
 
 
 @pytest.mark.parametrize("server", SERVERS)

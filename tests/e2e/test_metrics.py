@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from .conftest import SERVERS, free_port, http, push_of, until
+from tests.parts.model import http
+from tests.parts.processes import free_port, until
+from tests.parts.service import SERVERS, push_of
 
 JSON = "application/json"
 ANSWER = b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
@@ -155,13 +157,14 @@ def test_metrics_have_a_port_of_their_own(local_topics, model, serve, server):
     assert Scrape(port).total("process_start_time_seconds") > 1_000_000_000
 
 
-def test_the_tokens_of_a_response(local_topics, faulty, serve):
+def test_the_tokens_of_a_response(local_world):
     """They are attributes of the response, and in the line of the log."""
-    service = serve("gunicorn", MODEL_URL=faulty.url)
-    assert service.push(push_of(request("good"))) == 204
-    _, attributes, _ = local_topics.response()
+    service, topics, model = local_world("gunicorn")
+    model.replies["good"] = [http(200, JSON, ANSWER)]
+    assert service.push(push_of(request("good"), "counted")) == 204
+    _, attributes, _ = topics.response()
     assert (attributes["prompt_tokens"], attributes["completion_tokens"]) == ("3", "4")
-    line = service.log()[-1]
+    (line,) = [line for line in service.log() if line.get("message_id") == "counted"]
     assert (line["prompt_tokens"], line["completion_tokens"], line["route"], line["model"]) == (3, 4, "default", "m")
     assert line["request_bytes"] > 0
     assert line["response_bytes"] > len(ANSWER)

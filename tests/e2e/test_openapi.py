@@ -7,7 +7,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from .conftest import ROOT, free_port
+from tests.parts.processes import ROOT, free_port
 
 EXAMPLES = 150
 REFUSED = negative_data_rejection
@@ -18,6 +18,12 @@ def must_be_refused(case):
     body = case.meta.components.get(ParameterLocation.BODY)
     read_otherwise = {"x-goog-pubsub-message-id", "ce-id"} & set(case.headers or {})
     return body is not None and body.mode is GenerationMode.NEGATIVE and not read_otherwise
+
+
+@pytest.fixture(scope="module")
+def metrics_port():
+    """A setting: the same for all tests, so that they share a service."""
+    return free_port()
 
 
 @pytest.mark.parametrize(
@@ -31,10 +37,9 @@ def must_be_refused(case):
         ("/metrics", "GET", GenerationMode.POSITIVE),
     ],
 )
-def test_the_service_is_as_described(local_topics, model, serve, path, method, mode):
+def test_the_service_is_as_described(local_world, metrics_port, path, method, mode):
     """Pushes that conform are acknowledged, others get a documented answer, and nothing is the server's error."""
-    metrics_port = free_port()
-    service = serve("gunicorn", MODEL_URL=model.url, PUSH_AUTH="platform", METRICS_PORT=str(metrics_port))
+    service, _, _ = local_world("gunicorn", PUSH_AUTH="platform", METRICS_PORT=str(metrics_port))
     url = f"http://127.0.0.1:{metrics_port}" if path == "/metrics" else service.url
     operation = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")[path][method]
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SERVERS, http, push_of, until
+from tests.parts.model import http
+from tests.parts.processes import free_port, until
+from tests.parts.pubsub import Topics, local_pubsub
+from tests.parts.service import SERVERS, push_of
 
 OPENAI_ERROR = b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}'
 
@@ -21,9 +23,9 @@ def request(prompt="hello", **fields):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_the_main_job(topics, model, serve, server):
+def test_the_main_job(world, server):
     """What is published is pushed, answered by the model and published, joined by metadata and message id."""
-    service = serve(server, MODEL_URL=model.url)
+    service, topics, model = world(server)
     topics.push_to(service.url + "/")
     sent = {topics.publish(request(str(number)), batch_id="b"): str(number) for number in range(20)}
     for _ in range(len(sent)):
@@ -39,9 +41,9 @@ def test_the_main_job(topics, model, serve, server):
     assert len(model.calls) == 20
 
 
-def test_trouble_is_waited_for(topics, model, serve):
+def test_trouble_is_waited_for(world):
     """A request whose first attempts fail is answered all the same, by every Pub/Sub's redelivery."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, topics, model = world("gunicorn")
     ok = http(200, "application/json", b'{"ok": true}')
     model.replies["flaky"] = [http(503, "text/html", b"<html>"), http(200, "application/json", b""), ok]
     topics.push_to(service.url + "/")
@@ -52,9 +54,9 @@ def test_trouble_is_waited_for(topics, model, serve):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_bad_requests_are_answered_once(topics, model, serve, server):
+def test_bad_requests_are_answered_once(world, server):
     """Each gets one error response that names its message, and the model never hears of it."""
-    service = serve(server, MODEL_URL=model.url)
+    service, topics, model = world(server)
     topics.push_to(service.url + "/")
     bad = {
         b"not json": 400,
@@ -76,13 +78,13 @@ def test_bad_requests_are_answered_once(topics, model, serve, server):
     assert model.calls == []
 
 
-def test_what_json_can_hold_survives(local_topics, model, serve):
+def test_what_json_can_hold_survives(local_world):
     """Large integers, key order, other scripts and lone surrogates come back as they were."""
-    service = serve("gunicorn", MODEL_URL=model.url)
-    local_topics.push_to(service.url + "/")
+    service, topics, model = local_world("gunicorn")
+    topics.push_to(service.url + "/")
     metadata = rb'{"z":123456789012345678901234567890,"a":"\ud800","\u65e5":[1.5,null,true,{"b":1,"a":2}]}'
-    local_topics.publish(b'{"metadata": %b, "body": {"prompt": "\\ud800", "n": 9007199254740993}}' % metadata)
-    response, _, _ = local_topics.response()
+    topics.publish(b'{"metadata": %b, "body": {"prompt": "\\ud800", "n": 9007199254740993}}' % metadata)
+    response, _, _ = topics.response()
     assert json.dumps(response["metadata"]) == json.dumps(json.loads(metadata))
     assert model.calls[0][1] == {"prompt": "\ud800", "n": 9007199254740993}
 
@@ -149,9 +151,9 @@ def test_brief_trouble_is_waited_out(local_topics, model, serve):
     assert len(model.calls) == 2
 
 
-def test_a_message_pushed_ten_times_at_once(local_topics, model, serve):
+def test_a_message_pushed_ten_times_at_once(local_world):
     """The model is called once, one response is published, and every copy is acknowledged in the end."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, topics, model = local_world("gunicorn")
     model.replies["slow"] = [model.hang_then(http(200, JSON, b"{}"))]
     push = push_of(request("slow"))
     with ThreadPoolExecutor(10) as threads:
@@ -161,8 +163,8 @@ def test_a_message_pushed_ten_times_at_once(local_topics, model, serve):
         statuses = sorted(copy.result() for copy in copies)
     assert statuses == [204, 204] + [503] * 8
     assert service.push(push) == 204
-    local_topics.response()
-    assert (len(model.calls), local_topics.no_response()) == (1, True)
+    topics.response()
+    assert (len(model.calls), topics.no_response()) == (1, True)
 
 
 def test_a_response_is_kept_while_pubsub_is_away(local_topics, model, serve):
@@ -183,9 +185,9 @@ def test_a_response_is_kept_while_pubsub_is_away(local_topics, model, serve):
     assert len(model.calls) == 1
 
 
-def test_an_answer_that_no_message_can_hold(topics, model, serve):
+def test_an_answer_that_no_message_can_hold(world):
     """11 MB from the model is one error for the requester, at once."""
-    service = serve("functions-framework", MODEL_URL=model.url)
+    service, topics, model = world("functions-framework")
     model.replies["huge"] = [http(200, JSON, b'"%b"' % (b"x" * 11_000_000))]
     model.replies["nearly"] = [http(200, JSON, b'"%b"' % (b"x" * 9_999_950))]
     for prompt in ("huge", "nearly"):
@@ -195,40 +197,40 @@ def test_an_answer_that_no_message_can_hold(topics, model, serve):
     assert len(model.calls) == 2
 
 
-def test_a_large_request_and_response(local_topics, model, serve):
+def test_a_large_request_and_response(local_world):
     """Megabytes each way are no trouble: more than gRPC's usual limit of four."""
-    service = serve("gunicorn", MODEL_URL=model.url)
-    local_topics.push_to(service.url + "/")
+    service, topics, model = local_world("gunicorn")
+    topics.push_to(service.url + "/")
     model.replies["x" * 9_000_000] = [http(200, JSON, b'"%b"' % (b"y" * 3_000_000))]
-    local_topics.publish({"metadata": {}, "body": {"prompt": "x" * 9_000_000}})
-    assert len(local_topics.response()[0]["body"]) == 3_000_000
+    topics.publish({"metadata": {}, "body": {"prompt": "x" * 9_000_000}})
+    assert len(topics.response()[0]["body"]) == 3_000_000
 
 
-def test_audio(local_topics, model, serve):
+def test_audio(local_world):
     """Content that is not JSON comes in an object, in base64."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, topics, model = local_world("gunicorn")
     model.replies["speak"] = [http(200, "audio/mpeg", b"\xff\xfb\x90")]
     assert service.push(push_of(request("speak"))) == 204
-    body = local_topics.response()[0]["body"]
+    body = topics.response()[0]["body"]
     assert body == {"content_type": "audio/mpeg", "encoding": "base64", "content": "//uQ"}
 
 
-def test_other_forms_of_a_push(local_topics, model, serve):
+def test_other_forms_of_a_push(local_world):
     """Unwrapped with metadata, and as a CloudEvent of Eventarc's."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, topics, _ = local_world("gunicorn")
     raw = json.dumps(request("unwrapped")).encode()
-    assert service.push(raw, {"x-goog-pubsub-message-id": "77", "x-goog-pubsub-ordering-key": "k"}) == 204
-    response, attributes, key = local_topics.response()
-    assert (response["body"], attributes["request_message_id"], key) == ({"echo": "unwrapped"}, "77", "k")
-    assert service.push(push_of(request("event"), "78"), {"ce-id": "78", "ce-specversion": "1.0"}) == 204
-    assert local_topics.response()[0]["body"] == {"echo": "event"}
+    assert service.push(raw, {"x-goog-pubsub-message-id": "unwrapped", "x-goog-pubsub-ordering-key": "k"}) == 204
+    response, attributes, key = topics.response()
+    assert (response["body"], attributes["request_message_id"], key) == ({"echo": "unwrapped"}, "unwrapped", "k")
+    assert service.push(push_of(request("event"), "event"), {"ce-id": "event", "ce-specversion": "1.0"}) == 204
+    assert topics.response()[0]["body"] == {"echo": "event"}
 
 
-def test_the_headers_of_a_push_do_not_reach_the_model(local_topics, model, serve):
+def test_the_headers_of_a_push_do_not_reach_the_model(local_world):
     """Neither the push's token nor its attributes become headers of the call."""
-    service = serve("gunicorn", MODEL_URL=model.url, MODEL_API_KEY="sesame")
+    service, topics, model = local_world("gunicorn")
     service.push(push_of(request(), attributes={"X-Evil": "1"}))
-    local_topics.response()
+    topics.response()
     assert {name.lower() for name in model.headers[0]} == {
         "host",
         "accept",
@@ -238,7 +240,7 @@ def test_the_headers_of_a_push_do_not_reach_the_model(local_topics, model, serve
         "content-type",
         "user-agent",
     }
-    assert model.headers[0]["Authorization"] == "Bearer sesame"
+    assert model.headers[0]["Authorization"] == "Bearer PLANTED-key"
 
 
 def test_a_topic_that_takes_nothing_for_now(local_topics, model, serve):
@@ -250,29 +252,28 @@ def test_a_topic_that_takes_nothing_for_now(local_topics, model, serve):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_no_push(local_topics, model, serve, server):
+def test_no_push(local_world, server):
     """What is no push is refused, logged, and harms nothing; Pub/Sub's dead-letter topic would take it."""
-    service = serve(server, MODEL_URL=model.url)
-    for body in (b"", b"{}", b"[" * 100_000, b"\xff" * 1000, b'{"message": {"data": "e30="}}'):
-        assert service.push(body) == 400
-        assert service.log()[-1]["reason"] == "not_a_push"
-        assert service.log()[-1]["severity"] == "ERROR"
+    service, topics, _ = local_world(server)
+    bodies = (b"", b"{}", b"[" * 100_000, b"\xff" * 1000, b'{"message": {"data": "e30="}}')
+    assert [service.push(body) for body in bodies] == [400] * len(bodies)
+    lines = [line for line in service.log() if line.get("reason") == "not_a_push"]
+    assert [line["severity"] for line in lines] == ["ERROR"] * len(bodies)
     assert service.push(b"", {"Content-Length": str(17 << 20)}) == 413
     assert service.push(push_of(request("still here"))) == 204
-    assert local_topics.response()[0]["body"] == {"echo": "still here"}
+    assert topics.response()[0]["body"] == {"echo": "still here"}
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_health_and_other_paths(local_topics, model, serve, server):
+def test_health_and_other_paths(serve, server):
     """Health needs neither the model nor Pub/Sub; everything else says what there is."""
-    service = serve(server, MODEL_URL="http://127.0.0.1:9")
+    service = serve(server, MODEL_URL="http://127.0.0.1:9", PUBSUB_EMULATOR_HOST="127.0.0.1:9")
     assert service.request("GET", "/health/live")[0] == 200
     assert service.request("GET", "/health/ready")[0] == 200
     for method, path, status in (("GET", "/", 405), ("GET", "/healthz", 404), ("PUT", "/x", 404), ("PUT", "/", 405)):
         answered, headers, body = service.request(method, path)
         assert (answered, headers["Content-Type"]) == (status, "application/json")
         assert json.loads(body)["error"]
-    assert model.calls == []
 
 
 class Pushes:
@@ -395,16 +396,25 @@ def test_the_line_is_bounded_in_bytes(local_topics, model, serve):
 
 def test_retry_after_holds_the_line(local_topics, model, serve):
     """While the model asks for a pause it gets no call, and the pushes wait."""
-    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="2", PATIENCE_SECONDS="5")
-    model.replies["busy"] = [http(429, JSON, OPENAI_ERROR, "Retry-After: 2"), http(200, JSON, b"{}")]
+    service = serve("gunicorn", MODEL_URL=model.url, MODEL_SLOTS="2", PATIENCE_SECONDS="5", LOG_LEVEL="DEBUG")
+    called = []
+
+    def noted(reply):
+        def script(connection):
+            called.append(time.monotonic())
+            connection.sendall(reply)
+
+        return script
+
+    busy = http(429, JSON, OPENAI_ERROR, "Retry-After: 2", "Connection: close")
+    fine = http(200, JSON, b"{}", "Connection: close")
+    model.replies |= {"busy": [noted(busy), noted(fine)], "after": [noted(fine)]}
     pushes = Pushes(service)
     pushes.send("busy")
-    until(lambda: len(model.calls) == 1)
-    begun = time.monotonic()
-    time.sleep(0.2)
+    until(lambda: any("the model said: 429" in line["message"] for line in service.log()))
     pushes.send("after")
     assert pushes.join() == [204, 204]
-    assert time.monotonic() - begun >= 1.9
+    assert called[1] - called[0] >= 2
     assert prompts(model)[0] == "busy"
 
 
@@ -432,31 +442,36 @@ def test_the_old_name_of_the_slots(local_topics, model, serve):
     assert service.push(push_of(request())) == 204
 
 
-def test_ordering_keys_go_through(local_topics, model, serve):
-    """Responses carry the ordering key of their requests, and a key is not held up by a failed publish."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+def test_ordering_keys_go_through(local_world):
+    """Responses carry the ordering key of their requests."""
+    service, topics, _ = local_world("gunicorn")
     for number in range(3):
-        assert service.push(push_of(request(str(number)), str(number), orderingKey="key")) == 204
-    assert [local_topics.response()[2] for _ in range(3)] == ["key"] * 3
+        assert service.push(push_of(request(str(number)), orderingKey="key")) == 204
+    assert [topics.response()[2] for _ in range(3)] == ["key"] * 3
 
 
 def test_pubsub_that_comes_back(local_topics, model, serve):
     """A Pub/Sub that was away when the service started is connected to when it is there."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        away = f"127.0.0.1:{reserved.getsockname()[1]}"
-    service = serve("gunicorn", MODEL_URL=model.url, PUBSUB_EMULATOR_HOST=away, PUBLISH_TIMEOUT_SECONDS="1")
-    assert service.push(push_of(request())) == 503
+    port = free_port()
+    service = serve(
+        "gunicorn", MODEL_URL=model.url, PUBSUB_EMULATOR_HOST=f"127.0.0.1:{port}", PUBLISH_TIMEOUT_SECONDS="1"
+    )
+    push = push_of(request())
+    assert service.push(push) == 503
     assert service.request("GET", "/health/ready")[0] == 200
+    with local_pubsub("--port", port) as address, Topics(address) as later:
+        later.publisher.create_topic(name=local_topics.topic("responses"))
+        until(lambda: service.push(push) == 204, 60)
+    assert len(model.calls) == 1
 
 
-def test_a_message_that_is_no_request_ever_ends_in_the_dead_letter_topic(local_topics, model, serve):
-    """What the service cannot even read as a push is refused until Pub/Sub gives up, and not lost."""
-    service = serve("gunicorn", MODEL_URL=model.url)
-    local_topics.push_to(service.url + "/health/live", attempts=5)
-    local_topics.publish(request("misrouted"))
+def test_a_message_that_is_no_request_ever_ends_in_the_dead_letter_topic(local_world):
+    """What is pushed to where no pushes are taken is refused until Pub/Sub gives up, and not lost."""
+    service, topics, _ = local_world("gunicorn")
+    topics.push_to(service.url + "/health/live", attempts=5)
+    topics.publish(request("misrouted"))
     pulled = []
-    until(lambda: pulled or pulled.extend(local_topics.pull("dead")))
+    until(lambda: pulled or pulled.extend(topics.pull("dead")))
     assert json.loads(pulled[0].data) == request("misrouted")
 
 
@@ -501,9 +516,9 @@ def test_nothing_of_a_message_is_logged(local_topics, model, serve):
     service = serve("gunicorn", MODEL_URL=model.url, LOG_LEVEL="DEBUG")
     secret = {"metadata": {"id": "PLANTED-metadata"}, "body": {"prompt": "PLANTED-prompt", "model": "m"}}
     replies = [http(200, JSON, b'{"text": "PLANTED-completion"}'), http(500, "text/html", b"PLANTED-page"), drop]
-    model.replies["PLANTED-prompt"] = [*replies, model.hang]
-    for attempt in (1, 1, 1):
-        service.push(push_of(secret, attempt=attempt, attributes={"a": "PLANTED-attribute"}))
+    model.replies["PLANTED-prompt"] = replies
+    for _ in replies:
+        service.push(push_of(secret, attempt=1, attributes={"a": "PLANTED-attribute"}))
     for body in (
         b'{"metadata": {}, "body": "PLANTED"}',
         b"PLANTED",

@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from .conftest import Model, http, push_of, serving, until
+from tests.parts.model import Model, http, serving
+from tests.parts.processes import until
+from tests.parts.service import push_of
 
 OWN = {"MODEL_API_KEY": "", "MODEL_URL": ""}
 

@@ -4,7 +4,9 @@ import subprocess
 
 import pytest
 
-from .conftest import ROOT, SERVERS, http, process, push_of
+from tests.parts.model import http
+from tests.parts.processes import ROOT, process
+from tests.parts.service import SERVERS, push_of
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -29,26 +31,27 @@ def test_wrong_settings_under_gunicorn_without_our_configuration():
     assert output.count("cannot start") == 1
 
 
-def test_logs_are_lines_of_json(local_topics, model, serve):
+def test_logs_are_lines_of_json(local_world):
     """Each has the severity and the message where Cloud Logging looks for them, and what identifies the message."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, _, model = local_world("gunicorn")
     model.replies["bad"] = [http(500, "text/plain", b"")]
-    service.push(push_of({"metadata": {}, "body": {"prompt": "good"}}, "1", attempt=2))
-    service.push(push_of({"metadata": {}, "body": {"prompt": "bad"}}, "2"))
-    good, bad = service.log()
-    assert (good["severity"], good["message"], good["message_id"], good["attempt"]) == ("INFO", "answered", "1", 2)
+    service.push(push_of({"metadata": {}, "body": {"prompt": "good"}}, "log-1", attempt=2))
+    service.push(push_of({"metadata": {}, "body": {"prompt": "bad"}}, "log-2"))
+    lines = {line.get("message_id"): line for line in service.log()}
+    good, bad = lines["log-1"], lines["log-2"]
+    assert (good["severity"], good["message"], good["attempt"]) == ("INFO", "answered", 2)
     assert (bad["severity"], bad["message"], bad["reason"]) == ("WARNING", "model_failed: status 500", "model_failed")
     assert bad["time"] >= good["time"]
 
 
-def test_the_functions_framework_command_says_what_it_cannot(local_topics, model, serve):
+def test_the_functions_framework_command_says_what_it_cannot(local_topics, local_world, model, serve):
     """Its server has no drain, which is said at the start; it ends all the same, at once where nothing is at work."""
     service = serve("functions-framework", MODEL_URL=model.url)
-    assert [line for line in service.log() if "gunicorn -c gunicorn.conf.py drains properly" in line["message"]]
+    assert "gunicorn -c gunicorn.conf.py drains properly" in service.output()
     assert service.push(push_of({"metadata": {}, "body": {"prompt": "good"}})) == 204
     service.process.terminate()
     assert service.process.wait(20) == 0
-    assert not [line for line in serve("gunicorn", MODEL_URL=model.url).log() if "drains properly" in line["message"]]
+    assert "drains properly" not in local_world("gunicorn").service.output()
 
 
 def test_the_production_command_of_the_documentation_is_the_one_that_is_tested():

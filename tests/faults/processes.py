@@ -2,40 +2,20 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-import redisserver
 from redis import Redis
 from redis.exceptions import RedisError
 
-ROOT = Path(__file__).parents[2]
-SERVE = [Path(sys.executable).parent / "gunicorn", "-c", "gunicorn.conf.py"]
-SERVE += ['functions_framework:create_app("handle","main.py")']
+from tests.parts import redisserver
+from tests.parts.processes import ROOT, free_port, holds
+from tests.parts.service import SERVERS
+
 START_SECONDS = 30
-
-
-def free_port():
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(condition, seconds=START_SECONDS):
-    """Wait for something that another process does; False if it does not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def end(child, number=signal.SIGTERM):
@@ -81,7 +61,7 @@ class Instance:
         """Start it; it takes pushes when this returns."""
         with self._log.open("a") as log:
             child = subprocess.Popen(
-                [str(part) for part in SERVE],
+                [str(part) for part in SERVERS["gunicorn"]],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -90,7 +70,7 @@ class Instance:
             )
         self._note("starts")
         self.life = Life(f"http://127.0.0.1:{self._port}/", child)
-        if not until(lambda: child.poll() is not None or self._is_ready()) or child.poll() is not None:
+        if not holds(lambda: child.poll() is not None or self._is_ready(), START_SECONDS) or child.poll() is not None:
             raise RuntimeError(f"the service did not start:\n{self._log.read_text()[-2000:]}")
 
     def kill(self):
@@ -149,7 +129,7 @@ class RedisServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        if not until(self._answers):
+        if not holds(self._answers, START_SECONDS):
             raise RuntimeError("redis-server did not start")
 
     def kill(self):

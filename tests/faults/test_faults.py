@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import redisserver
+from tests.parts import redisserver
 
 HERE = Path(__file__).parent
 

@@ -14,10 +14,11 @@ from balancer import Balancer
 from check import Evidence, Outage, check
 from loop import Loop
 from model import Model
-from processes import Instance, RedisServer, until
+from processes import Instance, RedisServer
 from requester import TOPICS, Requester
 
 from handler.local.pubsub import Fault, LocalPubSub, Rules
+from tests.parts.processes import holds
 
 # What the instances are told. A shorter time than in production, so that a run has an end.
 SETTINGS = {
@@ -91,8 +92,8 @@ class World:
                 self._over.set()
             for trouble in troubles:
                 trouble.result()
-        until(self.requester.has_all, scenario.patience)
-        quiet = until(self._is_quiet, scenario.patience)
+        holds(self.requester.has_all, scenario.patience)
+        quiet = holds(self._is_quiet, scenario.patience)
         found = check(self._evidence())
         if not quiet:
             found.faults.append(("", "it does not come to rest"))

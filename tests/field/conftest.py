@@ -2,24 +2,15 @@
 
 import itertools
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.conftest import (
-    SERVERS,
-    Model,
-    Service,
-    Topics,
-    brokers,
-    free_port,
-    push_of,
-    reap,
-    serving,
-    spawn,
-    until,
-)
+from tests.e2e.conftest import brokers
+from tests.parts.model import Model, serving
+from tests.parts.processes import until
+from tests.parts.pubsub import Topics
+from tests.parts.service import push_of, running
 
 __all__ = ["brokers"]
 
@@ -98,39 +89,17 @@ class World:
         return self._responses.pop(message_id)
 
 
-@contextmanager
-def running(topics, model_url, folder, **environment):
-    """A service as production starts it, whose responses go to these topics."""
-    port = free_port()
-    log = folder / f"service-{port}.log"
-    settings = {
-        "MODEL_URL": model_url,
-        "RESPONSE_TOPIC": topics.topic("responses"),
-        "PUSH_AUTH": "none",
-        "PATIENCE_SECONDS": "0",
-        "MAX_ATTEMPTS": str(MAX_ATTEMPTS),
-        "PORT": str(port),
-        **environment,
-    }
-    with log.open("w") as file:
-        child = spawn(SERVERS["gunicorn"], settings, stdout=file, stderr=file)
-    service = Service(f"http://127.0.0.1:{port}", child, log)
-    try:
-        until(lambda: child.poll() is not None or service.is_ready())
-        assert child.poll() is None, service.output()
-        yield service
-    finally:
-        child.terminate()
-        reap(child)
+def settings(topics, model_url):
+    """Those of a service whose responses go to these topics."""
+    pubsub = {"PUBSUB_EMULATOR_HOST": topics.address, "RESPONSE_TOPIC": topics.topic("responses")}
+    return {"MODEL_URL": model_url, "MAX_ATTEMPTS": str(MAX_ATTEMPTS), **pubsub}
 
 
 @pytest.fixture(scope="session")
 def topics(brokers):
     """Topics in the project's own Pub/Sub."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PUBSUB_EMULATOR_HOST", brokers("local"))
-        with Topics(brokers("local")) as made:
-            yield made
+    with Topics(brokers("local")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +112,7 @@ def model():
 @pytest.fixture(scope="session")
 def world(topics, model, tmp_path_factory):
     """Everything, started once: each message is another one."""
-    with running(topics, model.url, tmp_path_factory.mktemp("field")) as service:
+    with running("gunicorn", tmp_path_factory.mktemp("field"), **settings(topics, model.url)) as service:
         yield World(service, topics, model)
 
 

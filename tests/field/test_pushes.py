@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from tests.e2e.conftest import push_of, until
+from tests.parts.processes import until
+from tests.parts.service import push_of
 
 from .conftest import GOOD, rows, said
 
@@ -90,7 +91,7 @@ def test_whatever_is_refused_leaves_a_line(world, method, path):
     """Or else nobody can tell why nothing arrives."""
     lines = len(world.service.log())
     assert world.service.request(method, path, b"" if method == "GET" else push_of(REQUEST))[0] in (404, 405)
-    until(lambda: len(world.service.log()) > lines, 2)
+    until(lambda: [line["reason"] for line in world.service.log()[lines:]] == ["refused"])
 
 
 # --- another shape

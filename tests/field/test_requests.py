@@ -5,11 +5,14 @@ import gzip
 import json
 import re
 import socket
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from .conftest import GOOD, World, rows, running, said
+from tests.parts.service import running
+
+from .conftest import GOOD, World, rows, said, settings
 
 OK = said(200, GOOD)
 PYTHON = re.compile(
@@ -104,19 +107,17 @@ def test_attributes_named_like_ours(world):
     assert outcome.attributes["batch"] == "3"
 
 
-@pytest.fixture
-def silent():
-    """The URL of a host that answers no SYN: its queue of connections is full."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        waiting = []
+@pytest.fixture(scope="module")
+def silent(topics, model, tmp_path_factory):
+    """A service whose model's host answers no SYN: its queue of connections is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as fillers:
         for _ in range(3):
-            connection = socket.socket()
+            connection = fillers.enter_context(socket.socket())
             connection.setblocking(False)
             connection.connect_ex(server.getsockname())
-            waiting.append(connection)
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        for connection in waiting:
-            connection.close()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with running("gunicorn", tmp_path_factory.mktemp("silent"), **settings(topics, url)) as service:
+            yield World(service, topics, model)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +127,10 @@ def silent():
         ("a deadline while connecting", {"deadline": "soon"}, 408, "deadline_exceeded"),
     ),
 )
-def test_the_requests_own_limits_while_connecting(topics, model, silent, tmp_path, options, status, code):
+def test_the_requests_own_limits_while_connecting(silent, options, status, code):
     """They end the matter when they are reached, as they do in every other state of a call."""
-    with running(topics, silent, tmp_path) as service:
-        if "deadline" in options:
-            options = {"deadline": (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()}
-        outcome = World(service, topics, model).deliver({"metadata": {}, "body": {}, "options": options}, most=1)
+    if "deadline" in options:
+        options = {"deadline": (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()}
+    outcome = silent.deliver({"metadata": {}, "body": {}, "options": options}, most=1)
     assert outcome.reasons == ["model_timed_out"]
     assert (outcome.response["status_code"], outcome.response["body"]["error"]["code"]) == (status, code)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.processes import missing
+
 HERE = Path(__file__).parent
 CASES = int(os.environ.get("FUZZ_CASES", "100000"))
 SHARES = {"envelope": 0.4, "contract": 0.4, "token": 0.2}
@@ -18,9 +20,7 @@ SHARES = {"envelope": 0.4, "contract": 0.4, "token": 0.2}
 def fuzzer():
     """The fuzzer, where there is one for this machine and Python; in CI there has to be."""
     if importlib.util.find_spec("atheris") is None:
-        if os.environ.get("CI"):
-            pytest.fail("atheris is not installed, and CI needs it")
-        pytest.skip("needs atheris, which has no wheel for this machine or this Python")
+        missing("needs atheris, which may have no wheel for this machine or this Python")
 
 
 def without_coverage():

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.conftest import BIN, Model, http, process, serving, until
+from tests.parts.model import Model, http, serving
+from tests.parts.processes import BIN, missing, process
 
 SLOTS = 8
 SECONDS = 0.25  # that a call takes
@@ -172,7 +173,7 @@ def chromium():
 def browser():
     """A real Chromium; in CI it has to be there. No longer than a file: Playwright's event loop is in others' way."""
     if not chromium():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs chromium (apt-get install chromium)")
+        missing("needs chromium (apt-get install chromium)")
     with started_browser() as made:
         yield made
 
@@ -198,6 +199,3 @@ def page(browser):
         made.on("pageerror", lambda error: complaints.append(str(error)))
         yield made
         assert complaints == []
-
-
-__all__ = ["until"]

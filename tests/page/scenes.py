@@ -2,7 +2,7 @@
 
 import re
 
-from tests.e2e.conftest import until
+from tests.parts.processes import until
 
 ANSWERED = "parseInt(document.getElementById('count-answers').textContent)"
 COUNTING = (

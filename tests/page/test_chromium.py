@@ -5,8 +5,10 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from tests.parts.processes import until
+
 from . import scenes
-from .conftest import SAID, SLOTS, until
+from .conftest import SAID, SLOTS
 
 
 def answered(page):

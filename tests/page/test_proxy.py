@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -10,7 +9,8 @@ import pytest
 
 from handler.local.proxy import CallBegan, CallEnded, FaultProxy
 from handler.local.trouble import Mode
-from tests.e2e.conftest import http, until
+from tests.parts.model import http
+from tests.parts.processes import until
 
 HELLO = http(200, "application/json", b'{"hello": 1}')
 
@@ -154,8 +154,6 @@ def test_many_at_once(proxy, model):
 
     model.replies["hi"] = [together]
     calls = [begun(proxy.url) for _ in range(20)]
-    started = time.monotonic()
     for thread, results in calls:
         thread.join(20)
         assert results == [(200, {"hello": 1})]
-    assert time.monotonic() - started < 20

