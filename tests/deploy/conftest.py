@@ -10,10 +10,10 @@ import pytest
 
 from tests.deploy.terraform_run import Terraform
 from tests.deploy.watched import Watched, runs
-from tests.e2e.conftest import brokers, kept, local_topics, model
+from tests.e2e.conftest import brokers, ended, kept, local_topics, model
 from tests.parts.processes import missing
 
-__all__ = ["brokers", "kept", "local_topics", "model"]
+__all__ = ["brokers", "ended", "kept", "local_topics", "model"]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.parts import redisserver
 from tests.parts.model import Model, serving
 from tests.parts.processes import free_port, process, reap, until
 from tests.parts.pubsub import BROKERS, Topics
-from tests.parts.service import Service, running, start
+from tests.parts.service import Service, start
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +108,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def kept(brokers, tmp_path_factory):
+def kept(brokers, tmp_path_factory, ended):
     """Services for tests, with topics and a model of their own: each started when its settings are first wanted."""
     with ExitStack() as stack:
 
@@ -118,7 +118,9 @@ def kept(brokers, tmp_path_factory):
             model = stack.enter_context(serving(Model()))
             around = {"PUBSUB_EMULATOR_HOST": topics.address, "RESPONSE_TOPIC": topics.topic("responses")}
             around |= {"MODEL_URL": model.url, **PLANTED}
-            service = stack.enter_context(running(server, tmp_path_factory.mktemp("kept"), **around, **settings))
+            service = start(server, tmp_path_factory.mktemp("kept"), **around, **settings)
+            ended.append(service.process)
+            stack.callback(service.process.terminate)
             return World(service, topics, model)
 
         yield one

@@ -8,7 +8,6 @@ import urllib.request
 
 import pytest
 from google.api_core.exceptions import InvalidArgument
-from google.cloud import pubsub_v1
 
 from tests.parts.processes import BIN, ROOT, free_port, process
 from tests.parts.service import SERVERS
@@ -135,8 +134,6 @@ def test_an_update_mask_that_is_unknown(topics, path):
 
 def test_a_list_of_a_bad_project(topics):
     """It is an error, and no empty list."""
-    for client in (pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()):
-        listing = getattr(client, "list_topics", None) or client.list_subscriptions
+    for listing in (topics.publisher.list_topics, topics.subscriber.list_subscriptions):
         with pytest.raises(InvalidArgument, match="is not projects/PROJECT"):
             list(listing(project="my-project"))
-        client.transport.close()
