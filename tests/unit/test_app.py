@@ -206,8 +206,7 @@ def test_a_copy_that_joined_is_no_attempt(app, relay):
     both[0].start()
     relay.entered.wait(10)
     both[1].start()
-    while app._copies._waiters["1"] is None:
-        time.sleep(0.001)
+    until(lambda: app._copies._waiters["1"] is not None)
     relay.go_on.set()
     for one in both:
         one.join()
