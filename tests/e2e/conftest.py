@@ -4,17 +4,14 @@ Nothing here, nor in the tests, imports from the program.
 """
 
 import functools
-import subprocess
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
-from redis import Redis
-from redis.exceptions import RedisError
 
 from tests.parts import redisserver
 from tests.parts.model import Model, serving
-from tests.parts.processes import free_port, process, reap, until
+from tests.parts.processes import reap
 from tests.parts.pubsub import BROKERS, Topics
 from tests.parts.service import Service, start
 
@@ -45,17 +42,9 @@ def local_topics(brokers, monkeypatch):
 @pytest.fixture
 def ledger(tmp_path):
     """The URL of a Redis of its own."""
-    port = free_port()
-    command = [redisserver.needed(), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path]
-    with process(command, stdout=subprocess.DEVNULL), Redis(port=port) as client:
-
-        def answers():
-            with suppress(RedisError):
-                return client.ping()
-            return False
-
-        until(answers)
-        yield f"redis://127.0.0.1:{port}/0"
+    redisserver.needed()
+    with redisserver.Server(tmp_path) as server:
+        yield server.url
 
 
 @pytest.fixture

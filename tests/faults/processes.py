@@ -8,9 +8,6 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 from tests.parts import redisserver
 from tests.parts.processes import ROOT, free_port, holds
 from tests.parts.service import SERVERS
@@ -104,57 +101,16 @@ class Instance:
         return False
 
 
-class RedisServer:
+class RedisServer(redisserver.Server):
     """A real Redis with an append-only file, so that killing it forgets nothing that it confirmed."""
 
     def __init__(self, folder):
-        self._folder, self._port = folder, free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.resume()
-        end(self._child)
-
-    def start(self):
-        """Start it; it answers when this returns."""
-        settings = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
-        settings += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
-        self._child = subprocess.Popen(
-            [redisserver.program(), *settings],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        if not holds(self._answers, START_SECONDS):
-            raise RuntimeError("redis-server did not start")
-
-    def kill(self):
-        """SIGKILL."""
-        end(self._child, signal.SIGKILL)
-
-    def suspend(self):
-        """Let it answer nobody, though it still accepts connections."""
-        self._child.send_signal(signal.SIGSTOP)
-
-    def resume(self):
-        """Let it go on."""
-        self._child.send_signal(signal.SIGCONT)
+        super().__init__(folder, "--appendonly", "yes", "--maxmemory-policy", "noeviction")
 
     def fill(self):
         """Let it have no memory for anything more: it refuses writes."""
-        with Redis.from_url(self.url) as client:
-            client.config_set("maxmemory", 1)
+        self.admin.config_set("maxmemory", 1)
 
     def empty(self):
         """Let it have memory again."""
-        with Redis.from_url(self.url) as client:
-            client.config_set("maxmemory", 0)
-
-    def _answers(self):
-        with suppress(RedisError), Redis.from_url(self.url) as client:
-            return client.ping()
-        return False
+        self.admin.config_set("maxmemory", 0)

@@ -105,9 +105,9 @@ def _restart_ledger(world, seconds):
 
 def _stall_ledger(world, seconds):
     with world.ledger_outage():
-        world.redis.suspend()
+        world.redis.pause()
         world.wait(seconds)
-        world.redis.resume()
+        world.redis.go_on()
 
 
 def _fill_ledger(world, seconds):

@@ -1,24 +1,19 @@
 """The ledger: what both kinds promise, and that of Redis under faults, against a real redis-server."""
 
-import signal
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 
 import pytest
 import redis
 import trustme
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from handler.config.settings import Settings
 from handler.ledger import Claim, State, leases, scripts
@@ -28,48 +23,11 @@ from handler.ledger.memory import MemoryLedger
 from handler.ledger.redis import RedisLedger
 from tests.parts import redisserver
 from tests.parts.processes import free_port, until
+from tests.parts.redisserver import Server
 
 PASSWORD = "hunter2"
 DAY = 86_400
 LEASE = 0.4  # seconds; short, where a test has to see one end
-
-
-class Server:
-    """A redis-server of its own, which can be killed, paused and started again with nothing in it."""
-
-    def __init__(self, directory: Path, *options: str):
-        self.port = free_port()
-        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
-        self.admin = redis.Redis(port=self.port, password=PASSWORD, retry=Retry(NoBackoff(), 0))
-        self._command = [redisserver.needed(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        self._command += ["--appendonly", "no", "--requirepass", PASSWORD, "--dir", str(directory), *options]
-
-    def start(self):
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, "redis-server has ended"
-        with suppress(redis.ConnectionError):
-            return bool(self.admin.ping())
-        return False
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def pause(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def go_on(self):
-        self.process.send_signal(signal.SIGCONT)
-
-    def names(self) -> set[str]:
-        return {key.decode() for key in self.admin.scan_iter()}
-
-    def close(self):
-        self.kill()
-        self.admin.close()
 
 
 class Clock:
@@ -85,16 +43,9 @@ class Clock:
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Server]]:
     """Starts servers; they end with the test."""
-    servers = []
-
-    def one(*options: str) -> Server:
-        servers.append(Server(tmp_path, *options))
-        servers[-1].start()
-        return servers[-1]
-
-    yield one
-    for server in servers:
-        server.close()
+    redisserver.needed()
+    with ExitStack() as servers:
+        yield lambda *options: servers.enter_context(Server(tmp_path, *options, password=PASSWORD))
 
 
 @pytest.fixture
@@ -793,9 +744,7 @@ def test_encrypted(start, instance, tmp_path, caplog):
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(files["certificate"])
     issued.private_key_pem.write_to_path(files["key"])
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     options = [f"--tls-port {port}", "--tls-auth-clients no", f"--tls-ca-cert-file {files['ca']}"]
     options += [f"--tls-cert-file {files['certificate']}", f"--tls-key-file {files['key']}"]
     start(*" ".join(options).split())

@@ -14,8 +14,9 @@ from handler.ledger import redis as ledger_redis
 from handler.ledger.memory import MemoryLedger
 from handler.ledger.origin import milliseconds, origin_of, target_of
 from handler.ledger.redis import RedisLedger
+from tests.parts import redisserver
 from tests.parts.processes import until
-from tests.unit.test_ledger import DAY, LEASE, Clock, Server
+from tests.unit.test_ledger import DAY, LEASE, Clock
 
 TOPIC = "projects/p/topics/responses"
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -25,10 +26,9 @@ WEEK = 7 * DAY
 
 @pytest.fixture
 def server(tmp_path):
-    started = Server(tmp_path)
-    started.start()
-    yield started
-    started.close()
+    redisserver.needed()
+    with redisserver.Server(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture
