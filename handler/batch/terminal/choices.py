@@ -16,7 +16,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 366 * 86400.0
 
 
-class Deadline(click.ParamType[str]):
+class Deadline(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """An RFC 3339 time, or a time from now: 90m, 8h, 2d."""
 
     name = "time"
@@ -39,7 +39,7 @@ def _time(value: str) -> str | None:
         return None
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]
     """How long: 45s, 10m, 8h, 2d, or seconds."""
 
     name = "duration"
@@ -55,7 +55,7 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
-class Priced(click.ParamType[Price]):
+class Priced(click.ParamType):  # type: ignore[type-arg]
     """in=0.15,out=0.60."""
 
     name = "in=..,out=.."
