@@ -92,8 +92,8 @@ class Place:
             "COLUMNS": "200",
         }
 
-    def run(self, *arguments, stdin=None):
-        """Run a command to its end."""
+    def run(self, *arguments, stdin=None, **options):
+        """Run a command to its end; `options` are those of subprocess.run."""
         return subprocess.run(
             [RELAY, *map(str, arguments)],
             env={**os.environ, **self.environment()},
@@ -103,6 +103,7 @@ class Place:
             input=stdin,
             timeout=110,
             check=False,
+            **options,
         )
 
     @contextmanager

@@ -1,5 +1,8 @@
 """What keeps a batch from being sent, and what is said of it."""
 
+import json
+import resource
+
 from .conftest import openai_line, states, until, write_lines
 
 
@@ -55,6 +58,21 @@ def test_what_cannot_run_says_why(local_place, files):
     missing = fails("batch", "run", files.requests, "-o", "b.jsonl", "--responses", "missing")
     assert "--responses" in missing
     assert "Its topics are in the project `local`" in missing
+
+
+def test_a_disk_that_is_full(local_place, files):
+    """It is a sentence, and once there is room the same command goes on: each line is sent once, and answered."""
+    count, room = 3_000, 300 << 10
+    write_lines(files.requests, [openai_line(str(number), "x" * 300) for number in range(count)])
+    full = local_place.run(*files.command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
+    assert full.returncode == 2
+    assert "cannot be written" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    with local_place.relay():
+        done = local_place.run(*files.command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["answered"] == count
+    assert set(local_place.asked().values()) == {1}
 
 
 def test_another_file_or_another_process(local_place, files):

@@ -119,16 +119,17 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and on the disk when it is over."""
-        with self._lock:
+        """All or nothing, and on the disk when it is over. Raises CannotRun where the disk does not take it."""
+        with self._lock, _written(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # after some errors, as when the disk is full, it is no more
+                    self._db.execute("ROLLBACK")
                 self.recount()
                 raise
-            self._db.execute("COMMIT")
 
     def _all(self, query: str, *values: Any) -> list[Any]:
         with self._lock:
@@ -303,6 +304,15 @@ class Journal:
     def ask(self, query: str, *values: Any) -> list[Any]:
         """Rows for a summary."""
         return self._all(query, *values)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        advice = "Make room on its disk, and run it again to go on: what was sent and answered until now is noted."
+        raise CannotRun(f"the journal {path} cannot be written: {error}. {advice}") from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
