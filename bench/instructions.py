@@ -1,7 +1,8 @@
-"""How many instructions the relay takes for a message, counted by valgrind: the same on a busy machine, unlike times.
+"""How many instructions the relay takes for a message, counted by valgrind.
 
-So a change of one part in a hundred shows. What is counted is the service's own, without the kernel's. Everything takes
-some thirty times as long under valgrind, which comes from the system's packages.
+On a still machine a change of one part in a hundred shows; beside other work more responses share a publish request,
+and the count is up to a tenth less. What is counted is the service's own, without the kernel's. Everything takes some
+thirty times as long under valgrind, which comes from the system's packages.
 
   python -m bench.instructions
   python -m bench.instructions --routes                                    with one route and one stream in ROUTES_FILE
