@@ -5,7 +5,14 @@ from gevent import monkey
 
 from .metadata import MetadataServer, running
 
-collect_ignore_glob = [] if monkey.is_module_patched("socket") else ["test_*.py"]
+IS_PATCHED = monkey.is_module_patched("socket")
+collect_ignore_glob = [] if IS_PATCHED else ["test_*.py"]
+
+
+def pytest_runtest_setup():
+    """A file that is named on the command line is not ignored: it would wait for ever."""
+    if not IS_PATCHED:
+        pytest.exit("these tests need: python -m gevent.monkey --module pytest tests/cooperative", 4)
 
 
 @pytest.fixture(scope="session")
