@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -152,7 +152,7 @@ def run(
         work.finish(work.do(api.run, requests, answers, options, price=price, tick=work.display.reading))
 
 
-def _dry_run(requests: str, options: Options, slots: int | None, seconds: float | None) -> None:
+def _dry_run(requests: str, options: Options, slots: int | None, seconds: float | None) -> NoReturn:
     wrong = Wrong()
     contents = api.check(requests, options, wrong=wrong)
     wrong.sum_up()
