@@ -1,6 +1,7 @@
 """`ask` and `replay`."""
 
 import json
+import signal
 
 from tests.parts.processes import until
 
@@ -29,6 +30,17 @@ def test_ask_without_an_answer(local_place):
     assert (done.returncode, "the model may be starting" in done.stderr) == (1, True), done.stderr
     done = local_place.run("ask", "Say hello.", "--model", "m", "--topic", "missing")
     assert (done.returncode, "Ask your platform team" in done.stderr) == (2, True), done.stderr
+
+
+def test_ask_that_is_interrupted(local_place):
+    """Ctrl-C says what becomes of the request, which may be at the model; the subscription is gone."""
+    with local_place.running("ask", "Say hello.", "--model", "m") as child:
+        until(lambda: local_place.subscriptions() != {"relay"})
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+    said = (local_place.folder / "command.log").read_text()
+    assert "interrupted: if the request was sent, it is answered all the same, and paid for" in said
+    assert local_place.subscriptions() == {"relay"}
 
 
 def bury(place, name, **attributes):

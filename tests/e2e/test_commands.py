@@ -42,6 +42,7 @@ def test_the_main_job_with_a_real_model():
     assert re.search(r"^path that is not allowed: line 4: This path is not allowed", output, re.M)
     assert re.search(r"answered +│ 5 of 6", output)
     assert "redeliveries by Pub/Sub: 1" in output
+    assert "the two files are gone: inference-relay local run FILE -o ANSWERS keeps them" in output
 
 
 def test_a_model_of_ones_own(model, tmp_path):
@@ -178,6 +179,11 @@ def test_check_of_everything_else(checked, local_topics):
     assert "cannot be connected to" in relay("check", **checked | {"MODEL_URL": "http://127.0.0.1:9"})[1]
     code, output = relay("check", **checked | {"RESPONSE_TOPIC": local_topics.topic("missing")})
     assert (code, "takes no publish: NotFound" in output) == (1, True)
+    away = {"PUBSUB_EMULATOR_HOST": "127.0.0.1:9", "PUBLISH_TIMEOUT_SECONDS": "3"}
+    code, output = relay("check", **checked | away)
+    assert (code, "is there a way to Pub/Sub, or to PUBSUB_EMULATOR_HOST where it is set?" in output) == (1, True), (
+        output
+    )
     code, output = relay("check", **checked | {"PUSH_AUTH": ""})
     assert (code, "PUSH_AUTH is not set" in output) == (1, True)
 
