@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from google.cloud import pubsub_v1
 
+from tests.parts.pubsub import end
+
 TOPICS = {name: f"projects/faults/topics/{name}" for name in ("requests", "responses", "dead")}
 SUBSCRIPTIONS = {name: f"projects/faults/subscriptions/{name}" for name in ("push", "responses", "dead")}
 
@@ -60,11 +62,7 @@ class Requester:
         return self
 
     def __exit__(self, *_):
-        self._stream.cancel()
-        self._stream.result()
-        self._subscriber.close()
-        self._publisher.stop()
-        self._publisher.transport.close()
+        end(self._stream, self._subscriber, self._publisher)
 
     def publish(self, seed, messages, rate):
         """Publish so many requests, so many a second."""

@@ -51,6 +51,15 @@ def emulator_jar():
     return next(Path(sdk.stdout.strip()).glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator*.jar"), None)
 
 
+def end(stream, subscriber, publisher):
+    """End a streaming pull and the clients, with all their threads."""
+    stream.cancel()
+    stream.result()
+    subscriber.close()
+    publisher.stop()
+    publisher.transport.close()
+
+
 BROKERS = {"local": local_pubsub, "google": google_emulator}
 
 
@@ -85,11 +94,7 @@ class Topics:
         return self
 
     def __exit__(self, *_):
-        self._stream.cancel()
-        self._stream.result()
-        self.subscriber.close()
-        self.publisher.stop()
-        self.publisher.transport.close()
+        end(self._stream, self.subscriber, self.publisher)
 
     def _receive(self, message):
         message.ack()
