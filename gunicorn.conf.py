@@ -31,6 +31,9 @@ keepalive = 620  # above the 600 s for which Google's front ends keep connection
 timeout = 0  # the model's time is bounded by the service itself
 graceful_timeout = int(_settings.grace_seconds)
 control_socket_disable = True
+# Nothing that a proxy says of a request is believed, so nobody need be looked up who might say it.
+forwarded_allow_ips, forwarder_headers = "*", ""
+secure_scheme_headers: dict[str, str] = {}
 logger_class = "handler.server.Quiet"
 logconfig_dict = logs.for_gunicorn()
 

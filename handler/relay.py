@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 from handler.admission.intake import Held
 from handler.admission.line import Slot, Wish
@@ -62,6 +63,7 @@ class Relay:
         self._responder = Responder(settings, publisher, ledger, self._claim_check)
         self._control = Control(settings, ledger, pause)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
+        self._name, self._attempts = secrets.token_hex(12), itertools.count()
 
     def delivery(
         self, message: PubsubMessage, stream: Stream, arrived: float, held: Held, record: PushRecord | None = None
@@ -71,7 +73,7 @@ class Relay:
         held.resize(len(message.data))
         topic = topic_of(message, stream, self._settings.response_topics)
         origin = self._control.origin(message, topic)
-        key, owner = _key(message, topic), secrets.token_hex(16)
+        key, owner = _key(message, topic), f"{self._name}{next(self._attempts):x}"
         return Delivery(message, arrived, until, key, owner, held, stream, topic, record or PushRecord(), origin)
 
     def answer(self, delivery: Delivery) -> Verdict:
@@ -242,7 +244,7 @@ class Relay:
             if not self._ledger.begin(delivery.key, delivery.owner):
                 return ModelFailure.CANCELLED, budget.limit
             result = _called(delivery, route, inference, budget.seconds, slot, overflow)
-            seconds = pause_before_next(result, tries, min(patience, self._budget(delivery, route, inference).seconds))
+            seconds = pause_before_next(result, tries, partial(self._to_wait, patience, delivery, route, inference))
             if seconds is None:
                 break
             if self._pause(seconds):
@@ -253,6 +255,10 @@ class Relay:
             patience -= seconds
             budget = self._budget(delivery, route, inference)
         return result, budget.limit
+
+    def _to_wait(self, patience: float, delivery: Delivery, route: Route, inference: Inference) -> float:
+        """The seconds that may be spent on waiting before another call: some have to be left for the call."""
+        return min(patience, self._budget(delivery, route, inference).seconds)
 
     def _situation(self, delivery: Delivery, claim: Claim, limit: Limit) -> Situation:
         now, message = datetime.now(UTC), delivery.message

@@ -28,6 +28,10 @@ ONE_PIECE_BYTES = 1 << 16
 STALE_SECONDS = 1.0
 
 
+# A response with nothing in it. Each has its own jar of cookies and history otherwise, which are made and left empty.
+_BLANK = vars(requests.Response())
+
+
 class StaleConnection(ConnectionError):
     """A kept connection ended at once and without a word, as one does that the peer had closed before."""
 
@@ -141,7 +145,8 @@ class Adapter(HTTPAdapter):
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
         """The response without cookies, which nobody keeps; its headers are urllib3's, which know no case either."""
-        response = requests.Response()
+        response = requests.Response.__new__(requests.Response)
+        vars(response).update(_BLANK)
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         response.url = req.url
         return response

@@ -24,7 +24,8 @@ def configure(level: str) -> None:
         gunicorns.setFormatter(formatter())
     # What no line has need not be found out: https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    for fact in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, fact, False)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # These quote headers, addresses or bodies: urllib3 in warnings even, the others at DEBUG.
     for library, least in (("urllib3", logging.ERROR), ("google", logging.INFO), ("werkzeug", logging.INFO)):

@@ -66,6 +66,23 @@ def test_an_offer_to_upgrade_is_an_ordinary_request(world, headers, framing):
         assert raw(world, *headers, "Transfer-Encoding: chunked", body=chunks).split()[1] == b"204"
 
 
+# --- what proxies add
+
+
+@pytest.mark.parametrize(
+    "headers",
+    rows(
+        ("a front end's TLS", ["X-Forwarded-Proto: https", "X-Forwarded-For: 66.249.84.1", "Forwarded: for=66.249.84.1"]),
+        ("two proxies that disagree", ["X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"]),
+        ("a proxy that writes the environment", ["SCRIPT_NAME: /elsewhere", "PATH_INFO: /health/live"]),
+    ),
+)  # fmt: skip
+def test_what_a_proxy_says_changes_nothing(world, headers):
+    """No proxy is asked who the sender was, or over what it came."""
+    body = push_of(REQUEST)
+    assert raw(world, *headers, f"Content-Length: {len(body)}", body=body).split()[1] == b"204"
+
+
 # --- another path
 
 

@@ -43,13 +43,13 @@ def busy(status=429, retry_after=None):
 )
 def test_how_long(result, tries, patience, expected):
     """The pause grows, is never shorter than asked for, and never longer than there is patience for."""
-    assert pause(result, tries, patience, jitter=lambda: 0.0) == expected
+    assert pause(result, tries, lambda: patience, jitter=lambda: 0.0) == expected
 
 
 def test_jitter_only_lengthens():
     """Calls that failed together do not come back together, nor sooner than asked for."""
-    assert 1.0 <= pause(busy(), 1, PATIENCE) <= 1.25
-    assert pause(busy(), 1, PATIENCE, jitter=lambda: 1.0) == 1.25
+    assert 1.0 <= pause(busy(), 1, lambda: PATIENCE) <= 1.25
+    assert pause(busy(), 1, lambda: PATIENCE, jitter=lambda: 1.0) == 1.25
 
 
 def test_a_steady_429_sees_few_calls():

@@ -12,12 +12,15 @@ PAUSES = (1.0, 2.5, 5.0)
 
 
 def pause(
-    result: ModelReply | ModelFailure, tries: int, patience: float, jitter: Callable[[], float] = random.random
+    result: ModelReply | ModelFailure,
+    tries: int,
+    patience: Callable[[], float],
+    jitter: Callable[[], float] = random.random,
 ) -> float | None:
     """Seconds to wait before calling again, after `tries` calls; None where the result stands.
 
-    `patience` is how many seconds of waiting there are left. A call that the model may have worked on is never repeated
-    in place: a redelivery can be joined, counted and answered, this cannot.
+    `patience` says how many seconds of waiting there are left, and is only asked where it matters. A call that the
+    model may have worked on is never repeated in place: a redelivery can be joined, counted and answered, this cannot.
     """
     if result is ModelFailure.STALE:
         return 0.0 if tries == 1 else None
@@ -25,7 +28,7 @@ def pause(
         return None
     asked = (result.retry_after or 0.0) if isinstance(result, ModelReply) else 0.0
     seconds = max(asked, PAUSES[tries - 1]) * (1 + jitter() / 4)
-    return seconds if seconds <= patience else None
+    return seconds if seconds <= patience() else None
 
 
 def _is_brief(result: ModelReply | ModelFailure) -> bool:
