@@ -3,20 +3,22 @@
 One process, since room is counted per process, with a greenlet for each push. Scale with instances.
 """
 
+import gc
+
 from handler import greenlets
 
+# Objects made and not freed, after which cycles among them are looked for. Messages leave none behind (a test looks),
+# and imports hardly any: to search everything again and again takes time for nothing.
+gc.set_threshold(10_000, 10, 10)
 greenlets.patch()
 
-import gc  # noqa: E402 - nothing may be imported before it is patched
-import os  # noqa: E402
+import os  # noqa: E402 - nothing may be imported before it is patched
 import sys  # noqa: E402
 from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 from handler.config.settings import Settings, SettingsError  # noqa: E402
 from handler.telemetry import logs  # noqa: E402
-
-CYCLES_AFTER = 10_000  # objects made and not freed, after which cycles among them are looked for
 
 try:
     _settings = Settings.from_environment(os.environ)
@@ -43,9 +45,7 @@ def post_worker_init(worker: Any) -> None:
     from main import app
 
     worker.on_stop = partial(app.drain, _settings.grace_seconds)
-    # Messages leave no cycles behind (a test looks): to search all that is loaded for some takes time for nothing.
-    gc.freeze()
-    gc.set_threshold(CYCLES_AFTER, 10, 10)
+    gc.freeze()  # what is loaded is not searched any more
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

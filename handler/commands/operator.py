@@ -7,7 +7,7 @@ import click
 from pydantic import BaseModel
 
 from handler.commands import check as checks
-from handler.config.routing import RoutingFile
+from handler.config.routesfile import RoutingFile
 from handler.config.settings import Settings
 from handler.config.table import as_markdown
 from handler.rules import strictjson

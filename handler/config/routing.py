@@ -1,113 +1,24 @@
 """Routes and streams: which model service gets which model's requests, and what each push subscription may.
 
-Both stand in one YAML file, or come to one of each from the plain settings.
+The plain settings make one of each; what the file of routes makes of it is routesfile's.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import SecretStr
 
 from handler.config import values
 from handler.rules.message.options import Priority
 
 ModelAuth = Literal["none", "key", "google-id-token", "google-access-token"]
-Seconds = Annotated[float, Field(gt=0, le=86400 * 31, allow_inf_nan=False)]
-Slots = Annotated[int, Field(ge=1, le=2000)]
 
 # What may stand for {model} in a URL: requesters choose it, and must not choose the host or the path with it.
 SAFE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 MODEL_FIELD = "{model}"
 ONLY_ROUTE = "default"  # the name of the route that plain settings make
-
-
-def _url(value: str) -> str:
-    checked = values.base_url(value.replace(MODEL_FIELD, "model"))
-    if checked.count("{") or checked.count("}"):
-        raise ValueError("may have {model} in braces, and nothing else")
-    return value.rstrip("/")
-
-
-def _pattern(value: str) -> str:
-    if "*" in value[:-1]:
-        raise ValueError(f"has {value!r}: a * stands at the end or nowhere")
-    return value
-
-
-Patterns = Annotated[tuple[Annotated[str, Field(min_length=1), AfterValidator(_pattern)], ...], Field(min_length=1)]
-Paths = Annotated[tuple[str, ...], AfterValidator(values.plain_paths), Field(min_length=1)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True)
-
-
-class RouteEntry(_Entry):
-    """A model service, and which models' requests it gets. What is left out is as the plain setting says."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="its name in logs and metrics")
-    models: Patterns = Field(
-        description="names of models whose requests it gets: exact, the start of a name with `*` behind it, or `*` for "
-        "all others and for requests that name none; an exact name goes before a start, a longer start before a shorter"
-    )
-    url: Annotated[str, AfterValidator(_url)] = Field(
-        description="base URL of its model service, to which the request's path is appended; `{model}` is replaced by "
-        "the model's name"
-    )
-    model: str | None = Field(None, min_length=1, description="the name that the model service gets instead")
-    auth: ModelAuth | None = Field(None, description="as MODEL_AUTH; `key` where api_key_env is given, else `none`")
-    api_key_env: str | None = Field(
-        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="the environment variable that holds its key"
-    )
-    audience: str | None = Field(None, min_length=1, description="as MODEL_AUDIENCE")
-    ca_file: Annotated[str, AfterValidator(values.file)] | None = Field(None, description="as MODEL_CA_FILE")
-    timeout_seconds: Seconds | None = Field(None, description="as MODEL_TIMEOUT_SECONDS")
-    slots: Slots | Literal["auto"] | None = Field(None, description="as MODEL_SLOTS")
-    max_slots: Slots | None = Field(None, description="as MAX_MODEL_SLOTS")
-    allowed_paths: Paths | None = Field(None, description="as ALLOWED_PATHS")
-
-
-class StreamEntry(_Entry):
-    """A push subscription, and what its requests may and get."""
-
-    subscription: str = Field(
-        pattern=r"^(projects/[^/\s]+/subscriptions/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}$",
-        description="`projects/PROJECT/subscriptions/SUBSCRIPTION`, or the last part of it",
-    )
-    response_topic: Annotated[str, AfterValidator(values.topic)] | None = Field(None, description="as RESPONSE_TOPIC")
-    priority: Priority | None = Field(
-        None, description="of all its requests: what they ask for themselves counts only without it"
-    )
-    max_share: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="the part of each route's slots that its requests may have at once, one at least"
-    )
-    models: Patterns | None = Field(None, description="models that its requests may name; all, without it")
-    allowed_paths: Paths | None = Field(None, description="as ALLOWED_PATHS")
-    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = Field(None, description="as MAX_ATTEMPTS")
-
-
-class RoutingFile(_Entry):
-    """What ROUTES_FILE holds, as YAML."""
-
-    routes: tuple[RouteEntry, ...] = Field(min_length=1, description="the model services")
-    streams: tuple[StreamEntry, ...] = Field(
-        (), description="the push subscriptions; where there are some, pushes of others are refused"
-    )
-
-    @model_validator(mode="after")
-    def _are_told_apart(self) -> "RoutingFile":
-        _no_twins("a route's name", [route.name for route in self.routes])
-        _no_twins("a model", [pattern for route in self.routes for pattern in route.models])
-        _no_twins("a subscription", [stream.subscription for stream in self.streams])
-        return self
-
-
-def _no_twins(what: str, names: Sequence[str]) -> None:
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        raise ValueError(f"{what} stands there twice: {', '.join(twins)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +96,6 @@ class Defaults(Protocol):
         ...
 
 
-_ANY = StreamEntry.model_validate({"subscription": "any"})
-
-
 def plain(defaults: Defaults) -> Routing:
     """The one route and the one stream of whoever has one model."""
     url = defaults.model_url or ""
@@ -205,57 +113,19 @@ def plain(defaults: Defaults) -> Routing:
         adapts=defaults.adapts,
         allowed_paths=defaults.allowed_paths,
     )
-    return Routing((route,), (), _stream(_ANY, defaults))
+    return Routing((route,), (), any_stream(defaults))
 
 
-def decided(file: RoutingFile, defaults: Defaults, environment: Mapping[str, str]) -> Routing:
-    """The file's routes and streams, filled up. Raises ValueError with what is missing."""
-    routes = tuple(_route(entry, defaults, environment) for entry in file.routes)
-    streams = tuple(_stream(entry, defaults) for entry in file.streams)
-    return Routing(routes, streams, _stream(_ANY, defaults))
-
-
-def _route(entry: RouteEntry, defaults: Defaults, environment: Mapping[str, str]) -> Route:
-    auth = entry.auth or ("key" if entry.api_key_env else "none")
-    adapts = entry.slots == "auto" or (entry.slots is None and defaults.adapts)
-    most = entry.max_slots or defaults.max_model_slots
-    return Route(
-        name=entry.name,
-        models=entry.models,
-        url=entry.url,
-        model=entry.model,
-        auth=auth,
-        api_key=_key(entry, environment) if auth == "key" else None,
-        audience=entry.audience or values.origin(entry.url),
-        ca_file=entry.ca_file or defaults.model_ca_file,
-        timeout_seconds=entry.timeout_seconds or defaults.model_timeout_seconds,
-        slots=most if adapts else int(entry.slots or defaults.slots),
-        adapts=adapts,
-        allowed_paths=entry.allowed_paths or defaults.allowed_paths,
-    )
-
-
-def _key(entry: RouteEntry, environment: Mapping[str, str]) -> SecretStr:
-    value = environment.get(entry.api_key_env or "", "").strip()
-    if not entry.api_key_env:
-        raise ValueError(f"route {entry.name}: auth is key, so api_key_env has to name the variable that holds it")
-    if not value:
-        raise ValueError(f"route {entry.name}: {entry.api_key_env} (api_key_env) is not set")
-    try:
-        return values.header_value(SecretStr(value))
-    except ValueError as problem:
-        raise ValueError(f"route {entry.name}: {entry.api_key_env} (api_key_env) {problem}") from None
-
-
-def _stream(entry: StreamEntry, defaults: Defaults) -> Stream:
+def any_stream(defaults: Defaults) -> Stream:
+    """What requests may and get where no stream says more."""
     return Stream(
-        subscription=entry.subscription,
-        response_topic=entry.response_topic or defaults.response_topic,
-        priority=entry.priority,
-        max_share=entry.max_share,
-        models=entry.models,
-        allowed_paths=entry.allowed_paths,
-        max_attempts=entry.max_attempts or defaults.max_attempts,
+        subscription="any",
+        response_topic=defaults.response_topic,
+        priority=None,
+        max_share=1.0,
+        models=None,
+        allowed_paths=None,
+        max_attempts=defaults.max_attempts,
     )
 
 

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from handler.config import google, problems, routing, yamlfile
+from handler.config import google, problems, routing
 from handler.config import values as values
 
 DEFAULT_PATHS = (
@@ -54,7 +54,7 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-Seconds = routing.Seconds
+Seconds = values.Seconds
 
 
 class Settings(BaseModel):
@@ -234,8 +234,7 @@ class Settings(BaseModel):
     )
     pubsub_emulator_host: str | None = Field(None, description="`HOST:PORT` of a Pub/Sub emulator; for tests, laptops")
 
-    _routes: routing.RoutingFile | None = PrivateAttr(None)
-    _environment: Mapping[str, str] = PrivateAttr(default_factory=dict)  # where the keys of routes are
+    _routing: routing.Routing | None = PrivateAttr(None)  # of the file of routes
 
     @property
     def slots(self) -> int:
@@ -252,10 +251,8 @@ class Settings(BaseModel):
 
     @property
     def routing(self) -> routing.Routing:
-        """The routes and the streams. Raises ValueError where the file of routes lacks something."""
-        if self._routes is None:
-            return routing.plain(self)
-        return routing.decided(self._routes, self, self._environment)
+        """The routes and the streams."""
+        return self._routing or routing.plain(self)
 
     @property
     def pushes(self) -> int:
@@ -338,11 +335,13 @@ class Settings(BaseModel):
         return settings
 
     def _read_routes(self, path: str, environment: Mapping[str, str]) -> None:
+        from handler.config import routesfile
+
         try:
-            self._routes, self._environment = yamlfile.load(path, routing.RoutingFile), environment
-            slowest = max(route.timeout_seconds for route in self.routing.routes)
+            self._routing = routesfile.read(path, self, environment)
         except ValueError as error:
             raise SettingsError(f"ROUTES_FILE {path}: {error}") from None
+        slowest = max(route.timeout_seconds for route in self._routing.routes)
         if slowest + self.publish_timeout_seconds + self.margin_seconds > self.ack_deadline_seconds:
             raise SettingsError(
                 f"ROUTES_FILE {path}: a route's timeout_seconds of {slowest:g} with PUBLISH_TIMEOUT_SECONDS and "

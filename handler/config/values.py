@@ -1,4 +1,4 @@
-"""What the values of settings may be: each function returns a value that can be used, or raises ValueError.
+"""What the values of settings may be. Each function returns a value that can be used, or raises ValueError.
 
 The message says what is wrong, and what would be right; it never quotes a secret.
 """
@@ -6,11 +6,14 @@ The message says what is wrong, and what would be right; it never quotes a secre
 import re
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from handler.rules.message.reference import BUCKET
+
+Seconds = Annotated[float, Field(gt=0, le=86400 * 31, allow_inf_nan=False)]
 
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
-from handler.config.routing import RoutingFile, matcher
+from handler.config.routesfile import RoutingFile
+from handler.config.routing import matcher
 from handler.config.settings import Settings, SettingsError
 from handler.routes import Route, Routes, Streams
 from handler.rules.message.contract import InferenceRequest, RequestError

@@ -35,11 +35,16 @@ class Row:
     statuses: Collection[int]
     what: str
     known: str
-    pattern: re.Pattern[str]
+    pattern: str
+
+    def knows(self, words: str) -> bool:
+        """Whether these are its words."""
+        # Compiled when it is first wanted, and kept by `re`: to compile all takes a part of every start.
+        return re.search(self.pattern, words, re.IGNORECASE | re.MULTILINE) is not None
 
 
 def _row(kind: Kind, statuses: Collection[int], what: str, known: str, *patterns: str) -> Row:
-    return Row(kind, statuses, what, known, re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE))
+    return Row(kind, statuses, what, known, "|".join(patterns))
 
 
 NOT_READY = "not ready yet"
@@ -177,7 +182,7 @@ _NAMES_A_MODEL = re.compile(r"\b(model|adapter|lora|deployment)s?\b", re.IGNOREC
 def diagnose(status: int, complaint: Complaint) -> tuple[Kind, str]:
     """The kind of an error with this status, and what the table calls it ("" where no row knows it)."""
     for row in ROWS:
-        if status in row.statuses and _may_be(row, status, complaint) and row.pattern.search(complaint.words):
+        if status in row.statuses and _may_be(row, status, complaint) and row.knows(complaint.words):
             return _of(row, status, complaint), row.what
     return _by_status(status, complaint), ""
 
