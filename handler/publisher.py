@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -160,6 +161,7 @@ class _Outbox:
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[_Publish] = queue.SimpleQueue()
         self._next: _Publish | None = None  # taken out, but left for the next request
+        self._batches: deque[Sequence[_Publish]] = deque()  # collected together, for a sender each
         self._collecting = threading.Lock()
         self._sent_at = 0.0
         self._channel = _Channel()
@@ -189,9 +191,14 @@ class _Outbox:
     def _run(self) -> None:
         while True:
             with self._collecting:
-                collected = self._collect()
-            for batch in _by_topic(collected):
-                self._send([one for one in batch if one.outcome.set_running_or_notify_cancel()])
+                batch = self._next_batch()
+            self._send([one for one in batch if one.outcome.set_running_or_notify_cancel()])
+
+    def _next_batch(self) -> Sequence[_Publish]:
+        """What shares the next request. A topic that is slow holds up no other that was collected with it."""
+        if not self._batches:
+            self._batches.extend(_by_topic(self._collect()))
+        return self._batches.popleft()
 
     def _collect(self) -> Sequence[_Publish]:
         """What shares the next request, or one for each topic; waits for the first.

@@ -137,6 +137,21 @@ def test_what_comes_together_shares_requests(broker):
     assert len(set(ids)) == 200
 
 
+def test_a_topic_holds_up_no_other(broker):
+    """Messages that were collected together go to their topics side by side."""
+    with pubsub_v1.PublisherClient() as publisher:
+        publisher.create_topic(name=f"{TOPIC}-slow")
+    broker.faults.add(Fault(kind="publish-late", seconds=3, match="slow"))
+    outbox, until = _Outbox(), time.monotonic() + 30
+    slow, fast = (_Publish(topic, _raw(OutgoingMessage(b"{}")), until) for topic in (f"{TOPIC}-slow", TOPIC))
+    outbox._waiting.put(slow)
+    outbox._waiting.put(fast)
+    outbox._start()
+    assert fast.outcome.result(30)
+    assert not slow.outcome.done()
+    assert slow.outcome.result(30)
+
+
 def test_a_silent_pubsub_holds_nobody_longer_than_asked():
     """However many publish, each is told in its time; those that no request was begun for hear that, too."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent, pytest.MonkeyPatch.context() as patch:
