@@ -66,6 +66,8 @@ def exchange(
     with Subscription(own) as subscription, Topic(name) as topic:
         if where.subscription is None:
             subscription.create(response_topic(where.responses, project), batch_filter(batch_id))
+        else:
+            subscription.see(_LOOK_SECONDS)
         try:
             with subscription.messages() as messages:
                 metadata = {"custom_id": _ID, "batch_id": batch_id}

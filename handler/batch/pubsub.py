@@ -225,11 +225,14 @@ class Subscription:
         """Begin to read."""
         return Messages(self._client, self.name)
 
-    def see(self) -> None:
-        """See that it can be read, before requests are paid for whose answers come here. Raises CannotRun."""
+    def see(self, seconds: float = _PULL_SECONDS) -> None:
+        """See that it can be read, before requests are paid for whose answers come here. Raises CannotRun.
+
+        If nothing is in it that takes so many seconds at most.
+        """
         messages = self.messages()
         try:
-            reply = self._client.pull(subscription=self.name, max_messages=1, retry=None, timeout=_PULL_SECONDS)
+            reply = self._client.pull(subscription=self.name, max_messages=1, retry=None, timeout=seconds)
         except _NOT_ALLOWED + _NEVER as error:
             raise messages.meaning(error) from None
         except exceptions.GoogleAPICallError:  # none waits, or Pub/Sub is away, which the work waits out

@@ -1,7 +1,7 @@
 """`inference-relay check`: what is right and what is wrong, in plain words, before any traffic."""
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Finding]:
-    """Look at the settings, then the model service, then the topic; `model` is asked for one token if given."""
+    """Look at the settings, then the model services, then the topics; `model` is asked for one token if given."""
     try:
         settings = Settings.from_environment(environment)
     except SettingsError as error:
@@ -48,7 +48,7 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     if settings.ledger_url is not None:
         yield _ledger(connect(settings))
     yield from _buckets(settings)
-    yield _publish(Publisher(settings.response_topic), settings)
+    yield from (_publish(topic, settings) for topic in _topics(settings))
 
 
 def _models(settings: Settings, model: str | None) -> Iterator[Finding]:
@@ -190,12 +190,17 @@ _FIX = dict.fromkeys(
 )
 
 
-def _publish(publisher: Publisher, settings: Settings) -> Finding:
+def _topics(settings: Settings) -> Iterable[str]:
+    """Every topic that a response may go to."""
+    of_streams = (stream.response_topic for stream in settings.routing.streams)
+    return dict.fromkeys((settings.response_topic, *of_streams, *settings.response_topics))
+
+
+def _publish(topic: str, settings: Settings) -> Finding:
     data = encode_response(Answer(200, b'{"relay_check":true}'), {})
     try:
-        message_id = publisher.publish(OutgoingMessage(data, {"relay_check": "true"}), settings.publish_timeout_seconds)
+        message = OutgoingMessage(data, {"relay_check": "true"})
+        message_id = Publisher(topic).publish(message, settings.publish_timeout_seconds)
     except (PublishFailed, PublishRefused) as error:
-        return Finding(
-            False, f"response topic: {settings.response_topic} takes no publish: {error}{_FIX.get(str(error), '')}"
-        )
-    return Finding(True, f"response topic: took message {message_id}")
+        return Finding(False, f"response topic: {topic} takes no publish: {error}{_FIX.get(str(error), '')}")
+    return Finding(True, f"response topic: {topic} took message {message_id}")

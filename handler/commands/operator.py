@@ -30,11 +30,11 @@ _SCHEMAS: Mapping[str, type[BaseModel]] = {
     help="Also ask this model for one token, for a chat or an embedding: proof that it answers.",
 )
 def check(model: str | None) -> None:
-    """Say whether the settings are right, the model answers and the topic takes a publish, before any traffic.
+    """Say whether the settings are right, the model answers and the topics take a publish, before any traffic.
 
-    Reads the same environment variables as the service. Publishes one message to RESPONSE_TOPIC, with the attribute
-    `relay_check`, and writes one object into RESPONSE_BUCKET. Exits with 1 if anything is WRONG; what it has DOUBTs
-    about may be meant so.
+    Reads the same environment variables as the service. Publishes one message to each topic that responses may go to,
+    with the attribute `relay_check`, and writes one object into RESPONSE_BUCKET. Exits with 1 if anything is WRONG;
+    what it has DOUBTs about may be meant so.
     """
     logs.configure("WARNING")  # what a finding calls "logged above", with its reason
     ok = True

@@ -9,7 +9,9 @@ REPLAY = ("replay", "dead", "--wait", "2s")
 
 
 def test_ask(local_place):
-    """The answer, and nothing else, is on standard output; the subscription is gone."""
+    """The answer, and nothing else, is on standard output; the subscription is gone. One that is none costs no call."""
+    done = local_place.run("ask", "Say hello.", "--model", "m", "--subscription", "misspelt")
+    assert (done.returncode, "misspelt does not exist" in done.stderr) == (2, True), done.stderr
     with local_place.relay():
         done = local_place.run("ask", "Say hello.", "--model", "m", "--system", "Be brief.")
         assert (done.returncode, done.stdout) == (0, "xxxxx\n"), done.stderr

@@ -226,12 +226,13 @@ def test_check_of_a_ledger_that_works(checked, ledger):
 
 
 def test_check_of_routes(checked, model, tmp_path):
-    """Every route is tried; the one that takes the model is asked for a token of it, by the name that it knows."""
+    """Every route and topic is tried; the route that takes the model is asked for a token of it, by its name there."""
     file = tmp_path / "routes.yaml"
     file.write_text(
         f"routes:\n- {{name: here, models: [small], url: '{model.url}', model: real}}\n"
         "- {name: gone, models: [other], url: 'http://127.0.0.1:9'}\n"
         f"- {{name: each, models: ['t-*'], url: '{model.url}/{{model}}'}}\n"
+        "streams:\n- {subscription: urgent, response_topic: projects/p/topics/nowhere}\n"
     )
     settings = checked | {"MODEL_URL": "", "ROUTES_FILE": str(file)}
     code, output = relay("check", "--model", "small", **settings)
@@ -241,6 +242,8 @@ def test_check_of_routes(checked, model, tmp_path):
     assert model.calls == [("/v1/completions", {"model": "real", "prompt": "1", "max_tokens": 1})]
     assert "route gone: cannot be connected to" in output
     assert "route each: not asked, since its URL has a model's name in it" in output
+    assert f"response topic: {checked['RESPONSE_TOPIC']} took message" in output
+    assert "response topic: projects/p/topics/nowhere takes no publish: NotFound: there is no such topic" in output
     _, output = relay("check", "--model", "nobody", **settings)
     assert "model nobody: no route in ROUTES_FILE takes it" in output
 
