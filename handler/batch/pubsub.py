@@ -226,10 +226,7 @@ class Subscription:
         return Messages(self._client, self.name)
 
     def see(self, seconds: float = _PULL_SECONDS) -> None:
-        """See that it can be read, before requests are paid for whose answers come here. Raises CannotRun.
-
-        If nothing is in it that takes so many seconds at most.
-        """
+        """See, in so many seconds, that it can be read before answers to it are paid for. Raises CannotRun."""
         messages = self.messages()
         try:
             reply = self._client.pull(subscription=self.name, max_messages=1, retry=None, timeout=seconds)
