@@ -1,5 +1,6 @@
 """What counts for every test."""
 
+import pytest
 from hypothesis import settings
 
 # How long an example takes says how busy the machine is: speed is for bench/.
@@ -17,6 +18,15 @@ LONGEST = (
     "faults/test_faults.py",
     "deploy/test_install.py",
 )
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Starts services and commands that are loaded once: processes of their own, without their second of imports."""
+    from tests.parts.forks import Forks  # not for those tests that start nothing
+
+    with Forks() as started:
+        yield started
 
 
 def pytest_collection_modifyitems(items):

@@ -18,7 +18,7 @@ from google.cloud import pubsub_v1
 
 from tests.batch.answerer import Answerer
 from tests.e2e.conftest import brokers, ledger, model
-from tests.parts.processes import BIN, listening, spawn, until
+from tests.parts.processes import BIN, listening, until
 from tests.parts.pubsub import BROKERS, local_pubsub
 from tests.parts.service import SERVERS
 
@@ -31,8 +31,8 @@ _projects = itertools.count(1)
 class Place:
     """A project of its own in a broker: the two topics, the relay's subscription, and what was asked of the model."""
 
-    def __init__(self, address, folder):
-        self.address, self.folder = address, folder
+    def __init__(self, address, folder, forks):
+        self.address, self.folder, self.forks = address, folder, forks
         self.project = f"batch-{next(_projects)}"
         self.calls_file = folder / "calls.jsonl"
         self.calls_file.touch()
@@ -92,8 +92,12 @@ class Place:
             "COLUMNS": "200",
         }
 
-    def run(self, *arguments, stdin=None, **options):
-        """Run a command to its end; `options` are those of subprocess.run."""
+    def run(self, *arguments, stdin=None):
+        """Run a command to its end."""
+        return self.forks.run([RELAY, *arguments], self.environment(), cwd=self.folder, measured=True, stdin=stdin)
+
+    def start(self, *arguments, stdin=None, **options):
+        """The same, started as a person does and not forked; `options` are those of subprocess.run."""
         return subprocess.run(
             [RELAY, *map(str, arguments)],
             env={**os.environ, **self.environment()},
@@ -107,10 +111,10 @@ class Place:
         )
 
     @contextmanager
-    def running(self, *arguments, address=None, log=None, measured=False):
-        """A command while it runs; killed with SIGKILL when left, if it still runs."""
-        with (log or self.folder / "command.log").open("a") as said:
-            child = spawn(
+    def running(self, *arguments, address=None, measured=False, spawn=None):
+        """A command while it runs, started by `spawn`; killed with SIGKILL when left, if it still runs."""
+        with (self.folder / "command.log").open("a") as said:
+            child = (spawn or self.forks.spawn)(
                 [RELAY, *arguments],
                 self.environment(address),
                 cwd=self.folder,
@@ -126,18 +130,18 @@ class Place:
 
 
 @pytest.fixture(params=BROKERS)
-def place(request, brokers, monkeypatch, tmp_path):
+def place(request, brokers, monkeypatch, tmp_path, forks):
     """A project in each Pub/Sub in turn."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", brokers(request.param))
-    with Place(brokers(request.param), tmp_path) as made:
+    with Place(brokers(request.param), tmp_path, forks) as made:
         yield made
 
 
 @pytest.fixture
-def local_place(brokers, monkeypatch, tmp_path):
+def local_place(brokers, monkeypatch, tmp_path, forks):
     """A project in the project's own Pub/Sub."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", brokers("local"))
-    with Place(brokers("local"), tmp_path) as made:
+    with Place(brokers("local"), tmp_path, forks) as made:
         yield made
 
 
@@ -156,7 +160,8 @@ def service(place, model, port, **settings):
         **settings,
     }
     log = (place.folder / "service.log").open("a")
-    child = spawn(SERVERS["gunicorn"], environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    files = {"stdout": log, "stderr": subprocess.STDOUT}
+    child = place.forks.spawn(SERVERS["gunicorn"], environment, start_new_session=True, **files)
     try:
         until(lambda: listening(port), 60)
         yield child
@@ -168,11 +173,11 @@ def service(place, model, port, **settings):
 
 
 @pytest.fixture
-def steady_place(monkeypatch, tmp_path):
+def steady_place(monkeypatch, tmp_path, forks):
     """A Pub/Sub that does not slow a subscription down after failed pushes: the kills here are close together."""
     with local_pubsub("--no-push-backoff") as address:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
-        with Place(address, tmp_path) as made:
+        with Place(address, tmp_path, forks) as made:
             yield made
 
 

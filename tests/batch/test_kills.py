@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.parts.processes import until
+from tests.parts.processes import spawn, until
 
 from .conftest import Tunnel, openai_line, read_lines, states, write_lines
 
@@ -103,7 +103,7 @@ def test_interrupted(local_place):
     with local_place.relay():
         for number in (signal.SIGINT, signal.SIGTERM):
             before = states(local_place.folder / "answers.jsonl.journal")["succeeded"]
-            with local_place.running(*command, measured=True) as child:
+            with local_place.running(*command, measured=True, spawn=spawn) as child:
                 journal_has(
                     local_place.folder / "answers.jsonl.journal", lambda now, before=before: now["succeeded"] > before
                 )

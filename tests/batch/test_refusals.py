@@ -64,7 +64,7 @@ def test_a_disk_that_is_full(local_place, files):
     """It is a sentence, and once there is room the same command goes on: each line is sent once, and answered."""
     count, room = 3_000, 300 << 10
     write_lines(files.requests, [openai_line(str(number), "x" * 300) for number in range(count)])
-    full = local_place.run(*files.command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
+    full = local_place.start(*files.command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
     assert full.returncode == 2
     assert "cannot be written" in full.stderr.splitlines()[-1]
     assert "Traceback" not in full.stderr

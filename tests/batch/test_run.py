@@ -22,7 +22,7 @@ def ids(path):
 def test_openai_lines(local_place, files):
     """What the relay is sent is its own form, with the ids in metadata and attributes; what is written is OpenAI's."""
     write_lines(files.requests, [openai_line("a"), openai_line("b")])
-    done = local_place.run(*files.command, "--priority", "low", "--batch-id", "mine")
+    done = local_place.start(*files.command, "--priority", "low", "--batch-id", "mine")
     assert done.returncode == 0, done.stderr
     custom_id, message_id, attributes, request = sorted(local_place.calls())[0]
     assert (custom_id, attributes) == ("a", {"batch_id": "mine", "custom_id": "a", "priority": "low"})

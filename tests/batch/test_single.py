@@ -13,7 +13,7 @@ def test_ask(local_place):
     done = local_place.run("ask", "Say hello.", "--model", "m", "--subscription", "misspelt")
     assert (done.returncode, "misspelt does not exist" in done.stderr) == (2, True), done.stderr
     with local_place.relay():
-        done = local_place.run("ask", "Say hello.", "--model", "m", "--system", "Be brief.")
+        done = local_place.start("ask", "Say hello.", "--model", "m", "--system", "Be brief.")
         assert (done.returncode, done.stdout) == (0, "xxxxx\n"), done.stderr
         done = local_place.run("ask", "-", "--model", "m", "--json", stdin="From a pipe.")
         assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "xxxxx"

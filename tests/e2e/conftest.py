@@ -60,7 +60,7 @@ PLANTED = {"MODEL_API_KEY": "PLANTED-key"}  # which must never be printed
 
 
 @pytest.fixture(scope="session")
-def ended():
+def ended(forks):
     """Services that were told to end, and may take their time: gunicorn lets kept-alive connections linger for 2 s."""
     children = []
     yield children
@@ -69,14 +69,14 @@ def ended():
 
 
 @pytest.fixture
-def serve(tmp_path, ended, request):
+def serve(tmp_path, ended, request, forks):
     """Starts services of a test's own, whose responses go to the test's topics; they end with the test."""
     started = []
 
     def serve_one(server, **settings):
         topics = request.getfixturevalue("topics" if "topics" in request.fixturenames else "local_topics")
         settings = {"RESPONSE_TOPIC": topics.topic("responses"), **PLANTED, **settings}
-        started.append(start(server, tmp_path, **settings))
+        started.append(start(server, tmp_path, **{"spawn": forks.spawn, **settings}))
         return started[-1]
 
     yield serve_one
@@ -97,7 +97,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def kept(brokers, tmp_path_factory, ended):
+def kept(brokers, tmp_path_factory, ended, forks):
     """Services for tests, with topics and a model of their own: each started when its settings are first wanted."""
     with ExitStack() as stack:
 
@@ -107,7 +107,7 @@ def kept(brokers, tmp_path_factory, ended):
             model = stack.enter_context(serving(Model()))
             around = {"PUBSUB_EMULATOR_HOST": topics.address, "RESPONSE_TOPIC": topics.topic("responses")}
             around |= {"MODEL_URL": model.url, **PLANTED}
-            service = start(server, tmp_path_factory.mktemp("kept"), **around, **settings)
+            service = start(server, tmp_path_factory.mktemp("kept"), spawn=forks.spawn, **around, **settings)
             ended.append(service.process)
             stack.callback(service.process.terminate)
             return World(service, topics, model)

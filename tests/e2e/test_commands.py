@@ -15,8 +15,8 @@ RELAY = BIN / "inference-relay"
 TOKEN_LIST = b'{"object": "list", "data": [{"id": "small"}, {"id": "large"}]}'
 
 
-def relay(*arguments, **environment):
-    """Run a command to its end: its exit code and what it printed."""
+def started(*arguments, **environment):
+    """Start a command as a person does, and run it to its end: its exit code and what it printed."""
     done = subprocess.run(
         [RELAY, *map(str, arguments)],
         cwd=ROOT,
@@ -30,9 +30,21 @@ def relay(*arguments, **environment):
     return done.returncode, done.stdout
 
 
+@pytest.fixture
+def relay(forks):
+    """Runs a command to its end, forked: its exit code and what it printed."""
+
+    def run(*arguments, **environment):
+        both = {"stderr": subprocess.STDOUT, "measured": True}
+        done = forks.run([RELAY, *arguments], {"COLUMNS": "200", **environment}, **both)
+        return done.returncode, done.stdout
+
+    return run
+
+
 def test_the_main_job_with_a_real_model():
     """`make run`: the command it runs, five answers, one of them at the second attempt, and one bad line."""
-    code, output = relay("local", "run", "examples/requests.jsonl")
+    code, output = started("local", "run", "examples/requests.jsonl")
     assert code == 0, output
     assert "$ inference-relay batch run examples/requests.jsonl -o " in output
     assert re.search(r"^completion: 200 .*Paris", output, re.M)
@@ -45,7 +57,7 @@ def test_the_main_job_with_a_real_model():
     assert "the two files are gone: inference-relay local run FILE -o ANSWERS keeps them" in output
 
 
-def test_a_model_of_ones_own(model, tmp_path):
+def test_a_model_of_ones_own(model, tmp_path, relay):
     """MODEL_URL replaces the small model, and --model its name in the requests; wrong lines get their error."""
     file = tmp_path / "requests.jsonl"
     file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n\nnot json\n')
@@ -57,7 +69,7 @@ def test_a_model_of_ones_own(model, tmp_path):
 
 
 @pytest.mark.parametrize("command", [("run", "examples/requests.jsonl"), ("up",)], ids=["run", "up"])
-def test_a_model_url_that_the_service_refuses(command):
+def test_a_model_url_that_the_service_refuses(command, relay):
     """It is refused before anything starts, in the service's words."""
     code, output = relay("local", *command, MODEL_URL="http://localhost:11434/v1")
     assert code == 1
@@ -71,7 +83,7 @@ def test_a_model_url_that_the_service_refuses(command):
     [("", 2, "it has no requests. Nothing was sent."), (None, 2, "does not exist")],
     ids=["empty", "missing"],
 )
-def test_a_file_without_requests(model, tmp_path, content, code, says):
+def test_a_file_without_requests(model, tmp_path, content, code, says, relay):
     """What is wrong with the file is said, and is not taken for a success."""
     file = tmp_path / "requests.jsonl"
     if content is not None:
@@ -120,7 +132,7 @@ def checked(local_topics, model):
 
 def test_check_of_what_is_right(checked, local_topics, model):
     """Everything is named, the topic gets one marked message, and the exit code is 0."""
-    code, output = relay("check", "--model", "small", **checked)
+    code, output = started("check", "--model", "small", **checked)
     assert code == 0, output
     assert "it serves small, large" in output
     assert "model small: /v1/completions gives status 200" in output
@@ -139,7 +151,7 @@ def test_check_of_what_is_right(checked, local_topics, model):
     ],
     ids=["401", "404", "HTML", "silence"],
 )
-def test_check_of_a_model_that_does_not_answer(checked, model, reply, says):
+def test_check_of_a_model_that_does_not_answer(checked, model, reply, says, relay):
     """What is wrong is said in plain words, and the exit code is 1."""
     model.replies["GET /v1/models"] = [reply]
     code, output = relay("check", **checked)
@@ -159,7 +171,7 @@ NO = http(404, "application/json", b'{"error": {"message": "this model does not 
     ],
     ids=["chat", "embeddings", "none", "an error in a 200"],
 )
-def test_check_of_a_model_that_serves_another_path(checked, model, replies, code, says):
+def test_check_of_a_model_that_serves_another_path(checked, model, replies, code, says, relay):
     """Each path is tried; which of them answers is said, and what the others say. An error in a 200 is no answer."""
     model.reply = lambda prompt: http(200, "application/json", TOKEN_LIST) if prompt == "GET /v1/models" else next(left)
     left = iter(replies + replies[-1:] * 3)
@@ -167,14 +179,14 @@ def test_check_of_a_model_that_serves_another_path(checked, model, replies, code
     assert (actual, says in output) == (code, True), output
 
 
-def test_check_of_a_list_that_is_an_error(checked, model):
+def test_check_of_a_list_that_is_an_error(checked, model, relay):
     """A status of 200 proves nothing."""
     model.replies["GET /v1/models"] = [http(200, "application/json", b'{"error": "Unexpected endpoint or method."}')]
     code, output = relay("check", **checked)
     assert (code, "no such path at the model service (Unexpected endpoint or method.)" in output) == (1, True), output
 
 
-def test_check_of_everything_else(checked, local_topics):
+def test_check_of_everything_else(checked, local_topics, relay):
     """A model that is away, a model that is unknown, a topic that is not there, settings that are wrong."""
     assert "cannot be connected to" in relay("check", **checked | {"MODEL_URL": "http://127.0.0.1:9"})[1]
     code, output = relay("check", **checked | {"RESPONSE_TOPIC": local_topics.topic("missing")})
@@ -198,7 +210,7 @@ def test_check_of_everything_else(checked, local_topics):
     ],
     ids=["anywhere", "Knative", "Cloud Run", "a job of Cloud Run"],
 )
-def test_check_of_trust_in_a_platform_that_is_not_there(checked, environment, doubted):
+def test_check_of_trust_in_a_platform_that_is_not_there(checked, environment, doubted, relay):
     """PUSH_AUTH=platform off Cloud Run is an open model endpoint: a doubt, which does not fail the check."""
     code, output = relay("check", **checked | {"PUSH_AUTH": "platform"} | environment)
     found = [line for line in output.splitlines() if line.startswith("DOUBT")]
@@ -206,7 +218,7 @@ def test_check_of_trust_in_a_platform_that_is_not_there(checked, environment, do
     assert all("this is not Cloud Run" in line and "set PUSH_AUTH=verify" in line for line in found)
 
 
-def test_check_of_the_keys_and_the_ledger(checked, brokers):
+def test_check_of_the_keys_and_the_ledger(checked, brokers, relay):
     """What the settings ask for beside the model and the topic is looked at too."""
     verify = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "a", "PUSH_SERVICE_ACCOUNT": "b@c.d"}
     keys = checked | verify | {"PUSH_CERTS_URL": os.environ["LOCAL_CERTS_URL"]}
@@ -219,13 +231,13 @@ def test_check_of_the_keys_and_the_ledger(checked, brokers):
     assert "ConnectionRefusedError" in output.partition("ledger: Redis does not work")[0]
 
 
-def test_check_of_a_ledger_that_works(checked, ledger):
+def test_check_of_a_ledger_that_works(checked, ledger, relay):
     """Redis is written to and read from."""
     code, output = relay("check", **checked | {"LEDGER_URL": ledger})
     assert (code, "ledger: Redis reads and writes" in output) == (0, True), output
 
 
-def test_check_of_routes(checked, model, tmp_path):
+def test_check_of_routes(checked, model, tmp_path, relay):
     """Every route and topic is tried; the route that takes the model is asked for a token of it, by its name there."""
     file = tmp_path / "routes.yaml"
     file.write_text(
@@ -248,7 +260,7 @@ def test_check_of_routes(checked, model, tmp_path):
     assert "model nobody: no route in ROUTES_FILE takes it" in output
 
 
-def test_check_of_a_token_that_nobody_gives(checked, tmp_path):
+def test_check_of_a_token_that_nobody_gives(checked, tmp_path, relay):
     """On a laptop without credentials it is told what to do."""
     nowhere = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true"}
     code, output = relay("check", **checked | nowhere | {"MODEL_AUTH": "google-access-token"})
@@ -317,7 +329,7 @@ def test_nothing_is_left_running(model):
         assert not listening(port)
 
 
-def test_a_port_that_is_taken(model):
+def test_a_port_that_is_taken(model, relay):
     """It is said which, and nothing is left running."""
     with process([RELAY, "local", "pubsub", "--port", port := free_port()], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
@@ -326,7 +338,7 @@ def test_a_port_that_is_taken(model):
     assert str(port) in output
 
 
-def test_schemas_and_settings():
+def test_schemas_and_settings(relay):
     """Both are printed for those who build on them."""
     request = json.loads(relay("schema", "request")[1])
     assert request["required"] == ["metadata"]
@@ -334,8 +346,8 @@ def test_schemas_and_settings():
     assert "| `RESPONSE_TOPIC` | required |" in relay("settings")[1]
 
 
-def test_help_teaches():
+def test_help_teaches(relay):
     """Each command says what it does and shows a call."""
-    assert "check" in relay("--help")[1]
+    assert "check" in started("--help")[1]
     assert "examples/requests.jsonl" in relay("local", "run", "--help")[1]
     assert "relay_check" in relay("check", "--help")[1]

@@ -57,8 +57,8 @@ class Service:
         return self.request("POST", "/", body, {"Content-Type": "application/json", **planted, **(headers or {})})[0]
 
 
-def start(server, folder, *, measured=False, **settings):
-    """Start the service, and wait until it takes pushes. Its log is a file in this folder."""
+def start(server, folder, *, measured=False, spawn=spawn, **settings):
+    """Start the service, by `spawn`, and wait until it takes pushes. Its log is a file in this folder."""
     port = free_port()
     log = folder / f"service-{port}.log"
     settings = {"PUSH_AUTH": "none", "PATIENCE_SECONDS": "0", "PORT": str(port), **settings}
