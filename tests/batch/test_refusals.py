@@ -62,7 +62,7 @@ def test_what_cannot_run_says_why(local_place, files):
 
 def test_a_disk_that_is_full(local_place, files):
     """It is a sentence, and once there is room the same command goes on: each line is sent once, and answered."""
-    count, room = 3_000, 300 << 10
+    count, room = 1_000, 100 << 10
     write_lines(files.requests, [openai_line(str(number), "x" * 300) for number in range(count)])
     full = local_place.start(*files.command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
     assert full.returncode == 2

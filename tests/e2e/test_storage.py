@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -391,10 +390,9 @@ def test_settings_that_cannot_be(serve, local_topics, model):
         serve("gunicorn", MODEL_URL=model.url, REQUEST_BUCKETS="My_Bucket!")
 
 
-def test_check_tries_each_bucket(buckets, local_topics, model):
+def test_check_tries_each_bucket(buckets, local_topics, model, forks):
     """What the service would run into is said before any traffic."""
     environment = {
-        **os.environ,
         **SETTINGS,
         "MODEL_URL": model.url,
         "RESPONSE_TOPIC": local_topics.topic("responses"),
@@ -404,14 +402,7 @@ def test_check_tries_each_bucket(buckets, local_topics, model):
     model.replies["GET /v1/models"] = [http(200, "application/json", b'{"data": []}')]
 
     def check(**changed):
-        done = subprocess.run(
-            [BIN / "inference-relay", "check"],
-            env=environment | changed,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = forks.run([BIN / "inference-relay", "check"], environment | changed, measured=True)
         return done.returncode, done.stdout
 
     code, output = check()

@@ -9,6 +9,8 @@ from pathlib import Path
 from scenarios import LISTS
 from world import World
 
+from tests.parts.forks import Forks
+
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by `make faults` -->\n", "<!-- end -->\n"
 COLUMNS = ("scenario", "messages", "answers", "lost", "duplicated", "model calls a message", "explained")
@@ -22,11 +24,12 @@ def main():
     # The model cuts connections while they are served, which aiohttp takes for errors of its own.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     rows, failed = [], False
-    for scenario in LISTS[options.list]:
-        if options.only in scenario.name:
-            found = _run(scenario, options.seed)
-            rows.append(_row(scenario, found))
-            failed = failed or bool(found.faults)
+    with Forks() as forks:
+        for scenario in LISTS[options.list]:
+            if options.only in scenario.name:
+                found = _run(scenario, options.seed, forks)
+                rows.append(_row(scenario, found))
+                failed = failed or bool(found.faults)
     if options.write and not failed and options.list == "full" and not options.only:
         _write(rows, options.seed)
     sys.exit(failed)
@@ -41,8 +44,8 @@ def _options():
     return parser.parse_args()
 
 
-def _run(scenario, seed):
-    with World(scenario, seed) as world:
+def _run(scenario, seed, forks):
+    with World(scenario, seed, forks) as world:
         found = world.run()
         print(_row(scenario, found), end="", flush=True)
         for key, fault in found.faults:

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.parts import redisserver
-from tests.parts.processes import ROOT, free_port, holds
+from tests.parts.forks import Child
+from tests.parts.processes import free_port, holds
 from tests.parts.service import SERVERS
 
 START_SECONDS = 30
@@ -34,16 +35,16 @@ class Life:
     """One process of an instance, from its start to its end."""
 
     url: str
-    child: subprocess.Popen
+    child: Child
     killed: float | None = None  # when it got SIGKILL
 
 
 class Instance:
     """The service under gunicorn: started, ended in two ways, and started again. It ends with its block."""
 
-    def __init__(self, log, settings):
-        self._log, self._port = log, free_port()
-        self._environment = {**os.environ, **settings, "PORT": str(self._port)}
+    def __init__(self, log, settings, forks):
+        self._log, self._port, self._forks = log, free_port(), forks
+        self._settings = {**settings, "PORT": str(self._port)}
         self.life = None
         self.events: list[tuple[float, str]] = []
 
@@ -57,14 +58,8 @@ class Instance:
     def start(self):
         """Start it; it takes pushes when this returns."""
         with self._log.open("a") as log:
-            child = subprocess.Popen(
-                [str(part) for part in SERVERS["gunicorn"]],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            files = {"stdout": log, "stderr": subprocess.STDOUT}
+            child = self._forks.spawn(SERVERS["gunicorn"], self._settings, start_new_session=True, **files)
         self._note("starts")
         self.life = Life(f"http://127.0.0.1:{self._port}/", child)
         if not holds(lambda: child.poll() is not None or self._is_ready(), START_SECONDS) or child.poll() is not None:

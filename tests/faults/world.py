@@ -37,8 +37,8 @@ LEDGER_CATCHES_UP_SECONDS = 6.0
 class World:
     """One run of a scenario. Its methods are the troubles."""
 
-    def __init__(self, scenario, seed):
-        self.scenario, self.seed = scenario, seed
+    def __init__(self, scenario, seed, forks):
+        self.scenario, self.seed, self._forks = scenario, seed, forks
         self.outages = []
         self._faults = []
         self._over = threading.Event()
@@ -67,7 +67,8 @@ class World:
         if scenario.ledger:
             self.redis = parts.enter_context(RedisServer(self._folder))
             settings |= {"LEDGER_URL": self.redis.url}
-        instances = [parts.enter_context(Instance(self._log(n), settings)) for n in range(scenario.instances)]
+        made = [Instance(self._log(number), settings, self._forks) for number in range(scenario.instances)]
+        instances = [parts.enter_context(each) for each in made]
         with ThreadPoolExecutor() as pool:
             list(pool.map(Instance.start, instances))
         self.balancer.instances = instances

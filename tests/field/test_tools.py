@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from google.api_core.exceptions import InvalidArgument
 
-from tests.parts.processes import BIN, ROOT, free_port, process
+from tests.parts.processes import BIN, ROOT, free_port
 from tests.parts.service import SERVERS
 
 from .conftest import rows
@@ -39,15 +39,15 @@ def run(*command, **environment):
         ("a choice that is none (check)", "GOOGLE_API_USE_MTLS_ENDPOINT", "yes"),
     ),
 )
-def test_check_of_googles_settings(variable, value):
+def test_check_of_googles_settings(variable, value, forks):
     """They are wrong before anything is tried."""
     settings = {
         "MODEL_URL": "http://127.0.0.1:9",
         "RESPONSE_TOPIC": "projects/p/topics/responses",
         "PUSH_AUTH": "platform",
     }
-    code, output = run(BIN / "inference-relay", "check", **settings, **{variable: value})
-    assert (code, f"settings: {variable}" in output) == (1, True), output
+    done = forks.run([BIN / "inference-relay", "check"], settings | {variable: value}, measured=True)
+    assert (done.returncode, f"settings: {variable}" in done.stdout) == (1, True), done
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_check_of_googles_settings(variable, value):
         ("credentials that are not there", "GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json"),
     ),
 )
-def test_googles_settings_at_the_start(variable, value):
+def test_googles_settings_at_the_start(variable, value, forks):
     """The service does not start with them, and says why, as with its own."""
     settings = {
         "MODEL_URL": "http://127.0.0.1:9",
@@ -65,10 +65,9 @@ def test_googles_settings_at_the_start(variable, value):
         "PUSH_AUTH": "platform",
     }
     settings |= {"PORT": str(free_port()), variable: value}
-    with process(SERVERS["gunicorn"], settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-        output, _ = child.communicate(timeout=60)
-    assert child.returncode != 0
-    assert variable in output
+    done = forks.run(SERVERS["gunicorn"], settings)
+    assert done.returncode != 0
+    assert variable in done.stdout + done.stderr
 
 
 def test_bad_requests_to_the_bundled_model(tmp_path):

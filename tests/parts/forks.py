@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 from tests.parts import processes
 from tests.parts.forkserver import NUMBER
-from tests.parts.processes import ROOT, interruptible, reap
+from tests.parts.processes import ROOT, reap
 
 SERVER = Path(__file__).with_name("forkserver.py")
 PROGRAMS = {"inference-relay": "commands", "gunicorn": "service"}  # what they are of those in forkserver.py
@@ -105,8 +105,7 @@ class Forks:
         """The one of a program, measured or not; started when it is first wanted."""
         key = program, any(name.startswith("COV") for name in environment)
         if key not in self._servers:
-            with interruptible():
-                self._servers[key] = self._stack.enter_context(_fork_server(program, environment))
+            self._servers[key] = self._stack.enter_context(_fork_server(program, environment))
         return self._servers[key]
 
     def _fork(self, server, use, stdin=subprocess.DEVNULL, stdout=None, stderr=None):

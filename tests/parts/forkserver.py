@@ -101,7 +101,7 @@ def main():
     gc.freeze()  # what is shared is not looked at, nor copied for that
     with channel:
         use = asked(channel)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the tests ignore it (nohup, some CI)
     if use["start_new_session"]:
         os.setsid()
     os.chdir(use["cwd"])
