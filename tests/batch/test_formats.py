@@ -20,6 +20,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+OBJECT = st.dictionaries(st.text(), JSON, max_size=4)
 
 
 def read(document, form=Form.OPENAI):
@@ -85,7 +86,7 @@ def test_the_id_of_the_relays_own_lines(metadata, expected):
     assert read({"metadata": metadata, "body": {}}, Form.RELAY).custom_id == expected
 
 
-@given(body=st.dictionaries(st.text(), JSON), metadata=st.dictionaries(st.text(), JSON))
+@given(body=OBJECT, metadata=OBJECT)
 def test_the_service_takes_what_is_sent(body, metadata):
     """Whatever a good line has in it, the service reads the same."""
     metadata = {**metadata, "id": "a"} if "custom_id" not in metadata else {**metadata, "custom_id": "a"}
@@ -119,7 +120,7 @@ def test_the_earlier_deadline_counts(own, batch, expected):
     assert sent.options.deadline == datetime.fromisoformat(expected)
 
 
-@given(body=JSON, metadata=st.dictionaries(st.text(), JSON), status=st.integers(100, 599))
+@given(body=JSON, metadata=OBJECT, status=st.integers(100, 599))
 def test_what_the_service_says_is_written_unchanged(body, metadata, status):
     """Whatever the answer, its line is one line of JSON with the same body, and the metadata beside ours."""
     metadata = {**metadata, "custom_id": "a", "batch_id": "b"}

@@ -4,6 +4,7 @@ Nothing here, nor in the tests, imports from the program.
 """
 
 import functools
+import subprocess
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.parts import redisserver
 from tests.parts.model import Model, serving
-from tests.parts.processes import reap
+from tests.parts.processes import BIN, reap
 from tests.parts.pubsub import BROKERS, Topics
 from tests.parts.service import Service, start
 
@@ -52,6 +53,18 @@ def model():
     """A model that does as it is told."""
     with serving(Model()) as server:
         yield server
+
+
+@pytest.fixture
+def relay(forks):
+    """Runs a command to its end, forked: its exit code and what it printed."""
+
+    def run(*arguments, **environment):
+        both = {"stderr": subprocess.STDOUT, "measured": True}
+        done = forks.run([BIN / "inference-relay", *arguments], {"COLUMNS": "200", **environment}, **both)
+        return done.returncode, done.stdout
+
+    return run
 
 
 # --- the service

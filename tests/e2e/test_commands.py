@@ -30,18 +30,6 @@ def started(*arguments, **environment):
     return done.returncode, done.stdout
 
 
-@pytest.fixture
-def relay(forks):
-    """Runs a command to its end, forked: its exit code and what it printed."""
-
-    def run(*arguments, **environment):
-        both = {"stderr": subprocess.STDOUT, "measured": True}
-        done = forks.run([RELAY, *arguments], {"COLUMNS": "200", **environment}, **both)
-        return done.returncode, done.stdout
-
-    return run
-
-
 def test_the_main_job_with_a_real_model():
     """`make run`: the command it runs, five answers, one of them at the second attempt, and one bad line."""
     code, output = started("local", "run", "examples/requests.jsonl")
@@ -57,12 +45,22 @@ def test_the_main_job_with_a_real_model():
     assert "the two files are gone: inference-relay local run FILE -o ANSWERS keeps them" in output
 
 
-def test_a_model_of_ones_own(model, tmp_path, relay):
-    """MODEL_URL replaces the small model, and --model its name in the requests; wrong lines get their error."""
+def test_a_model_of_ones_own_at_a_terminal(model, tmp_path):
+    """MODEL_URL replaces the small model, and --model its name in the requests; wrong lines get their error.
+
+    On a terminal progress is a bar; what is piped is lines.
+    """
     file = tmp_path / "requests.jsonl"
     file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n\nnot json\n')
-    code, output = relay("local", "run", file, "--model", "mine", "-o", tmp_path / "answers.jsonl", MODEL_URL=model.url)
-    assert code == 0, output
+    command = f"{RELAY} local run {file} --model mine -o {tmp_path}/answers.jsonl"
+    script = f"COLUMNS=120 MODEL_URL={model.url} {command}"
+    done = subprocess.run(
+        ["script", "-qec", script, "/dev/null"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    plain = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", done.stdout)
+    assert "1 of 2" in plain
+    assert "━" in plain
     assert [body["model"] for _, body in model.calls] == ["mine"]
     assert json.loads((tmp_path / "answers.jsonl").read_text())["response"]["body"] == {"echo": "hi"}
     assert json.loads((tmp_path / "answers.errors.jsonl").read_text())["error"]["line"] == 3
@@ -92,35 +90,25 @@ def test_a_file_without_requests(model, tmp_path, content, code, says, relay):
     assert (done, says in output) == (code, True), output
 
 
-def test_a_terminal_gets_a_bar(model, tmp_path):
-    """On a terminal progress is a bar; what is piped is lines."""
-    file = tmp_path / "requests.jsonl"
-    file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n')
-    script = f"COLUMNS=120 MODEL_URL={model.url} {RELAY} local run {file}"
-    done = subprocess.run(
-        ["script", "-qec", script, "/dev/null"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    plain = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", done.stdout)
-    assert "1 of 1" in plain
-    assert "━" in plain
-
-
 def says_nothing(_connection):
     """End the connection."""
 
 
-def test_an_interrupted_run_does_not_promise_to_go_on(model, tmp_path):
+def test_an_interrupted_run_does_not_promise_to_go_on(model, tmp_path, forks):
     """Its Pub/Sub is gone, with what waited there: Ctrl-C says to run it again."""
     file = tmp_path / "requests.jsonl"
     file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n')
     model.replies["hi"] = [says_nothing]
-    command, options = [RELAY, "local", "run", file], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with process(command, {"MODEL_URL": model.url}, start_new_session=True, **options) as run:
-        until(lambda: model.calls, 60)
+    with (tmp_path / "output").open("w") as log:
+        files = {"stdout": log, "stderr": subprocess.STDOUT}
+        run = forks.spawn([RELAY, "local", "run", file], {"MODEL_URL": model.url}, start_new_session=True, **files)
+    try:
+        until(lambda: model.calls or run.poll() is not None, 60)
         os.killpg(run.pid, signal.SIGINT)
-        output, _ = run.communicate(timeout=60)
-    assert (run.returncode, "the local Pub/Sub is gone: run it again" in output) == (130, True), output
+        assert run.wait(60) == 130
+    finally:
+        run.kill()
+    assert "the local Pub/Sub is gone: run it again" in (tmp_path / "output").read_text()
 
 
 @pytest.fixture
@@ -302,38 +290,33 @@ def test_up_as_it_says_itself(model, monkeypatch):
 
 
 def test_the_script_of_the_page(model):
-    """docs/publish.md's program publishes, collects and ends, as it stands there."""
+    """docs/publish.md's program publishes, collects and ends, as it stands there. Then nothing is left running.
+
+    SIGTERM ends `up` with everything that it started.
+    """
     script = re.search(r"^```python\n(.*?)^```$", (ROOT / "docs/publish.md").read_text(), re.M | re.S).group(1)
-    pubsub = free_port()
-    arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", "0"]
+    pubsub, port = free_port(), free_port()
+    arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", port]
     with process(arguments, {"MODEL_URL": model.url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
         assert any("The service logs below" in line for line in up.stdout)
         environment = {**os.environ, "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{pubsub}"}
         done = subprocess.run(
             [BIN / "python", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
+        assert listening(port)
+        up.terminate()
+        up.wait(30)
+        assert not listening(port)
+        assert not listening(pubsub)
     assert done.returncode == 0, done.stderr
     answers = sorted(done.stdout.splitlines())
     assert answers == [f"The {what} is -> 200 {{'echo': 'The {what} is'}}" for what in ("forest", "sea", "sky")]
 
 
-def test_nothing_is_left_running(model):
-    """SIGTERM ends `up` with everything that it started."""
-    port = free_port()
-    arguments = [RELAY, "local", "up", "--pubsub-port", "0", "--port", port]
-    with process(arguments, {"MODEL_URL": model.url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
-        assert any("The service logs below" in line for line in up.stdout)
-        assert listening(port)
-        up.terminate()
-        up.wait(30)
-        assert not listening(port)
-
-
-def test_a_port_that_is_taken(model, relay):
+def test_a_port_that_is_taken(model, relay, brokers):
     """It is said which, and nothing is left running."""
-    with process([RELAY, "local", "pubsub", "--port", port := free_port()], stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        code, output = relay("local", "up", "--pubsub-port", port, MODEL_URL=model.url)
+    port = brokers("local").rpartition(":")[2]
+    code, output = relay("local", "up", "--pubsub-port", port, MODEL_URL=model.url)
     assert code == 1
     assert str(port) in output
 

@@ -1,8 +1,8 @@
 """Control messages, as a requester sends them: to a service with a real Redis behind it."""
 
-from tests.parts.processes import until
+import pytest
 
-from .test_commands import relay
+from tests.parts.processes import until
 
 
 def request(prompt):
@@ -10,10 +10,15 @@ def request(prompt):
     return {"metadata": {"prompt": prompt}, "body": {"prompt": prompt}}
 
 
-def asked(topics, *command):
+@pytest.fixture
+def asked(relay):
     """What a command says, of these topics."""
-    places = ("--topic", topics.topic("requests"), "--responses", topics.topic("responses"))
-    return relay(*command, *places, PUBSUB_EMULATOR_HOST=topics.address)
+
+    def ask(topics, *command):
+        places = ("--topic", topics.topic("requests"), "--responses", topics.topic("responses"))
+        return relay(*command, *places, PUBSUB_EMULATOR_HOST=topics.address)
+
+    return ask
 
 
 def push_to(topics, url):
@@ -30,7 +35,7 @@ def push_to(topics, url):
     )
 
 
-def test_one_request_is_cancelled_while_it_waits(local_topics, serve, model, ledger):
+def test_one_request_is_cancelled_while_it_waits(local_topics, serve, model, ledger, asked):
     """By its message id, or by its own; what the model has is finished, and what comes later is another request.
 
     Not with Google's emulator, whose subscriptions heed no filter.
@@ -67,7 +72,7 @@ def test_one_request_is_cancelled_while_it_waits(local_topics, serve, model, led
     assert {line["reason"] for line in service.log() if "reason" in line} == {"answered", "cancelled", "control"}
 
 
-def test_where_a_batch_stands(local_topics, serve, model, ledger):
+def test_where_a_batch_stands(local_topics, serve, model, ledger, asked):
     """How many messages of it were seen, and one of them by either of its names."""
     service = serve("gunicorn", MODEL_URL=model.url, LEDGER_URL=ledger, CONTROL_MESSAGES="true")
     local_topics.push_to(service.url)
@@ -88,7 +93,7 @@ def test_where_a_batch_stands(local_topics, serve, model, ledger):
     assert (code, "Give --batch" in said) == (2, True)
 
 
-def test_a_service_that_takes_none(local_world):
+def test_a_service_that_takes_none(local_world, asked):
     """It says who can switch them on; the requests go on as ever."""
     service, topics, _ = local_world("gunicorn")
     topics.push_to(service.url)
@@ -100,7 +105,7 @@ def test_a_service_that_takes_none(local_world):
     assert response[0]["status_code"] == 200
 
 
-def test_nobody_replies(local_topics):
+def test_nobody_replies(local_topics, asked):
     """The command says what that may mean."""
     code, said = asked(local_topics, "status", "--batch", "b", "--timeout", "1s")
     assert (code, "no reply within 1 s" in said) == (1, True), said

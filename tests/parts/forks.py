@@ -2,13 +2,13 @@
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -43,7 +43,7 @@ class Child:
         return self.returncode
 
     def _ended(self, timeout):
-        if self.returncode is None and select.select([self._report], [], [], timeout)[0]:
+        if self.returncode is None and wait([self._report], timeout):
             self.returncode = self._number()
             os.close(self._report)
         return self.returncode
