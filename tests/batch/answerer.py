@@ -88,14 +88,14 @@ class Answerer:
 
     def run(self):
         """Answer until ended."""
+        pause = 0.0
         with self.calls.open("a") as log:
-            while not self.ended.is_set():
+            while not self.ended.wait(pause):
                 request = Pull(subscription=self.subscription, max_messages=500, return_immediately=True)
                 received = self.subscriber.pull(request, timeout=30).received_messages
                 if received:
                     self.answer(received, log)
-                else:
-                    self.ended.wait(0.02)
+                pause = 0.0 if received else min(pause + 0.02, 0.2)
 
     def answer(self, received, log):
         """Note each call, publish the answers, ack."""

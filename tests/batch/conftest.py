@@ -175,7 +175,7 @@ def service(place, model, port, **settings):
 @pytest.fixture
 def steady_place(monkeypatch, tmp_path, forks):
     """A Pub/Sub that does not slow a subscription down after failed pushes: the kills here are close together."""
-    with local_pubsub("--no-push-backoff") as address:
+    with local_pubsub("--no-push-backoff", spawn=forks.spawn) as address:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
         with Place(address, tmp_path, forks) as made:
             yield made

@@ -6,8 +6,8 @@ from tests.parts.processes import free_port, until
 
 from .conftest import openai_line, read_lines, service, states, write_lines
 
-LINES = 3_000
-SLOTS, WAITING = 100, 200
+LINES = 2_000
+SLOTS, WAITING = 100, 100
 ROOM = {"MODEL_SLOTS": str(SLOTS), "MAX_WAITING": str(WAITING)}
 AT_ONCE = SLOTS + WAITING  # no more pushes are in an instance when it is killed
 

@@ -13,15 +13,16 @@ import pytest
 from tests.parts import redisserver
 from tests.parts.model import Model, serving
 from tests.parts.processes import BIN, reap
-from tests.parts.pubsub import BROKERS, Topics
+from tests.parts.pubsub import BROKERS, Topics, local_pubsub
 from tests.parts.service import Service, start
 
 
 @pytest.fixture(scope="session")
-def brokers():
+def brokers(forks):
     """Each Pub/Sub, started when it is first wanted and kept for the other tests: topics are in separate projects."""
+    made = {**BROKERS, "local": functools.partial(local_pubsub, spawn=forks.spawn)}
     with ExitStack() as started:
-        yield functools.cache(lambda name: started.enter_context(BROKERS[name]()))
+        yield functools.cache(lambda name: started.enter_context(made[name]()))
 
 
 @pytest.fixture(params=BROKERS)

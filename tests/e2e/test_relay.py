@@ -14,6 +14,8 @@ from tests.parts.processes import free_port, until
 from tests.parts.pubsub import Topics, local_pubsub
 from tests.parts.service import SERVERS, push_of
 
+# Each Pub/Sub and each server; what one does has nothing to do with the other.
+PAIRS = [("local", "gunicorn"), ("local", "functions-framework"), ("google", "gunicorn")]
 OPENAI_ERROR = b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}'
 
 
@@ -22,7 +24,7 @@ def request(prompt="hello", **fields):
     return {"metadata": {"id": prompt}, "body": {"model": "m", "prompt": prompt}, **fields}
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(("world", "server"), PAIRS, indirect=["world"])
 def test_the_main_job(world, server):
     """What is published is pushed, answered by the model and published, joined by metadata and message id."""
     service, topics, model = world(server)
@@ -53,7 +55,7 @@ def test_trouble_is_waited_for(world):
     assert len(model.calls) == 3
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(("world", "server"), PAIRS, indirect=["world"])
 def test_bad_requests_are_answered_once(world, server):
     """Each gets one error response that names its message, and the model never hears of it."""
     service, topics, model = world(server)
@@ -115,7 +117,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(("topics", "server"), PAIRS, indirect=["topics"])
 def test_a_hostile_model(topics, model, serve, server):
     """Whatever the model does is a redelivery at first, and at the last attempt an answer with its error."""
     service = serve(server, MODEL_URL=model.url, MAX_ATTEMPTS="3")
@@ -185,9 +187,10 @@ def test_a_response_is_kept_while_pubsub_is_away(local_topics, model, serve):
     assert len(model.calls) == 1
 
 
-def test_an_answer_that_no_message_can_hold(world):
+@pytest.mark.parametrize(("world", "server"), PAIRS, indirect=["world"])
+def test_an_answer_that_no_message_can_hold(world, server):
     """11 MB from the model is one error for the requester, at once."""
-    service, topics, model = world("functions-framework")
+    service, topics, model = world(server)
     model.replies["huge"] = [http(200, JSON, b'"%b"' % (b"x" * 11_000_000))]
     model.replies["nearly"] = [http(200, JSON, b'"%b"' % (b"x" * 9_999_950))]
     for prompt in ("huge", "nearly"):

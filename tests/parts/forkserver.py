@@ -1,8 +1,8 @@
 """A program that is loaded once and forked for each use: python -P forkserver.py PROGRAM SOCKET.
 
 Each use is a process of its own, as if it had been started: with the arguments, environment, folder and files that are
-asked for over the socket, and an end of its own, with all that Python does at the end. What it has not is a second of
-imports.
+asked for over the socket, and an end of its own. What it has not is a second of imports, and a third of a second in
+which Python takes apart at the end what was imported.
 """
 
 import atexit
@@ -34,9 +34,10 @@ def commands():
 
 def service():
     """gunicorn, with what the service imports after gunicorn.conf.py has made the process cooperative."""
-    gunicorn = loaded("gunicorn.workers.ggevent", "gunicorn.app.wsgiapp")
+    gunicorn = loaded("gunicorn.app.wsgiapp")
     loaded("handler.greenlets").patch()
-    loaded("functions_framework", "handler.app", "handler.server", "handler.config.doubts", "google.cloud.pubsub_v1")
+    loaded("gunicorn.workers.ggevent", "functions_framework", "google.cloud.pubsub_v1")
+    loaded("handler.app", "handler.server", "handler.config.doubts")
     return gunicorn.run
 
 
@@ -62,6 +63,9 @@ def asked(channel):
     """Fork for each use that is asked for until nobody asks any more; returns in the new processes alone."""
     while True:
         said, files, _, _ = socket.recv_fds(channel, 1 << 20, 4)
+        with suppress(ChildProcessError):  # those that have ended meanwhile
+            while posix.waitpid(-1, posix.WNOHANG)[0]:
+                pass
         if not said:
             sys.exit()
         keeper = posix.fork()
@@ -71,30 +75,30 @@ def asked(channel):
             os.close(file)
         if keeper == 0:
             return json.loads(said)
-        with suppress(ChildProcessError):
-            while posix.waitpid(-1, posix.WNOHANG)[0]:
-                pass
+
+
+_codes = []  # the exit code of a use that has ended as it should
 
 
 def run(program):
-    """Run it to its end, as Python does, but for taking apart all that is loaded, which takes a third of a second."""
-    codes = []
-
-    def end_at_once():
-        if codes:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(codes[0])
-
-    atexit.register(end_at_once)  # which is done last
+    """Run it to its end, and remember how it ended."""
     try:
         sys.exit(program())
     except SystemExit as end:
-        codes.append(end.code if isinstance(end.code, int) else int(end.code is not None))
+        _codes.append(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
 
 
+def end_at_once():
+    """Leave the rest of a use's end out: what is registered with `atexit` is done by then."""
+    if _codes:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_codes[0])
+
+
 def main():
+    atexit.register(end_at_once)  # first of all, to be done last
     channel = socket.socket(fileno=int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     program = PROGRAMS[sys.argv[1]]()

@@ -15,17 +15,30 @@ import pytest
 from google.api_core.exceptions import NotFound
 from google.cloud import pubsub_v1
 
-from tests.parts.processes import BIN, free_port, listening, missing, process, until
+from tests.parts.processes import BIN, free_port, listening, missing, process, reap, spawn, until
 
 
 @contextmanager
-def local_pubsub(*options):
-    """The project's own."""
+def local_pubsub(*options, spawn=spawn):
+    """The project's own, started by `spawn`."""
     command = [BIN / "inference-relay", "local", "pubsub", "--port", "0", *options]
-    with process(command, stdout=subprocess.PIPE) as child:
-        said = child.stdout.readline()
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as output, ending(command, spawn, writing):
+        said = output.readline()
         os.environ["LOCAL_CERTS_URL"] = re.search(r"PUSH_CERTS_URL=(\S+)", said).group(1)
         yield re.search(r"PUBSUB_EMULATOR_HOST=(\S+)", said).group(1)
+
+
+@contextmanager
+def ending(command, spawn, output):
+    """A child process that prints into a pipe, ended with SIGTERM."""
+    with os.fdopen(output, "w") as stdout:
+        child = spawn(command, stdout=stdout)
+    try:
+        yield
+    finally:
+        child.terminate()
+        reap(child)
 
 
 @contextmanager
