@@ -13,7 +13,7 @@ import pytest
 from tests.parts import redisserver
 from tests.parts.model import Model, serving
 from tests.parts.processes import BIN, reap
-from tests.parts.pubsub import BROKERS, Topics, local_pubsub
+from tests.parts.pubsub import BROKERS, CERTS_URLS, Topics, local_pubsub
 from tests.parts.service import Service, start
 
 
@@ -23,6 +23,12 @@ def brokers(forks):
     made = {**BROKERS, "local": functools.partial(local_pubsub, spawn=forks.spawn)}
     with ExitStack() as started:
         yield functools.cache(lambda name: started.enter_context(made[name]()))
+
+
+@pytest.fixture
+def certs_url(brokers):
+    """Where the keys of the project's own Pub/Sub are."""
+    return CERTS_URLS[brokers("local")]
 
 
 @pytest.fixture(params=BROKERS)

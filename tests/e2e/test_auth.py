@@ -1,7 +1,5 @@
 """Who may push, with the tokens of the project's own Pub/Sub."""
 
-import os
-
 import pytest
 
 from tests.parts.processes import until
@@ -16,13 +14,6 @@ def pushed(topics, service, account=ACCOUNT, audience="relay"):
     """Have a request pushed with a token of this account for this audience."""
     topics.push_to(service.url + "/", oidc_token={"service_account_email": account, "audience": audience})
     topics.publish(REQUEST)
-
-
-@pytest.fixture
-def certs_url(brokers):
-    """Where the local Pub/Sub's keys are."""
-    brokers("local")
-    return os.environ["LOCAL_CERTS_URL"]
 
 
 def test_the_subscriptions_own_account(local_world, certs_url):

@@ -206,10 +206,10 @@ def test_check_of_trust_in_a_platform_that_is_not_there(checked, environment, do
     assert all("this is not Cloud Run" in line and "set PUSH_AUTH=verify" in line for line in found)
 
 
-def test_check_of_the_keys_and_the_ledger(checked, brokers, relay):
+def test_check_of_the_keys_and_the_ledger(checked, certs_url, relay):
     """What the settings ask for beside the model and the topic is looked at too."""
     verify = {"PUSH_AUTH": "verify", "PUSH_AUDIENCE": "a", "PUSH_SERVICE_ACCOUNT": "b@c.d"}
-    keys = checked | verify | {"PUSH_CERTS_URL": os.environ["LOCAL_CERTS_URL"]}
+    keys = checked | verify | {"PUSH_CERTS_URL": certs_url}
     code, output = relay("check", **keys)
     assert (code, "push keys: 1 found" in output) == (0, True), output
     code, output = relay("check", **keys | {"PUSH_CERTS_URL": "http://127.0.0.1:9/"})

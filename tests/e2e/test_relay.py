@@ -453,7 +453,7 @@ def test_ordering_keys_go_through(local_world):
     assert [topics.response()[2] for _ in range(3)] == ["key"] * 3
 
 
-def test_pubsub_that_comes_back(local_topics, model, serve):
+def test_pubsub_that_comes_back(local_topics, model, serve, forks):
     """A Pub/Sub that was away when the service started is connected to when it is there."""
     port = free_port()
     service = serve(
@@ -462,7 +462,7 @@ def test_pubsub_that_comes_back(local_topics, model, serve):
     push = push_of(request())
     assert service.push(push) == 503
     assert service.request("GET", "/health/ready")[0] == 200
-    with local_pubsub("--port", port) as address, Topics(address) as later:
+    with local_pubsub("--port", port, spawn=forks.spawn) as address, Topics(address) as later:
         later.publisher.create_topic(name=local_topics.topic("responses"))
         until(lambda: service.push(push) == 204, 60)
     assert len(model.calls) == 1

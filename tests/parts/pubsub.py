@@ -17,6 +17,8 @@ from google.cloud import pubsub_v1
 
 from tests.parts.processes import BIN, free_port, listening, missing, process, reap, spawn, until
 
+CERTS_URLS = {}  # where the keys of each of the project's own are, by its address
+
 
 @contextmanager
 def local_pubsub(*options, spawn=spawn):
@@ -25,8 +27,13 @@ def local_pubsub(*options, spawn=spawn):
     reading, writing = os.pipe()
     with os.fdopen(reading) as output, ending(command, spawn, writing):
         said = output.readline()
-        os.environ["LOCAL_CERTS_URL"] = re.search(r"PUSH_CERTS_URL=(\S+)", said).group(1)
-        yield re.search(r"PUBSUB_EMULATOR_HOST=(\S+)", said).group(1)
+        address = _told("PUBSUB_EMULATOR_HOST", said)
+        CERTS_URLS[address] = _told("PUSH_CERTS_URL", said)
+        yield address
+
+
+def _told(variable, said):
+    return re.search(rf"{variable}=(\S+)", said).group(1)
 
 
 @contextmanager
