@@ -10,7 +10,6 @@ import re
 import shutil
 import ssl
 import subprocess
-import sys
 import tomllib
 from email.parser import HeaderParser
 from pathlib import Path
@@ -23,7 +22,10 @@ from tests.parts.service import Service, push_of
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 BASE = re.search(r"^FROM (\S+) AS service$", DOCKERFILE, re.MULTILINE).group(1)
-TOOLS = ("buildah", "debootstrap", "unshare")
+TOOLS = ("apt-get", "buildah", "dpkg-deb", "unshare")
+DEBIANS_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# A shell, what the shell starts, Python, and what wheels link to.
+PACKAGES = ("base-files", "coreutils", "dash", "libc-bin", "libstdc++6", "python3")
 NEVER = {"pip", "setuptools", "wheel", "hatchling", "pytest", "rich", "aiohttp", "lark", "xllamacpp"}
 
 
@@ -121,20 +123,66 @@ class Image:
         return found
 
 
-def stand_in(root):
+def mirror():
+    """Where this machine has its own Debian packages from; None where they are not Debian's."""
+    if not shutil.which("apt-get"):
+        return None
+    sources = make("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").splitlines()
+    return next((one for one in sources if one.rstrip("/").endswith("/debian")), None)
+
+
+def unpack(codename, directory, root):
+    """Fill a directory with Debian packages and all that they need, unpacked and not configured.
+
+    Not by debootstrap, which takes several times as long, most of it to work out by itself what apt knows.
+    """
+    for path in ("lists/partial", "cache/archives/partial"):
+        (directory / path).mkdir(parents=True)
+    (directory / "status").touch()  # so that nothing is installed yet
+    (directory / "sources.list").write_text(f"deb [signed-by={DEBIANS_KEYS}] {mirror()} {codename} main\n")
+    options = {
+        "Dir::State": directory,
+        "Dir::State::status": directory / "status",
+        "Dir::Cache": directory / "cache",
+        "Dir::Etc::sourcelist": directory / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Acquire::Languages": "none",
+        "APT::Sandbox::User": "root",
+        "APT::Update::Post-Invoke-Success": "",
+    }
+    apt = ["apt-get", "--quiet", *(f"--option={name}={value}" for name, value in options.items())]
+    make(*apt, "update")
+    make(*apt, "install", "--yes", "--no-install-recommends", "--download-only", *PACKAGES)
+    for package in sorted((directory / "cache/archives").glob("*.deb")):
+        make("dpkg-deb", "--extract", package, root)
+
+
+def stand_in(root, scratch):
     """Fill a directory with a Python of the version that the real base has, laid out well enough for the build."""
     codename = BASE.rpartition("-")[2]
-    make("debootstrap", "--variant=minbase", "--include=python3", codename, root)
+    unpack(codename, scratch, root)
     (minor,) = (path.name for path in (root / "usr/lib").glob("python3.*"))
     assert BASE.startswith(f"python:{minor.removeprefix('python')}-"), f"Debian {codename} has {minor}"
     (root / "usr/bin/python").symlink_to("python3")
     (root / f"usr/lib/{minor}/EXTERNALLY-MANAGED").unlink(missing_ok=True)
     packages = root / f"usr/local/lib/{minor}/dist-packages"
-    make(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages, "pip")
+    make(BIN / "uv", "pip", "install", "--quiet", "--no-deps", "--target", packages, "pip")
+    make("chroot", root, "python3", "-m", "compileall", "-q", f"/usr/lib/{minor}", packages.relative_to(root))
     # This machine may reach the package index through a proxy whose authority only it knows.
     authorities = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
     shutil.copy(authorities, root / "etc/authorities.pem")
     (root / "etc/pip.conf").write_text("[global]\ncert = /etc/authorities.pem\n")
+
+
+def builder(store):
+    """The command of buildah, with a store here: of layers that share files, where the kernel lets it, or of copies."""
+    commands = [
+        ["buildah", "--storage-driver", driver, "--root", store / driver, "--runroot", store / "run"]
+        for driver in ("overlay", "vfs")
+    ]
+    return next(
+        one for one in commands if subprocess.run([*one, "info"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def make(*command):
@@ -149,20 +197,21 @@ def make(*command):
 def image(tmp_path_factory):
     """The image, built from the Dockerfile as it is, in a store of its own that is removed afterwards."""
     lacking = [tool for tool in TOOLS if not shutil.which(tool)] or ["root"] * (os.geteuid() != 0)
+    lacking += ["Debian"] * (mirror() is None or not DEBIANS_KEYS.exists())
     if lacking:
-        missing(f"the image is not built: needs root, {', '.join(TOOLS)} (missing: {', '.join(lacking)})")
+        missing(f"the image is not built: needs Debian, root, {', '.join(TOOLS)} (missing: {', '.join(lacking)})")
     store = tmp_path_factory.mktemp("images")
-    buildah = ["buildah", "--storage-driver", "vfs", "--root", store / "root", "--runroot", store / "run"]
+    buildah = builder(store)
     try:
         base = make(*buildah, "from", "scratch")
-        stand_in(Path(make(*buildah, "mount", base)))
+        stand_in(Path(make(*buildah, "mount", base)), store / "debian")
         make(*buildah, "commit", "--quiet", "--rm", base, f"localhost/{BASE}")
         make(*buildah, "bud", "--isolation", "chroot", "--pull-never", "--format", "docker", "--tag", "relay", ".")
         working = make(*buildah, "from", "--pull-never", "localhost/relay")
         inspected = json.loads(make(*buildah, "inspect", working))
         yield Image(inspected["Docker"]["config"], Path(make(*buildah, "mount", working)))
-        make(*buildah, "rm", "--all")
     finally:
+        make(*buildah, "rm", "--all")
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         assert not [mount for mount in mounts if mount.startswith(str(store))]
         shutil.rmtree(store)
