@@ -104,9 +104,8 @@ def schemas() -> Any:
 
 def serve(socket: Path) -> grpc.Server:
     def answer(reply: Any) -> grpc.RpcMethodHandler:
-        return grpc.unary_unary_rpc_method_handler(
-            lambda _request, _context: reply, response_serializer=lambda one: one.SerializeToString()
-        )
+        written = reply.SerializeToString()  # once, and not for every process that asks
+        return grpc.unary_unary_rpc_method_handler(lambda _request, _context: written)
 
     nothing = message("Nothing")()
     accepted = ("ValidateProviderConfig", "ValidateResourceConfig", "ValidateDataResourceConfig", "StopProvider")

@@ -1,9 +1,11 @@
 """terraform/ is in one style, valid, and plans what it promises."""
 
+import functools
 import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +16,7 @@ from handler.config.settings import DEFAULT_PATHS, Settings
 from handler.rules.message.contract import parse_request
 from tests.deploy import terraform_readme
 from tests.deploy.settings import setting_names
-from tests.deploy.terraform_run import EXAMPLES, RELAY, RUN, TERRAFORM
+from tests.deploy.terraform_run import EXAMPLES, RELAY, TERRAFORM
 
 VARIABLE = re.compile(r'^variable "(\w+)" \{\n(.*?)^\}\n', re.M | re.S)
 VALIDATION = re.compile(r"\n  validation \{\n.*?\n  \}\n", re.S)
@@ -40,24 +42,44 @@ def test_the_configuration_is_valid(terraform, at):
     assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
 
 
-PLAN = """
-mock_provider "google" {}
+RUN_OF_AN_EXAMPLE = """
+mock_provider "google" {
+  mock_resource "google_cloud_run_v2_service" {
+    defaults = { uri = "https://service.example.app" }
+  }
+  mock_resource "google_secret_manager_secret_version" {
+    defaults = { version = "1" }
+  }
+}
 run "example" {
-  command = plan
+  command = COMMAND
 }
 """
+LOOKED_AT = ("private-model", "several-models")  # by tests below, so that these are made, too
+
+
+@pytest.fixture(scope="module")
+def examples(terraform) -> Callable[[str], list[dict]]:
+    """What terraform test says of an example, by its name."""
+
+    @functools.cache
+    def one(name: str) -> list[dict]:
+        at = Path("examples") / name
+        command = "apply" if name in LOOKED_AT else "plan"
+        (terraform.root / at / "tests").mkdir()
+        (terraform.root / at / "tests/example.tftest.hcl").write_text(RUN_OF_AN_EXAMPLE.replace("COMMAND", command))
+        return [json.loads(line) for line in terraform.test("-json", "-verbose", at=at).splitlines()]
+
+    return one
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_valid_and_can_be_planned(terraform, name):
-    """Validations of values are the plan's."""
-    at = Path("examples") / name
-    validated = terraform("validate", "-no-color", at=at)
-    assert (validated.returncode, validated.stdout.strip()) == (0, "Success! The configuration is valid.")
-    (terraform.root / at / "tests").mkdir(exist_ok=True)
-    (terraform.root / at / "tests/plan.tftest.hcl").write_text(PLAN)
+def test_an_example_is_valid_and_can_be_planned(examples, name):
+    """A test run validates first; validations of values are the plan's. Neither warns of anything."""
+    lines = examples(name)
 
-    assert "Success! 1 passed, 0 failed." in terraform.test("-filter=tests/plan.tftest.hcl", at=at)
+    assert lines[-1]["@message"] == "Success! 1 passed, 0 failed."
+    assert {line["@level"] for line in lines} == {"info"}
 
 
 def test_the_example_of_a_backend_is_one(broken):
@@ -79,48 +101,6 @@ def test_the_modules_readme_is_the_modules():
     } | {"image_override.tf"}
 
 
-def is_refused(text: str) -> bool:
-    """Whether a run is about a value that is wrong."""
-    return "expect_failures = [var." in text
-
-
-# The text of each run, by the test file that it is in.
-RUNS = {
-    path.name: [one[0] for one in RUN.finditer(path.read_text())]
-    for path in sorted((TERRAFORM / RELAY / "tests").iterdir())
-}
-REFUSED = [file for file, runs in RUNS.items() if any(map(is_refused, runs))]
-PLANNED = [file for file, runs in RUNS.items() if not all(map(is_refused, runs))]
-
-
-def passed(count: int) -> str:
-    return f"Success! {count} passed, 0 failed."
-
-
-@pytest.mark.parametrize("file", PLANNED)
-def test_the_relay_is_planned_as_promised(broken, file):
-    """Every run that makes a plan, of the whole module."""
-    kept = broken.keep_runs(file, lambda _name, text: not is_refused(text))
-
-    assert passed(kept) in broken.test(f"-filter=tests/{file}", at=RELAY)
-
-
-@pytest.mark.parametrize("file", REFUSED)
-def test_a_wrong_value_is_refused(broken, file):
-    """At its variable and at no other. A plan gets no further: the files that judge values are enough for it."""
-    broken.keep_limits()
-    kept = broken.keep_runs(file, lambda _name, text: is_refused(text))
-
-    assert passed(kept) in broken.test(f"-filter=tests/{file}", at=RELAY)
-
-
-def test_every_run_is_seen():
-    """What is left out above is so by its text, and never because it was not found."""
-    for file, found in RUNS.items():
-        text = (TERRAFORM / RELAY / "tests" / file).read_text()
-        assert len(found) == len(re.findall(r"^\s*run\b", text, re.M)) > 0
-
-
 @pytest.fixture(scope="module")
 def example(terraform) -> list[dict]:
     """What terraform test says of the root module with terraform.tfvars.example."""
@@ -137,7 +117,7 @@ def made(example) -> list[dict]:
 
 
 def test_the_example_is_planned_as_promised(example):
-    assert passed(2) in example[-1]["@message"]
+    assert example[-1]["@message"] == "Success! 2 passed, 0 failed."
 
 
 def test_every_validation_has_a_failing_case():
@@ -204,33 +184,16 @@ def test_the_service_takes_the_settings_that_it_is_given(made):
     assert {name for one in given for name in one} <= setting_names()
 
 
-APPLIED = """
-mock_provider "google" {
-  mock_resource "google_cloud_run_v2_service" {
-    defaults = { uri = "https://service.example.app" }
-  }
-  mock_resource "google_secret_manager_secret_version" {
-    defaults = { version = "1" }
-  }
-}
-run "example" {}
-"""
-
-
-def applied(terraform, example: str) -> dict[str, dict]:
+def made_of(example: list[dict]) -> dict[str, dict]:
     """What an example makes: the values of each resource, by its address."""
-    at = Path("examples") / example
-    (terraform.root / at / "tests").mkdir(exist_ok=True)
-    (terraform.root / at / "tests/applied.tftest.hcl").write_text(APPLIED)
-    lines = terraform.test("-json", "-verbose", "-filter=tests/applied.tftest.hcl", at=at).splitlines()
-    state = next(json.loads(line)["test_state"] for line in lines if '"type":"test_state"' in line)
+    state = next(line["test_state"] for line in example if line["type"] == "test_state")
     modules = [state["root_module"], *state["root_module"]["child_modules"]]
     return {one["address"]: one["values"] for module in modules for one in module.get("resources", [])}
 
 
-def test_a_private_model_takes_calls_of_the_relay_alone(terraform):
+def test_a_private_model_takes_calls_of_the_relay_alone(examples):
     """Of the example: who may invoke it is the account that the relay runs as, which calls it with an ID token."""
-    made = applied(terraform, "private-model")
+    made = made_of(examples("private-model"))
     model = made["google_cloud_run_v2_service.model"]
     template = made["module.relay.google_cloud_run_v2_service.relay[0]"]["template"][0]
     settings = {one["name"]: one["value"] for one in template["containers"][0]["env"]}
@@ -241,9 +204,9 @@ def test_a_private_model_takes_calls_of_the_relay_alone(terraform):
     assert (settings["MODEL_AUTH"], settings["MODEL_URL"]) == ("google-id-token", model["uri"])
 
 
-def test_the_service_takes_the_file_of_routes_that_it_is_given(terraform, tmp_path):
+def test_the_service_takes_the_file_of_routes_that_it_is_given(examples, tmp_path):
     """As the example writes it, where it is mounted, with the keys that it names; and editors take it too."""
-    made = applied(terraform, "several-models")
+    made = made_of(examples("several-models"))
     template = made["module.relay.google_cloud_run_v2_service.relay[0]"]["template"][0]
     file = made["module.relay.google_secret_manager_secret_version.routes[0]"]["secret_data"]
     mounts = {one["name"]: one["mount_path"] for one in template["containers"][0]["volume_mounts"]}

@@ -4,8 +4,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.deploy.terraform_run import RELAY, Terraform
-
 
 @dataclass(frozen=True)
 class Watched:
@@ -50,10 +48,7 @@ def _prometheus_queries(node: Any) -> list[str]:
     return [query for one in node for query in _prometheus_queries(one)] if isinstance(node, list) else []
 
 
-def runs(terraform: Terraform) -> dict[str, Watched]:
-    """Each run of tests/monitoring.tftest.hcl that is not a plan alone."""
-    done = terraform("test", "-no-color", "-json", "-verbose", "-filter=tests/monitoring.tftest.hcl", at=RELAY)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["@message"] for line in lines if line["@level"] == "error"] == []
+def runs(lines: list[dict[str, Any]]) -> dict[str, Watched]:
+    """Each run that is not a plan alone, of what terraform test says of tests/monitoring.tftest.hcl."""
     states = [line for line in lines if line["type"] == "test_state"]
     return {one["@testrun"]: Watched(one["test_state"]["root_module"]["resources"]) for one in states}
