@@ -1,17 +1,17 @@
-"""knative/monitoring/alerts: valid, about what is served, each raised by what it is for, and with its runbook entry."""
+"""knative/monitoring/alerts: about what is served, each raised by what it is for, and with its runbook entry.
+
+That it is one to Kubernetes is looked at in test_scraping.py, with the other resources of the same operator.
+"""
 
 import re
-import shutil
 import subprocess
 
-import jsonschema
 import pytest
 import yaml
 
 from tests.deploy import metrics, promql, promtool
-from tests.deploy.kubernetes import published
 from tests.docs import pages
-from tests.parts.processes import ROOT, missing
+from tests.parts.processes import ROOT
 
 RULE = yaml.safe_load((ROOT / "knative/monitoring/alerts/prometheusrule.yaml").read_text())
 (GROUP,) = RULE["spec"]["groups"]
@@ -148,16 +148,6 @@ def test_promtool_takes_the_rules(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(ALERTS)} rules found" in done.stdout
-
-
-def test_kubernetes_takes_the_resource():
-    """By the operator's own schema, as it is rendered."""
-    jsonschema.Draft202012Validator(published("prometheus_operator.v1", "PrometheusRule")).validate(RULE)
-    if not shutil.which("kubectl"):
-        missing("knative/monitoring/alerts is not rendered: needs kubectl")
-    path = ROOT / "knative/monitoring/alerts"
-    done = subprocess.run(["kubectl", "kustomize", path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr, yaml.safe_load(done.stdout)) == (0, "", RULE)
 
 
 def test_every_metric_and_label_exists():

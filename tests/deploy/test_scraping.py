@@ -115,15 +115,20 @@ SCHEMAS = {
 }
 
 
-@pytest.fixture(params=["gke", "operator"])
-def rendered(request):
-    """What `kubectl apply --kustomize` would apply, by kind."""
+def kustomized(name):
+    """What `kubectl apply --kustomize` would apply."""
     if not shutil.which("kubectl"):
         missing("knative/monitoring is not rendered: needs kubectl")
-    path = ROOT / "knative/monitoring" / request.param
+    path = ROOT / "knative/monitoring" / name
     done = subprocess.run(["kubectl", "kustomize", path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture(scope="module", params=["gke", "operator"])
+def rendered(request):
+    """What would be applied, by kind."""
+    return {document["kind"]: document for document in kustomized(request.param)}
 
 
 def test_every_field_is_known(rendered):
@@ -131,6 +136,13 @@ def test_every_field_is_known(rendered):
     assert sorted(rendered) in (["NetworkPolicy", "PodMonitor"], ["NetworkPolicy", "PodMonitoring"])
     for kind, document in rendered.items():
         jsonschema.Draft202012Validator(SCHEMAS[kind]()).validate(document)
+
+
+def test_the_alerts_are_a_resource():
+    """Of knative/monitoring/alerts, by the operator's own schema, as it is rendered."""
+    rule = yaml.safe_load((ROOT / "knative/monitoring/alerts/prometheusrule.yaml").read_text())
+    jsonschema.Draft202012Validator(published("prometheus_operator.v1", "PrometheusRule")).validate(rule)
+    assert kustomized("alerts") == [rule]
 
 
 def test_the_pods_are_the_services(rendered):
