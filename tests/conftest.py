@@ -13,7 +13,7 @@ LONGEST = (
     "batch/test_kills.py",
     "batch/test_cancel.py",
     "unit/test_cooperative.py",
-    "deploy/test_terraform.py",
+    "deploy/test_terraform_runs.py",
     "deploy/test_terraform_changes.py",
     "faults/test_faults.py",
     "deploy/test_install.py",
