@@ -28,6 +28,7 @@ from handler.rules.message.contract import (
     parse_request,
     response_attributes,
 )
+from tests.parts.jsonvalues import json_objects, json_values
 
 PATHS = ("/v1/completions", "/v1/chat/completions")
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -340,27 +341,19 @@ def test_no_bytes_raise_anything_but_request_error(data):
         json.loads(encode_response(refused.answer, refused.metadata))
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-    max_leaves=10,
-)
-
-
-OPTIONS = st.sampled_from(["deadline", "timeout_seconds", "x", "\ud800"])
+values = json_values()
 documents = st.fixed_dictionaries(
     {},
     optional={
-        "metadata": json_values | st.dictionaries(st.text(), json_values),
-        "body": json_values
-        | st.dictionaries(st.sampled_from(["model", "prompt", "stream", "stream_options"]), json_values),
-        "path": json_values | st.sampled_from(PATHS),
-        "url": json_values | st.sampled_from(PATHS),
-        "method": json_values | st.just("POST"),
-        "custom_id": json_values,
-        "options": json_values
-        | st.dictionaries(
-            st.sampled_from(["deadline", "timeout_seconds", "x", "\ud800"]), json_values | st.datetimes().map(str)
+        "metadata": values | json_objects(values),
+        "body": values | json_objects(values, st.sampled_from(["model", "prompt", "stream", "stream_options"])),
+        "path": values | st.sampled_from(PATHS),
+        "url": values | st.sampled_from(PATHS),
+        "method": values | st.just("POST"),
+        "custom_id": values,
+        "options": values
+        | json_objects(
+            values | st.datetimes().map(str), st.sampled_from(["deadline", "timeout_seconds", "x", "\ud800"])
         ),
     },
 )
@@ -385,7 +378,7 @@ def test_no_document_raises_anything_but_request_error(document):
         }
 
 
-@given(st.dictionaries(st.text(), json_values))
+@given(json_objects(values, width=5))
 def test_metadata_comes_back_as_it_was(metadata):
     """Any JSON object survives the way from request to response, key order included."""
     request = parse_request(strictjson.dumps({"metadata": metadata, "body": {}}), PATHS)

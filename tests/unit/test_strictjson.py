@@ -9,12 +9,9 @@ from hypothesis import strategies as st
 
 from handler.rules import strictjson
 from handler.rules.strictjson import JsonError
+from tests.parts.jsonvalues import FINITE, json_values
 
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-    max_leaves=20,
-)
+values = json_values(depth=4)
 
 
 @given(values)
@@ -333,7 +330,7 @@ def test_any_large_text_is_read_as_a_small_one(value):
     assert outcome(large(text)) == outcome(text)
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
+@given(FINITE)
 @settings(deadline=None)
 def test_every_number_is_read_exactly(number):
     """The fast parser's numbers are the nearest doubles, too."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from handler.rules.message.usage import Usage, usage_of
 from handler.rules.verdict.reply import ModelReply, read
+from tests.parts.jsonvalues import json_values
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_usage(usage, expected):
     assert usage_of({"usage": usage}) == expected
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
+@given(json_values(floats=st.floats()))
 def test_any_document(document):
     """A document that says nothing of it costs nothing that is known."""
     assert usage_of(document) == usage_of({"usage": document}) == Usage()
