@@ -99,9 +99,7 @@ def test_the_report_keeps_the_last_run_of_each_kind(tmp_path):
 
 # Without the line Pub/Sub's growing pauses decide, which would be 40 s, and minutes on a busy machine: a tenth of them.
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("system", "divisor"), [*((name, 10 if name == REFUSES else 1) for name in SYSTEMS), ("relay", 10)]
-)
+@pytest.mark.parametrize(("system", "divisor"), [(name, 1 if name == "pull" else 10) for name in SYSTEMS])
 def test_each_system_drains_a_small_backlog(system, divisor):
     """Every message is answered once; with the line nothing is refused."""
     found = run.measure(replace(SMALL, divisor=divisor), "ack", system, limit=270)

@@ -35,18 +35,18 @@ async def handle(request):
     message = (await request.json())["message"]
     first = message["messageId"] not in seen
     seen.add(message["messageId"])
+    asked = json.loads(base64.b64decode(message["data"]))
+    odd = int(asked["body"]["user"]) % 2
     if first and sys.argv[1] == "refuses":
-        return web.Response(status=503)
-    if first and sys.argv[1] == "cuts":
-        request.transport.abort()
+        if odd:
+            request.transport.abort()
         return web.Response(status=503)
     if len(seen) > 50 and sys.argv[1] == "ends":
         os._exit(1)
-    asked = json.loads(base64.b64decode(message["data"]))
     async with ClientSession() as session:
         await session.post(os.environ["MODEL_URL"] + asked["path"], json=asked["body"])
     attributes = {"request_message_id": message["messageId"]}
-    for _ in range({"loses": 0, "doubles": 2}.get(sys.argv[1], 1)):
+    for _ in range((0, 2)[odd] if sys.argv[1] == "miscounts" else 1):
         await publish(request_class(topic="t", messages=[{"data": b"{}", "attributes": attributes}]))
     return web.Response(status=204)
 
@@ -196,7 +196,7 @@ def test_scenarios_are_long_enough_and_cold_is_repeated():
 
 def test_the_bench_itself_is_not_what_is_waited_for():
     """Without a program in between, the stand-ins are far quicker than any."""
-    found = measure(Scenario("direct", "", 64, 0.002, 64), "direct", seconds=0.5)
+    found = measure(Scenario("direct", "", 64, 0.002, 64), "direct", seconds=0.2)
     assert not found.problems
     assert found.messages_per_second > 3000
     found = measure(Scenario("direct", "", 64, 0.05, 71), "direct", seconds=1)
@@ -210,21 +210,17 @@ def other(tmp_path):
     return lambda how: peer(f"peer={sys.executable} {script} {how}")
 
 
-@pytest.mark.parametrize(
-    ("how", "problems"),
-    [("answers", []), ("loses", ["320 responses were lost"]), ("doubles", ["320 responses came twice"])],
-)
-def test_each_message_must_be_answered_once(other, how, problems):
+def test_each_message_must_be_answered_once(other):
     """A program that loses or doubles responses is found out."""
-    assert measure(SMALL, other(how), seconds=1).problems == problems
+    problems = ["80 responses were lost", "80 responses came twice"]
+    assert measure(SMALL, other("miscounts"), seconds=0.5).problems == problems
 
 
-@pytest.mark.parametrize(("how", "status"), [("refuses", "503"), ("cuts", "broken")])
-def test_what_is_not_a_204_is_counted_and_pushed_again(other, how, status):
-    """As Pub/Sub does it."""
-    found = measure(SMALL, other(how), seconds=1)
-    assert not found.problems
-    assert found.statuses == {status: 320}
+def test_what_is_not_a_204_is_counted_and_pushed_again(other):
+    """As Pub/Sub does it; a program that answers each message once in the end has no problem."""
+    found = measure(SMALL, other("refuses"), seconds=0.5)
+    assert found.problems == []
+    assert found.statuses == {"503": 80, "broken": 80}
     assert found.added_p50_ms > 100
 
 
