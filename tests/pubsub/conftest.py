@@ -6,12 +6,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
 import pytest
+from google.api_core.exceptions import NotFound
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
@@ -129,6 +131,7 @@ class Remote:
     kind: str
     address: str
     shortest_deadline: int
+    subscriptions: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._channel = grpc.insecure_channel(self.address, options=[("grpc.max_receive_message_length", -1)])
@@ -147,7 +150,14 @@ class Remote:
         if url := config.pop("push", None):
             config.setdefault("push_config", {})["push_endpoint"] = url
         self.subscriber.create_subscription({"name": name, "topic": topic, **config})
+        self.subscriptions.append(name)
         return name
+
+    def end_subscriptions(self) -> None:
+        """Nothing is delivered any more: an endpoint that is gone would be tried again and again for ever."""
+        while self.subscriptions:
+            with suppress(NotFound):
+                self.subscriber.delete_subscription(subscription=self.subscriptions.pop())
 
     def publish(self, topic: str, *messages: dict[str, Any]) -> list[str]:
         """Publish messages in one request."""
@@ -168,21 +178,38 @@ class Remote:
 
 
 @pytest.fixture(scope="session")
-def google() -> Iterator[Remote]:
+def shared() -> list[Remote]:
+    """The brokers that tests share, as far as they were started."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def no_subscription_outlives_its_test(shared: list[Remote]) -> Iterator[None]:
+    yield
+    for remote in shared:
+        remote.end_subscriptions()
+
+
+@pytest.fixture(scope="session")
+def google(shared: list[Remote]) -> Iterator[Remote]:
     """Google's emulator. Skipped where it is not installed, except in CI, where it has to be."""
     with google_emulator() as address:
         remote = Remote("google", address, 10)
+        shared.append(remote)
         yield remote
+        shared.remove(remote)
         remote.close()
 
 
 @pytest.fixture(scope="session")
-def ours() -> Iterator[Remote]:
+def ours(shared: list[Remote]) -> Iterator[Remote]:
     """Our broker. The push backoff, which has tests of its own, is off: these tests nack a lot."""
     with LocalPubSub(rules=Rules(push_backoff=False, shortest_ack_deadline=2, pull_wait=1)) as broker:
         remote = Remote("ours", broker.address, 2)
         remote.local = broker  # type: ignore[attr-defined]
+        shared.append(remote)
         yield remote
+        shared.remove(remote)
         remote.close()
 
 
