@@ -65,10 +65,14 @@ def emulator_jar():
     """Where the emulator is, if it is."""
     if not (shutil.which("gcloud") and shutil.which("java")):
         return None
+    jars = "platform/pubsub-emulator/lib/cloud-pubsub-emulator*.jar"
+    beside = Path(shutil.which("gcloud")).resolve().parents[1]  # where it mostly is; to ask gcloud takes a second
+    if jar := next(beside.glob(jars), None):
+        return jar
     sdk = subprocess.run(
         ["gcloud", "info", "--format=value(installation.sdk_root)"], capture_output=True, text=True, check=True
     )
-    return next(Path(sdk.stdout.strip()).glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator*.jar"), None)
+    return next(Path(sdk.stdout.strip()).glob(jars), None)
 
 
 def end(stream, subscriber, publisher):
