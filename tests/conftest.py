@@ -1,7 +1,11 @@
 """What counts for every test."""
 
+import gc
+
 import pytest
 from hypothesis import settings
+
+gc.disable()  # until everything is collected: looking for garbage among all that stays takes a third as long again
 
 # How long an example takes says how busy the machine is: speed is for bench/.
 settings.register_profile("tests", deadline=None)
@@ -27,6 +31,12 @@ def forks():
 
     with Forks() as started:
         yield started
+
+
+def pytest_collection_finish():
+    """From here on garbage is looked for, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):

@@ -56,8 +56,6 @@ def only_what_tests_leave_behind():
     """The garbage collector leaves alone what was there before: it would take a tenth of a second each time."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
