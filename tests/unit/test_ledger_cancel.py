@@ -16,7 +16,7 @@ from handler.ledger.origin import milliseconds, origin_of, target_of
 from handler.ledger.redis import RedisLedger
 from tests.parts import redisserver
 from tests.parts.processes import until
-from tests.unit.test_ledger import DAY, LEASE, Clock
+from tests.unit.test_ledger import DAY, LEASE, PATIENT, Clock
 
 TOPIC = "projects/p/topics/responses"
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -42,7 +42,7 @@ def instance(server, clock):
     made = []
 
     def one(**options):
-        made.append(RedisLedger(server.url, 3600, DAY, clock=clock, **options))
+        made.append(RedisLedger(server.url, 3600, DAY, clock=clock, **{"timeout_seconds": PATIENT, **options}))
         return made[-1]
 
     yield one
