@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import math
-import secrets
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -63,7 +63,6 @@ class Relay:
         self._responder = Responder(settings, publisher, ledger, self._claim_check)
         self._control = Control(settings, ledger, pause)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
-        self._name, self._attempts = secrets.token_hex(12), itertools.count()
 
     def delivery(
         self, message: PubsubMessage, stream: Stream, arrived: float, held: Held, record: PushRecord | None = None
@@ -73,7 +72,7 @@ class Relay:
         held.resize(len(message.data))
         topic = topic_of(message, stream, self._settings.response_topics)
         origin = self._control.origin(message, topic)
-        key, owner = _key(message, topic), f"{self._name}{next(self._attempts):x}"
+        key, owner = _key(message, topic), f"{random.getrandbits(128):032x}"
         return Delivery(message, arrived, until, key, owner, held, stream, topic, record or PushRecord(), origin)
 
     def answer(self, delivery: Delivery) -> Verdict:
