@@ -97,10 +97,11 @@ class Place:
         return self.forks.run([RELAY, *arguments], self.environment(), cwd=self.folder, measured=True, stdin=stdin)
 
     def start(self, *arguments, stdin=None, **options):
-        """The same, started as a person does and not forked; `options` are those of subprocess.run."""
+        """The same, started as a person does: not forked, and not measured; `options` are those of subprocess.run."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
         return subprocess.run(
             [RELAY, *map(str, arguments)],
-            env={**os.environ, **self.environment()},
+            env={**own, **self.environment()},
             cwd=self.folder,
             capture_output=True,
             text=not isinstance(stdin, bytes),
