@@ -48,7 +48,8 @@ def run(environment: Mapping[str, str], model: str | None = None) -> Iterator[Fi
     if settings.ledger_url is not None:
         yield _ledger(connect(settings))
     yield from _buckets(settings)
-    yield from (_publish(topic, settings) for topic in _topics(settings))
+    publisher = Publisher(settings.response_topic)
+    yield from (_publish(publisher, topic, settings.publish_timeout_seconds) for topic in _topics(settings))
 
 
 def _models(settings: Settings, model: str | None) -> Iterator[Finding]:
@@ -196,11 +197,10 @@ def _topics(settings: Settings) -> Iterable[str]:
     return dict.fromkeys((settings.response_topic, *of_streams, *settings.response_topics))
 
 
-def _publish(topic: str, settings: Settings) -> Finding:
+def _publish(publisher: Publisher, topic: str, seconds: float) -> Finding:
     data = encode_response(Answer(200, b'{"relay_check":true}'), {})
     try:
-        message = OutgoingMessage(data, {"relay_check": "true"})
-        message_id = Publisher(topic).publish(message, settings.publish_timeout_seconds)
+        message_id = publisher.publish(OutgoingMessage(data, {"relay_check": "true"}, topic=topic), seconds)
     except (PublishFailed, PublishRefused) as error:
         return Finding(False, f"response topic: {topic} takes no publish: {error}{_FIX.get(str(error), '')}")
     return Finding(True, f"response topic: {topic} took message {message_id}")
