@@ -18,7 +18,7 @@ from google.cloud import pubsub_v1
 
 from tests.batch.answerer import Answerer
 from tests.e2e.conftest import brokers, ledger, model
-from tests.parts.processes import BIN, listening, until
+from tests.parts.processes import BIN, inherited, listening, until
 from tests.parts.pubsub import BROKERS, local_pubsub
 from tests.parts.service import SERVERS
 
@@ -98,10 +98,9 @@ class Place:
 
     def start(self, *arguments, stdin=None, **options):
         """The same, started as a person does: not forked, and not measured; `options` are those of subprocess.run."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
         return subprocess.run(
             [RELAY, *map(str, arguments)],
-            env={**own, **self.environment()},
+            env={**inherited(), **self.environment()},
             cwd=self.folder,
             capture_output=True,
             text=not isinstance(stdin, bytes),

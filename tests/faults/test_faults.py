@@ -1,6 +1,5 @@
 """Nothing is lost and nothing paid twice, in a few short runs; `make faults` has the long ones."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts import redisserver
+from tests.parts.processes import inherited
 
 HERE = Path(__file__).parent
 
@@ -17,10 +17,9 @@ def run(scenarios):
     """Run a list of scenarios in a process of their own: its exit status, and what it printed of each, by name."""
     redisserver.needed()
     # Not measured: what is killed has no chance to say what it ran.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     with subprocess.Popen(
         [sys.executable, HERE, "--list", scenarios],
-        env=environment,
+        env=inherited(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.processes import missing
+from tests.parts.processes import inherited, missing
 
 HERE = Path(__file__).parent
 CASES = int(os.environ.get("FUZZ_CASES", "40000"))
@@ -21,11 +21,6 @@ def fuzzer():
     """The fuzzer, where there is one for this machine and Python; in CI there has to be."""
     if importlib.util.find_spec("atheris") is None:
         missing("needs atheris, which may have no wheel for this machine or this Python")
-
-
-def without_coverage():
-    """The environment, in which the fuzzer measures its own coverage alone."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 @pytest.mark.timeout(max(120, CASES // 500))
@@ -41,7 +36,7 @@ def test_no_bytes_whatsoever(fuzzer, target, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=without_coverage(),
+        env=inherited(),  # the fuzzer measures its own coverage alone
         cwd=HERE.parents[1],
         check=False,
     )

@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 from tests.parts import processes
 from tests.parts.forkserver import NUMBER
-from tests.parts.processes import ROOT, reap
+from tests.parts.processes import ROOT, inherited, reap
 
 SERVER = Path(__file__).with_name("forkserver.py")
 # What they are of those in forkserver.py. Elsewhere the system's libraries do not take it well.
@@ -92,7 +92,7 @@ class Forks:
         if program is None:
             files["start_new_session"] = start_new_session
             return processes.spawn(command, environment, cwd=cwd, measured=measured, **files)
-        own = {name: value for name, value in os.environ.items() if measured or not name.startswith("COV")}
+        own = inherited(measured=measured)
         use = {
             "command": [str(part) for part in command],
             "environment": {**own, **(environment or {})},

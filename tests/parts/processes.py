@@ -67,12 +67,17 @@ def interruptible():
         signal.signal(signal.SIGINT, before)
 
 
+def inherited(*, measured=False):
+    """The environment that a child gets from here, without what has its coverage measured unless that is wanted."""
+    return {name: value for name, value in os.environ.items() if measured or not name.startswith("COV")}
+
+
 def spawn(command, environment=None, *, cwd=ROOT, measured=False, **options):
     """A child process. Its coverage costs as much again as what it does: it is for what no other test runs."""
     command = [str(part) for part in command]
-    own = {name: value for name, value in os.environ.items() if measured or not name.startswith("COV")}
+    around = {**inherited(measured=measured), **(environment or {})}
     with interruptible():
-        return subprocess.Popen(command, cwd=cwd, env={**own, **(environment or {})}, text=True, **options)
+        return subprocess.Popen(command, cwd=cwd, env=around, text=True, **options)
 
 
 def reap(child):

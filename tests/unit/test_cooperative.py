@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Plugins that come with libraries: they take a second to load.
-UNUSED = [f"-pno:{name}" for name in ("anyio", "cloudcoil", "schemathesis", "pytest_cov")]
 
 
 @pytest.mark.timeout(300)
@@ -17,7 +15,7 @@ def test_what_waits_in_greenlets():
     """Deadlines end whatever waits, in the model's client and in the download of keys."""
     command = [sys.executable, "-m", "gevent.monkey", "--module", "pytest", "-q", "-p", "no:cacheprovider"]
     child = subprocess.run(
-        [*command, *UNUSED, "tests/cooperative"],
+        [*command, "-p", "no:pytest_cov", "tests/cooperative"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
         capture_output=True,
