@@ -1,6 +1,6 @@
 """The file of routes (ROUTES_FILE): what stands in it, and what it makes of that with the plain settings.
 
-Imported where there is one: to read YAML takes a twentieth of the time to start.
+Imported where there is one: what reads YAML is not loaded by everybody else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ def _no_twins(what: str, names: Sequence[str]) -> None:
 def read(path: str, defaults: Defaults, environment: Mapping[str, str]) -> Routing:
     """The routes and streams of the file at `path`, filled up. `environment` has the keys.
 
-    Raises ValueError with everything that is wrong or missing.
+    Raises ValueError with what is wrong or missing.
     """
     file = yamlfile.load(path, RoutingFile)
     routes = tuple(_route(entry, defaults, environment) for entry in file.routes)
