@@ -54,6 +54,13 @@ def test_the_functions_framework_command_says_what_it_cannot(local_topics, local
     assert "drains properly" not in local_world("gunicorn").service.output()
 
 
+def test_proxies_that_disagree_before_the_functions_framework_command(serve, model):
+    """They are not asked where it is told to believe none."""
+    service = serve("functions-framework", MODEL_URL=model.url, FORWARDED_ALLOW_IPS="")
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off", "SCRIPT_NAME": "/elsewhere"}
+    assert service.request("GET", "/health/live", b"", said)[0] == 200
+
+
 def test_the_production_command_of_the_documentation_is_the_one_that_is_tested():
     """docs/deploy.md names the command that these tests run."""
     command = 'gunicorn -c gunicorn.conf.py \'functions_framework:create_app("handle","main.py")\''
