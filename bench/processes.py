@@ -39,6 +39,7 @@ class StandIn:
 
     def __init__(self, module: str, **options: float | str) -> None:
         self.name = module
+        self._first: Mapping[str, Any] | None = None
         self._command = [sys.executable, "-m", f"bench.{module}"]
         self._command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
@@ -48,11 +49,6 @@ class StandIn:
         self._process = subprocess.Popen(
             self._command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, start_new_session=True
         )
-        try:
-            self._first = self.hear()
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,10 +56,16 @@ class StandIn:
         self._process.communicate()
         self._errors.close()
 
+    def ready(self) -> Mapping[str, Any]:
+        """What it says when it is ready: waited for only where that is needed, so that others start meanwhile."""
+        if self._first is None:
+            self._first = self.hear()
+        return self._first
+
     @property
     def port(self) -> int:
         """Where it listens, on this machine."""
-        return int(self._first["port"])
+        return int(self.ready()["port"])
 
     @property
     def pid(self) -> int:
@@ -71,7 +73,8 @@ class StandIn:
         return self._process.pid
 
     def go(self) -> None:
-        """Tell it to begin."""
+        """Tell it to begin, when it is ready."""
+        self.ready()
         assert self._process.stdin
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -88,6 +91,7 @@ class StandIn:
 
     def finish(self) -> Mapping[str, Any]:
         """Let it end, and take what it saw."""
+        self.ready()
         output, _ = self._process.communicate(timeout=_END_SECONDS)
         return self._read(output)
 

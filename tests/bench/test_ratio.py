@@ -9,7 +9,7 @@ from bench.run import measure
 
 pytestmark = pytest.mark.timeout(600)  # on a slow machine a round takes as long as it takes
 
-SECONDS = 3
+SECONDS = 2
 ROUNDS = 6  # at most: what else the machine does shows in some of them, what has gone wrong in all
 
 
