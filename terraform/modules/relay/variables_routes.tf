@@ -88,7 +88,7 @@ variable "routes" {
 
   validation {
     condition     = length(distinct(flatten(var.routes[*].models))) == length(flatten(var.routes[*].models))
-    error_message = "routes name a model twice: ${join(", ", distinct([for one in flatten(var.routes[*].models) : one if length([for other in flatten(var.routes[*].models) : other if other == one]) > 1]))}."
+    error_message = "routes name a model twice: ${join(", ", [for model, named in { for one in flatten(var.routes[*].models) : one => one... } : model if length(named) > 1])}."
   }
 
   validation {
