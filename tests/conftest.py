@@ -11,16 +11,32 @@ gc.disable()  # until everything is collected: looking for garbage among all tha
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
-# The files that take longest. They are begun first, so that no worker has one left when the others are done.
+# The files that take longest. They are begun first, so that no worker has one left when the others are done; those that
+# compute and those that wait in turn, so that the cores have always enough to do and never much too much.
 LONGEST = (
     "deploy/test_image.py",
     "batch/test_kills.py",
-    "batch/test_cancel.py",
-    "unit/test_cooperative.py",
     "deploy/test_terraform_runs.py",
-    "deploy/test_terraform_changes.py",
+    "batch/test_cancel.py",
     "faults/test_faults.py",
+    "unit/test_cooperative.py",
+    "deploy/test_terraform_changes.py",
+    "batch/test_run.py",
+    "e2e/test_hostile.py",
+    "batch/test_service_kills.py",
     "deploy/test_install.py",
+    "batch/test_single.py",
+    "e2e/test_commands.py",
+    "batch/test_storage.py",
+    "page/test_chromium.py",
+    "pubsub/test_contract.py",
+    "fuzz/test_fuzz.py",
+    "e2e/test_relay.py",
+    "page/test_server.py",
+    "deploy/test_terraform.py",
+    "unit/test_ledger.py",
+    "deploy/test_pages.py",
+    "e2e/test_control.py",
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.parts.processes import inherited, missing
 
 HERE = Path(__file__).parent
-CASES = int(os.environ.get("FUZZ_CASES", "40000"))
+CASES = int(os.environ.get("FUZZ_CASES", "20000"))
 SHARES = {"envelope": 0.4, "contract": 0.4, "token": 0.2}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from bench.figures import Figures
 from bench.run import measure
+from bench.scenarios import Scenario
 
 pytestmark = pytest.mark.timeout(600)  # on a slow machine a round takes as long as it takes
 
@@ -38,3 +39,12 @@ def test_what_a_message_waits_for_beside_the_obvious_handler():
     )
     assert relay.added_p50_ms < 0.5 * reference.added_p50_ms
     assert relay.utilisation > reference.utilisation
+
+
+def test_the_bench_itself_is_not_what_is_waited_for():
+    """Without a program in between, the stand-ins are far quicker than any."""
+    found = measure(Scenario("direct", "", 64, 0.002, 64), "direct", seconds=0.2)
+    assert not found.problems
+    assert found.messages_per_second > 3000
+    found = measure(Scenario("direct", "", 64, 0.05, 71), "direct", seconds=1)
+    assert found.utilisation > 0.95
