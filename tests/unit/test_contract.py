@@ -133,7 +133,11 @@ def test_the_models_body(body, sent):
         ({"metadata": {}, "body": {}, "path": 1}, "invalid_request", "`path`"),
         ({"metadata": {}, "body": {}, "path": "/v1/x"}, "path_not_allowed", "/v1/completions, /v1/chat/completions"),
         ({"metadata": {}, "body": {}, "options": 1}, "invalid_request", "`options`"),
-        ({"metadata": {}, "body": {}, "options": {"x": 1}}, "invalid_request", "deadline and timeout_seconds"),
+        (
+            {"metadata": {}, "body": {}, "options": {"x": 1}},
+            "invalid_request",
+            "`timeout_seconds` and `priority`",
+        ),
         ({"metadata": {}, "body": {}, "options": {"timeout_seconds": 0}}, "invalid_request", "greater than 0"),
         ({"metadata": {}, "body": {}, "options": {"timeout_seconds": True}}, "invalid_request", "timeout_seconds"),
         ({"metadata": {}, "body": {}, "options": {"timeout_seconds": "5"}}, "invalid_request", "Leave the quotes"),
@@ -202,6 +206,7 @@ def test_deadline():
         ("timeout_seconds", "Did you mean `options.timeout_seconds`?"),
         ("timeoutSeconds", "Did you mean `options.timeout_seconds`?"),
         ("deadline", "Did you mean `options.deadline`?"),
+        ("priority", "Did you mean `options.priority`?"),
         ("model", "Put it inside `body`."),
         ("max_tokens", "Put it inside `body`."),
         ("whatever", "A request has `path`, `metadata`, `body`, `body_ref` and `options`."),
@@ -352,9 +357,7 @@ documents = st.fixed_dictionaries(
         "method": values | st.just("POST"),
         "custom_id": values,
         "options": values
-        | json_objects(
-            values | st.datetimes().map(str), st.sampled_from(["deadline", "timeout_seconds", "x", "\ud800"])
-        ),
+        | json_objects(values | st.datetimes().map(str), st.sampled_from([*Options.model_fields, "x", "\ud800"])),
     },
 )
 

@@ -21,6 +21,7 @@ _ALSO_CALLED = {
     "options": ("option", "settings", "config", "limits"),
     "options.timeout_seconds": ("timeout", "timeout_seconds", "timeout_s", "timeout_ms", "max_seconds", "time_limit"),
     "options.deadline": ("deadline", "expires", "expires_at", "expiry", "not_after", "ttl", "completion_window"),
+    "options.priority": ("priority", "prio", "urgency", "importance"),
 }
 _IN_THE_BODY = re.compile(
     "model|messages|prompt|input|instructions|system|max_(completion_|output_)?tokens|temperature|top_[pk]|n|stop|seed"
@@ -46,7 +47,10 @@ _FORMS = {
     "options": 'a JSON object, e.g. {"timeout_seconds": 30}',
     "options.deadline": 'an RFC 3339 time with its offset, e.g. "2030-01-31T12:00:00Z"',
     "options.timeout_seconds": "a number greater than 0, e.g. 30",
+    "options.priority": '"high", "normal" or "low"',
 }
+# Of a field that has no row: a mistake in it is the requester's all the same.
+_OTHER_FORM = "as the contract has it"
 
 
 def check_names(document: Mapping[str, Any], fields: Collection[str], options: Collection[str]) -> None:
@@ -64,9 +68,10 @@ def explain(problems: ValidationError) -> Mistake:
     """The first problem of a request whose fields are all known."""
     problem = problems.errors(include_url=False)[0]
     param = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+    form = _FORMS.get(param, _OTHER_FORM)
     if problem["type"] == "missing":
-        return Mistake(param, f"`{param}` is missing: it must be {_FORMS[param]}.")
-    return Mistake(param, f"`{param}` must be {_FORMS[param]}{_instead(problem, _FORMS[param])}")
+        return Mistake(param, f"`{param}` is missing: it must be {form}.")
+    return Mistake(param, f"`{param}` must be {form}{_instead(problem, form)}")
 
 
 def _instead(problem: ErrorDetails, form: str) -> str:
@@ -74,7 +79,8 @@ def _instead(problem: ErrorDetails, form: str) -> str:
     if problem["type"] == "value_error":
         reason = str(problem["ctx"]["error"])
         return "." if reason in form else f": {reason}."
-    if problem["type"] in ("greater_than", "finite_number"):
+    is_of_its_type = problem["type"] == "enum" and isinstance(problem["input"], str)
+    if is_of_its_type or problem["type"] in ("greater_than", "finite_number"):
         return "."
     return f", not {json_type(problem['input'])}.{in_a_string(problem['input'], form)}"
 
@@ -86,8 +92,7 @@ def _unknown_field(name: str, fields: Collection[str]) -> str:
 
 def _unknown_option(name: str, options: Collection[str]) -> str:
     """Say that there is no such option, and which is meant."""
-    takes = " and ".join(options)
-    return f"`options` takes only {takes}: `{_shown(name)}` is none of them.{_meant(name, options)}"
+    return f"`options` takes only {_and(options)}: `{_shown(name)}` is none of them.{_meant(name, options)}"
 
 
 def _meant(name: str, fields: Collection[str]) -> str:
