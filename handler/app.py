@@ -140,7 +140,10 @@ class App:
     def _pushed(self, request: Request) -> Verdict:
         record = PushRecord(self._project, self._tracing)
         verdict = self._verdict(request, record)
-        record.end(verdict)
+        try:
+            record.end(verdict)
+        except Exception:  # what becomes of the message is settled
+            logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=record.fields)
         return verdict
 
     def _verdict(self, request: Request, record: PushRecord) -> Verdict:

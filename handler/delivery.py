@@ -13,6 +13,7 @@ from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestE
 from handler.rules.message.modelheaders import model_headers
 from handler.rules.message.options import Options, Priority, priority_of
 from handler.rules.message.streamed import Streamed
+from handler.rules.verdict.outcome import Verdict
 from handler.telemetry.record import PushRecord
 
 TOPIC_ATTRIBUTE = "response_topic"
@@ -24,7 +25,8 @@ class Delivery:
 
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
     attempt at it; `held` is what it takes while it waits; `record` is told what happens to it; `origin` is by what it
-    can be cancelled, if it can be; `joined` says that it is a copy, which waits for the verdict on another delivery.
+    can be cancelled, if it can be; `joined` says that it is a copy, which waits for the verdict on another delivery;
+    `confirmed` is the verdict whose response is published and confirmed, None before.
     """
 
     message: PubsubMessage
@@ -38,6 +40,7 @@ class Delivery:
     record: PushRecord
     origin: Origin | None = None
     joined: bool = False
+    confirmed: Verdict | None = None
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import logging
 import math
 import random
 import threading
@@ -39,6 +40,8 @@ POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
 # delivered to the others at once, and wait until its leases have run out.
 WAITERS_PER_SLOT = 4
+
+_log = logging.getLogger(__name__)
 
 
 class Relay:
@@ -89,6 +92,12 @@ class Relay:
         verdict = Verdict(Reason.BUG)
         try:
             verdict = self._work(delivery, claim)
+        except Exception:
+            if delivery.confirmed is None:
+                raise
+            # Given back, the message would have its response published again at every redelivery.
+            _log.exception("a bug after the response was published: please report it", extra=delivery.record.fields)
+            verdict = delivery.confirmed
         finally:
             self._settle(delivery, verdict)
         return verdict

@@ -56,6 +56,7 @@ class Responder:
         try:
             with delivery.record.publishing(response) as traced:
                 self._confirm(traced)
+                delivery.confirmed = verdict
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
         delivery.record.published(response.attributes.get("status_code", ""), verdict, response.data)

@@ -42,6 +42,15 @@ def test_a_models_errors(body):
     assert error_code_in(data) == ""
 
 
+@pytest.mark.parametrize("error", ["[]", "[1]", "1", "null", '"x"', "{}", '{"code": []}'])
+def test_a_name_that_is_there_twice(error):
+    """JSON allows it, and the last one counts: it is no error of the relay's own, whatever it is."""
+    assert (
+        error_code_in(b'{"status_code":200,"metadata":{},"body":{"error":{"message":"x"},"error":%b}}' % error.encode())
+        == ""
+    )
+
+
 @given(st.binary())
 def test_any_bytes(data):
     """What is no response holds none."""

@@ -20,7 +20,9 @@ def error_code_in(data: bytes) -> str:
         return ""
 
 
-def _code(error: dict[str, Any]) -> str:
+def _code(error: Any) -> str:
+    if not isinstance(error, dict):  # a model's answer may have the name twice, and the last one counts
+        return ""
     code = error.get("code")
     kind = ERRORS.get(ErrorCode(code)) if code in tuple(ErrorCode) else None
     is_own = kind is not None and list(error) == ["message", "type", "param", "code"] and error["type"] == kind.type
