@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -161,7 +162,7 @@ class Relay:
     def _failed(self, delivery: Delivery, claim: Claim, error: RequestError | StorageFailed) -> Verdict:
         if isinstance(error, RequestError):
             return Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
-        return outcome.storage_failed(str(error), self._situation(delivery, claim, Limit.MODEL_TIMEOUT))
+        return outcome.storage_failed(str(error), self._situation(delivery, claim))
 
     def _read(self, delivery: Delivery, stack: ExitStack) -> tuple[Route, Inference]:
         """The request with what it refers to, which `stack` holds, and where it goes.
@@ -199,11 +200,11 @@ class Relay:
         budget = self._budget(delivery, route, inference)
         if budget.seconds <= 0:
             return _too_late(budget)
-        result, limit = self._call(delivery, route, inference, budget, slot)
+        result, budget = self._call(delivery, route, inference, budget, slot)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        now = self._situation(delivery, claim, limit)
+        now = replace(self._situation(delivery, claim), limit=budget.limit, share=budget.share)
         verdict = in_turn(size, outcome.decide, result, now)
         delivery.record.decided(verdict, now)
         return verdict
@@ -242,40 +243,39 @@ class Relay:
 
     def _call(
         self, delivery: Delivery, route: Route, inference: Inference, budget: Budget, slot: Slot
-    ) -> tuple[ModelReply | ModelFailure | None, Limit]:
-        """Call the model, again in place after brief trouble; the result, and what bounded the last call.
+    ) -> tuple[ModelReply | ModelFailure | None, Budget]:
+        """Call the model, again in place after brief trouble; the result, and the budget of the last call.
 
         No result where another instance has taken the message over meanwhile. No call where it was cancelled.
         """
         patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.key)
         for tries in itertools.count(1):
             if not self._ledger.begin(delivery.key, delivery.owner):
-                return ModelFailure.CANCELLED, budget.limit
+                return ModelFailure.CANCELLED, budget
             result = _called(delivery, route, inference, budget.seconds, slot, overflow)
             seconds = pause_before_next(result, tries, partial(self._to_wait, patience, delivery, route, inference))
             if seconds is None:
                 break
             if self._pause(seconds):
-                return ModelFailure.ABORTED, budget.limit
+                return ModelFailure.ABORTED, budget
             if not self._ledger.holds(delivery.key, delivery.owner):
-                return None, budget.limit
+                return None, budget
             delivery.record.retries()
             patience -= seconds
             budget = self._budget(delivery, route, inference)
-        return result, budget.limit
+        return result, budget
 
     def _to_wait(self, patience: float, delivery: Delivery, route: Route, inference: Inference) -> float:
         """The seconds that may be spent on waiting before another call: some have to be left for the call."""
         return min(patience, self._budget(delivery, route, inference).seconds)
 
-    def _situation(self, delivery: Delivery, claim: Claim, limit: Limit) -> Situation:
+    def _situation(self, delivery: Delivery, claim: Claim) -> Situation:
         now, message = datetime.now(UTC), delivery.message
         return outcome.situation(
             attempt=_attempt(message, claim),
             max_attempts=delivery.stream.max_attempts,
             age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,
-            limit=limit,
             before=claim.before,
         )
 

@@ -27,4 +27,6 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 def test_the_tightest_limit_counts(options, push, expected):
     """A requester's limits only ever shorten the service's own."""
     limits = Options.model_construct(**options)
-    assert expected == call_budget(limits, model_seconds=50, push_seconds=push, now=NOW)
+    budget = call_budget(limits, model_seconds=50, push_seconds=push, now=NOW)
+    assert (budget.seconds, budget.limit, budget.share) == (expected.seconds, expected.limit, expected.seconds / 50)
+    assert (budget.share == 1) is (budget.limit is Limit.MODEL_TIMEOUT)

@@ -1,6 +1,6 @@
 """How long one call of the model may take, and which limit says so. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -18,10 +18,14 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The seconds left for a call, and the tightest limit, which set them. Not above zero: too late."""
+    """The seconds left for a call, and the tightest limit, which set them. Not above zero: too late.
+
+    `share` is the part that they are of the longest that the model may take, 1.0 where they are all of it.
+    """
 
     seconds: float
     limit: Limit
+    share: float = 1.0
 
 
 def call_budget(options: Options, *, model_seconds: float, push_seconds: float, now: datetime) -> Budget:
@@ -34,4 +38,5 @@ def call_budget(options: Options, *, model_seconds: float, push_seconds: float, 
         limits.append(Budget(options.timeout_seconds, Limit.REQUEST_TIMEOUT))
     if options.deadline is not None:
         limits.append(Budget((options.deadline - now).total_seconds(), Limit.REQUEST_DEADLINE))
-    return min(limits, key=lambda budget: budget.seconds)
+    tightest = min(limits, key=lambda budget: budget.seconds)
+    return replace(tightest, share=tightest.seconds / model_seconds)

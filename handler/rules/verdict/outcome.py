@@ -17,6 +17,8 @@ from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
 
 # Deliveries after which an error that may be the request's own is its answer.
 FEW_ATTEMPTS = 3
+# The model's timeout, so many times, is what a request that never ends may cost.
+WHOLE_TIMEOUTS = 2
 STORED = "stored"  # in the log, of an answer that no message can hold
 
 
@@ -112,21 +114,21 @@ class Situation:
     """What besides the model's reply the decision rests on.
 
     `attempt` is None where nobody counts; `last` says that no redelivery will be waited for; `limit` is what bounded
-    the call; `before` is the `detail` of the verdict on this message's last call, "" where nobody remembers one.
+    the call, and `share` the part of the model's timeout that it had; `before` is the `detail` of the verdict on this
+    message's last call, "" where nobody remembers one.
     """
 
     attempt: int | None
     last: bool
-    limit: Limit
+    limit: Limit = Limit.MODEL_TIMEOUT
+    share: float = 1.0
     before: str = ""
 
 
-def situation(
-    *, attempt: int | None, max_attempts: int, age: float, max_age: float, limit: Limit, before: str = ""
-) -> Situation:
-    """Sum up a delivery. `age` and `max_age` in seconds; `age` counts from the message's publication."""
+def situation(*, attempt: int | None, max_attempts: int, age: float, max_age: float, before: str = "") -> Situation:
+    """Sum up a delivery without its call. `age` and `max_age` in seconds; `age` counts from the publication."""
     exhausted = attempt is not None and attempt >= max_attempts
-    return Situation(attempt=attempt, last=exhausted or age >= max_age, limit=limit, before=before)
+    return Situation(attempt, last=exhausted or age >= max_age, before=before)
 
 
 def decide(result: ModelReply | ModelFailure, now: Situation) -> Verdict:
@@ -194,8 +196,9 @@ def _timed_out(now: Situation) -> Verdict:
     answer = error(ErrorCode.MODEL_TIMEOUT, message)
     if now.limit is Limit.REQUEST_TIMEOUT:
         return Verdict(Reason.MODEL_TIMED_OUT, answer, now.limit)
-    # A request that spends all of the time will most likely do so again: it is paid for twice, not ten times.
-    if now.limit is Limit.MODEL_TIMEOUT and now.attempt != 1:
+    # A request that spends all of the time will most likely do so again. Attempts are reckoned to be as long as this
+    # one: a push that waited leaves less time than the model's timeout. Where nobody counts them it may be the second.
+    if (now.attempt or WHOLE_TIMEOUTS) * now.share >= WHOLE_TIMEOUTS:
         return Verdict(Reason.MODEL_TIMED_OUT, answer, now.limit)
     return _retry(Reason.MODEL_FAILED, answer, now, f"timeout: {now.limit}")
 
