@@ -123,13 +123,23 @@ def _route(entry: RouteEntry, defaults: Defaults, environment: Mapping[str, str]
         model=entry.model,
         auth=auth,
         api_key=_key(entry, environment) if auth == "key" else None,
-        audience=entry.audience or values.origin(entry.url),
+        audience=_audience(entry, auth),
         ca_file=entry.ca_file or defaults.model_ca_file,
         timeout_seconds=entry.timeout_seconds or defaults.model_timeout_seconds,
         slots=most if adapts else int(entry.slots or defaults.slots),
         adapts=adapts,
         allowed_paths=entry.allowed_paths or defaults.allowed_paths,
     )
+
+
+def _audience(entry: RouteEntry, auth: ModelAuth) -> str:
+    origin = values.origin(entry.url)
+    if auth == "google-id-token" and entry.audience is None and MODEL_FIELD in origin:
+        raise ValueError(
+            f"route {entry.name}: its tokens are for one audience, and {MODEL_FIELD} in the host of its url makes "
+            "many: give `audience`, which all of these services have to accept"
+        )
+    return entry.audience or origin
 
 
 def _key(entry: RouteEntry, environment: Mapping[str, str]) -> SecretStr:

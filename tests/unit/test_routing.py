@@ -113,6 +113,11 @@ def test_one_model_needs_no_file():
             None,
             "NOPE (api_key_env) is not set",
         ),
+        (
+            "routes:\n- name: a\n  models: [x]\n  url: 'https://{model}.run.app'\n  auth: google-id-token",
+            None,
+            "route a: its tokens are for one audience, and {model} in the host of its url makes many: give `audience`",
+        ),
         ("routes:\n- name: a\n  models: [x]\n  url: http://x\n  ca_file: /nope", 5, "a file that is not there"),
         ("routes:\n- name: a\n  models: [x]\n  url: http://x\n  timeout_seconds: 590", None, "ACK_DEADLINE_SECONDS"),
         (TWO + "    color: red", TWO.count("\n") + 1, "no known field"),
@@ -157,6 +162,21 @@ def test_a_routes_key_is_of_its_own_variable(read):
     (route,) = read(text, LLAMA_KEY="secret").routing.routes
     assert (route.auth, route.api_key.get_secret_value()) == ("key", "secret")
     assert "secret" not in repr(route)
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "audience"),
+    [
+        ("https://{model}.run.app", "auth: google-id-token\n  audience: https://all", "https://all"),
+        ("https://run.app/{model}", "auth: google-id-token", "https://run.app"),
+        ("https://{model}.run.app", "auth: google-access-token", None),
+        ("https://{model}.run.app", "auth: none", None),
+    ],
+)
+def test_whom_a_routes_tokens_are_for(read, url, more, audience):
+    """An audience is the same for every call: a host that differs by the model is none, where one is needed."""
+    (route,) = read(f"routes:\n- name: a\n  models: ['*']\n  url: '{url}'\n  {more}").routing.routes
+    assert audience is None or route.audience == audience
 
 
 NAMES = st.text("ab-", max_size=4)
