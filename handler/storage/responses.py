@@ -1,6 +1,7 @@
 """Responses that no message can hold: written to the bucket, with a reference in their place."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from handler.config.settings import Settings
@@ -31,17 +32,19 @@ class ResponseObjects:
         return self._written(key, head.content_type, parts) if is_storable(head) else None
 
     def stored(self, key: str, answer: Answer, seconds: float) -> Answer | None:
-        """The answer that refers to an answer's content, written within `seconds`; None where there is too much of it.
+        """The answer that refers to an answer's content, written within `seconds`.
 
-        Raises StorageFailed.
+        None where there is too much of it, or where it is an error. Raises StorageFailed.
         """
+        if not 200 <= answer.status_code < 300:
+            return None
         content = unwrap_content(answer.body) if answer.wraps else answer.body
         try:
             with Deadline(seconds):
                 stored = self._written(key, answer.wraps or "application/json", iter((content,)))
         except DeadlinePassed:
             raise StorageFailed("not in time") from None
-        return Answer(answer.status_code, stored.to_json(), is_reference=True) if stored else None
+        return replace(answer, body=stored.to_json(), wraps="", is_reference=True) if stored else None
 
     def _written(self, key: str, content_type: str, parts: Iterator[bytes]) -> Stored | None:
         reference = Reference(self._bucket, f"{PREFIX}{key}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 
-from handler.admission import Refused
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
 from handler.config.settings import DEFAULT_PATHS, Settings
@@ -28,7 +26,6 @@ from handler.rules.verdict.outcome import Reason
 from handler.rules.verdict.reply import ModelReply, is_storable
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 from handler.storage.claimcheck import ClaimCheck
-from handler.storage.semaphore import ByteSemaphore
 
 from .test_relay import STREAM, Model, Notes, Topic, held, message
 
@@ -191,44 +188,6 @@ def test_a_file_that_is_gone_when_it_is_sent():
             list(whole.body)
 
 
-# --- room
-
-
-def test_bodies_wait_for_room():
-    """One after the other where there is no room for both; one that is too large for all of it is held alone."""
-    room, seen = ByteSemaphore(10), []
-    begun, end = threading.Event(), threading.Event()
-
-    def hold():
-        with room.taken(6, 10.0):
-            begun.set()
-            end.wait(10)
-            seen.append("first")
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    begun.wait(10)
-    with room.taken(4, 10.0):
-        pass
-    with pytest.raises(Refused) as refused, room.taken(5, 0.01):
-        pytest.fail("there was room")
-    assert refused.value.reason is Reason.BUSY
-    end.set()
-    with room.taken(100, 10.0):
-        seen.append("second")
-    holder.join()
-    assert seen == ["first", "second"]
-
-
-def test_there_is_room_again_after_a_failure():
-    """Whatever happens to those who had it."""
-    room = ByteSemaphore(10)
-    with pytest.raises(ZeroDivisionError), room.taken(10, 1.0):
-        raise ZeroDivisionError
-    with room.taken(10, 1.0):
-        pass
-
-
 # --- responses
 
 
@@ -292,14 +251,29 @@ def relay_of(model, topic, ledger, shelf, slots=4):
 
 def test_a_response_that_does_not_fit_is_stored():
     """The small response is what is kept and published; its attributes say so."""
-    content = b'{"choices":["%b"]}' % (b"x" * 5000)
+    content = b'{"usage":{"prompt_tokens":3,"completion_tokens":4},"choices":["%b"]}' % (b"x" * 5000)
     topic, ledger, shelf = Topic(room=1000), Notes(), Shelf(body=b"{}")
     verdict = relayed(Model(ModelReply(200, "application/json", content)), topic, message(REQUEST), shelf, ledger)
     assert (verdict.reason, verdict.detail) == (Reason.ANSWERED, "stored")
     ((uri, written),) = shelf.written.items()
     assert (written, topic.response["body"]["content_ref"]["uri"]) == (content, uri)
-    assert topic.messages[0].attributes["content_ref"] == "true"
+    attributes = topic.messages[0].attributes
+    assert (attributes["content_ref"], attributes["prompt_tokens"], attributes["completion_tokens"]) == (
+        "true",
+        "3",
+        "4",
+    )
     assert ledger.notes == [("keep", replace(topic.messages[0], topic="")), "answered"]
+
+
+@pytest.mark.parametrize(("status", "attempt"), [(400, 1), (500, 10)])
+def test_an_error_is_never_stored(status, attempt):
+    """Not even where no message can hold it: only answers are."""
+    reply = ModelReply(status, "application/json", b'{"error":{"message":"%b"}}' % (b"x" * 5000))
+    topic, shelf = Topic(room=1000), Shelf()
+    verdict = relayed(Model(reply), topic, message(delivery_attempt=attempt), shelf)
+    assert (verdict.reason, shelf.written) == (Reason.RESPONSE_TOO_LARGE, {})
+    assert topic.response["body"]["error"]["code"] == "response_too_large"
 
 
 def test_a_response_that_was_stored_while_it_came():

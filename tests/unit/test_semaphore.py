@@ -1,0 +1,44 @@
+"""What is fetched and held in memory is bounded."""
+
+import threading
+
+import pytest
+
+from handler.admission import Refused
+from handler.rules.verdict.outcome import Reason
+from handler.storage.semaphore import ByteSemaphore
+
+
+def test_bodies_wait_for_room():
+    """One after the other where there is no room for both; one that is too large for all of it is held alone."""
+    room, seen = ByteSemaphore(10), []
+    begun, end = threading.Event(), threading.Event()
+
+    def hold():
+        with room.taken(6, 10.0):
+            begun.set()
+            end.wait(10)
+            seen.append("first")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait(10)
+    with room.taken(4, 10.0):
+        pass
+    with pytest.raises(Refused) as refused, room.taken(5, 0.01):
+        pytest.fail("there was room")
+    assert refused.value.reason is Reason.BUSY
+    end.set()
+    with room.taken(100, 10.0):
+        seen.append("second")
+    holder.join()
+    assert seen == ["first", "second"]
+
+
+def test_there_is_room_again_after_a_failure():
+    """Whatever happens to those who had it."""
+    room = ByteSemaphore(10)
+    with pytest.raises(ZeroDivisionError), room.taken(10, 1.0):
+        raise ZeroDivisionError
+    with room.taken(10, 1.0):
+        pass
