@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from handler.config import routing
@@ -18,7 +19,8 @@ from handler.config.settings import Settings
 
 # Google says "a minute or more"; the platform's own probe lasts for 120 s (terraform/modules/relay/cloudrun.tf).
 LONGEST_START_SECONDS = 90.0
-# For one connection, of at most two: the platform waits 2 s for the probe's answer. Within a VPC it takes milliseconds.
+# For each connection, all side by side: the platform waits 2 s for the probe's answer, however many there are. Within a
+# VPC it takes milliseconds.
 CONNECT_SECONDS = 0.7
 DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
@@ -37,7 +39,10 @@ class StartupProbe:
         self._passed = False
 
     def answer(self) -> tuple[int, dict[str, object]]:
-        """The HTTP status, 200 or 503, and its JSON body, which names what is not reached yet: `model`, `ledger`."""
+        """The HTTP status, 200 or 503, and its JSON body, which names what is not reached yet.
+
+        That is `ledger`, and `model`, or `model of NAME` for each of several routes.
+        """
         if not self._passed:
             self._look()
         if self._passed:
@@ -45,7 +50,7 @@ class StartupProbe:
         return 503, {"status": "starting", "not_reached": sorted(self._missing)}
 
     def _look(self) -> None:
-        self._missing = {name: address for name, address in self._missing.items() if not connects(address)}
+        self._missing = _not_reached(self._missing)
         seconds = self._clock() - self._began
         if not self._missing:
             _log.info("started: reached all that is called after %.1f s", seconds)
@@ -71,6 +76,14 @@ def _fixed(settings: Settings) -> Iterable[routing.Route]:
 
 def _name(route: routing.Route) -> str:
     return "model" if route.name == routing.ONLY_ROUTE else f"model of {route.name}"
+
+
+def _not_reached(addresses: dict[str, Address]) -> dict[str, Address]:
+    with ThreadPoolExecutor(max(1, len(addresses))) as side_by_side:
+        reached = side_by_side.map(connects, addresses.values())
+        return {
+            name: address for (name, address), is_there in zip(addresses.items(), reached, strict=True) if not is_there
+        }
 
 
 def connects(address: Address) -> bool:

@@ -100,6 +100,21 @@ def test_every_verdict_is_answered_as_described(reason):
         assert response.json["error"].partition(":")[0] in described["x-reasons"]
 
 
+def test_a_start_with_several_routes_is_answered_as_described(tmp_path):
+    """What is not reached is named by the route."""
+    (tmp_path / "routes.yaml").write_text(
+        "routes:\n"
+        "- {name: a-1, models: [a], url: 'http://127.0.0.1:9'}\n"
+        "- {name: b, models: [b], url: 'http://127.0.0.1:9'}\n"
+    )
+    several = {"ROUTES_FILE": str(tmp_path / "routes.yaml"), "LEDGER_URL": "redis://127.0.0.1:9"}
+    plain = {name: value for name, value in ENVIRONMENT.items() if name != "MODEL_URL"}
+    app = App(Settings.from_environment(plain | several))
+    response = app(flask.Request(EnvironBuilder(path="/health/startup").get_environ()))
+    conforms(response, responses("/health/startup", "GET")[503])
+    assert response.json["not_reached"] == ["ledger", "model of a-1", "model of b"]
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health/startup"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("draining", [False, True])

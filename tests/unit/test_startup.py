@@ -1,6 +1,7 @@
 """The startup probe: when a new instance says that it may get pushes."""
 
 import socket
+import threading
 from contextlib import closing, contextmanager
 
 import pytest
@@ -72,6 +73,16 @@ def test_it_passes_after_a_bounded_time_all_the_same(closed, caplog):
     assert probe.answer() == (200, {"status": "started"})
     assert "started without having reached ledger, model in 90 s" in caplog.text
     assert "key" not in caplog.text
+
+
+def test_all_are_connected_to_at_once(tmp_path, monkeypatch):
+    """However many there are, an answer takes as long as one of them: the platform does not wait for more."""
+    all_of_them = threading.Barrier(12)
+    monkeypatch.setattr("handler.startup.connects", lambda _: all_of_them.wait(10) >= 0)
+    routes = [f"- {{name: r{number}, models: [m{number}], url: 'http://m{number}'}}" for number in range(11)]
+    (tmp_path / "routes.yaml").write_text("\n".join(("routes:", *routes)))
+    more = {"ROUTES_FILE": str(tmp_path / "routes.yaml"), "LEDGER_URL": "redis://ledger"}
+    assert StartupProbe(Settings.from_environment(ENVIRONMENT | more)).answer()[0] == 200
 
 
 def test_it_never_fails_again(closed):
