@@ -271,8 +271,10 @@ class Relay:
 
     def _situation(self, delivery: Delivery, claim: Claim) -> Situation:
         now, message = datetime.now(UTC), delivery.message
+        attempt = _attempt(message, claim)
+        delivery.record.attempts(attempt)
         return outcome.situation(
-            attempt=_attempt(message, claim),
+            attempt=attempt,
             max_attempts=delivery.stream.max_attempts,
             age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,

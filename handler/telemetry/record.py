@@ -40,7 +40,7 @@ class PushRecord:
         self.fields.update(
             message_id=message.message_id,
             subscription=message.subscription,
-            attempt=message.delivery_attempt,
+            delivery_attempt=message.delivery_attempt,
             request_bytes=len(message.data),
         )
         parent = context_of(message.attributes, headers)
@@ -59,6 +59,11 @@ class PushRecord:
                 "ledger: %s; failures counted: %s, seen here: %d; deliveries that were no attempt: %d; kept: %s",
                 *(claim.state, claim.failures, claim.failed_here, claim.no_attempts, claim.kept is not None),
             )
+
+    def attempts(self, number: int | None) -> None:
+        """The model had its chance, for the so many-th time; None where nobody counts."""
+        if number is not None:
+            self.fields["attempt"] = number
 
     def joined(self) -> None:
         """Another push of the message is being worked on, and this one waits for its verdict."""

@@ -70,10 +70,10 @@ def test_the_answer(data, expected):
     [
         (
             '{"message": "model_failed: status 500", "reason": "model_failed", "message_id": "7", "subscription": "s", '
-            '"attempt": 2}',
+            '"delivery_attempt": 2, "attempt": 1}',
             reading.LogLine("7", "s", 2, "model_failed", "status 500"),
         ),
-        ('{"message": "answered", "reason": "answered", "attempt": null}', None),
+        ('{"message": "answered", "reason": "answered", "delivery_attempt": null}', None),
         ('{"message": "starting"}', None),
         ("Traceback (most recent call last):", None),
         ("", None),

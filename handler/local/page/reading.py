@@ -73,7 +73,7 @@ def response_of(data: bytes) -> Response:
 def log_line_of(line: str) -> LogLine | None:
     """Read a line of the service's log; None where it is about no push of a message that is known by its number."""
     fields = _object(line.encode())
-    reason, attempt = fields.get("reason"), fields.get("attempt")
+    reason, attempt = fields.get("reason"), fields.get("delivery_attempt")
     if not isinstance(reason, str) or not isinstance(attempt, int):
         return None
     detail = str(fields.get("message", "")).removeprefix(reason).removeprefix(": ")
