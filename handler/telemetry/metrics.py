@@ -20,8 +20,9 @@ from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure
 
 NO_ROUTE = ""
 
-# The statuses that model servers are known to give; any other one is counted as `other`.
-STATUSES = tuple(map(str, (200, 400, 401, 402, 403, 404, 408, 409, 413, 415, 422, 429, 499, 500, 501, 502, 503, 504)))
+# The statuses that model servers are known to give, and those of our own errors; any other one is counted as `other`.
+_MODELS = (200, 400, 401, 402, 403, 404, 408, 409, 413, 415, 422, 429, 499, 500, 501, 502, 503, 504)
+STATUSES = tuple(map(str, sorted({*_MODELS, *(kind.status_code for kind in ERRORS.values())})))
 OTHER_STATUS = "other"
 ERROR_STATUSES = (*(status for status in STATUSES if status >= "400"), OTHER_STATUS)
 TOKEN_TYPES = ("input", "output")

@@ -2,8 +2,10 @@
 
 import ast
 import re
+import runpy
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import flask
@@ -17,10 +19,11 @@ from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
 from handler.app import App
 from handler.config.settings import Settings, SettingsError
-from handler.rules.message.contract import ERRORS, ErrorCode
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure
+from handler.rules.message.contract import ERRORS, ErrorCode, error
+from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure, Reason, Verdict
 from handler.telemetry import exposition, metrics
 from handler.telemetry.metrics import DECLARED, REGISTRY, Kind
+from handler.telemetry.record import PushRecord
 from tests.parts.processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +103,23 @@ def test_every_outcome_has_its_series():
     assert {*ModelFailure, "200", "other"} <= set(calls.values("status"))
     for code, kind in ERRORS.items():
         assert (str(kind.status_code), code) in by_name["inference_relay_answers_total"].series
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_answer_is_counted_where_it_is_declared(monkeypatch, code):
+    """The series that an error's answer goes to is one of the table's, with the error's own status."""
+    counted, answer = [], error(code, "no")
+    monkeypatch.setattr(metrics, "count", lambda name, *values: counted.append((name, values)))
+    PushRecord().published(str(answer.status_code), Verdict(Reason.REQUEST_REFUSED, answer), b"")
+    assert counted == [("inference_relay_answers_total", (str(answer.status_code), code, metrics.NO_ROUTE))]
+    declared = next(one for one in DECLARED if one.name == "inference_relay_answers_total")
+    assert (str(answer.status_code), code) in declared.series
+
+
+def test_a_new_error_code_may_have_any_status(monkeypatch):
+    """What an error's row says is counted as itself, though no model server is known to give it."""
+    monkeypatch.setitem(ERRORS, ErrorCode.CANCELLED, replace(ERRORS[ErrorCode.CANCELLED], status_code=451))
+    assert runpy.run_path(metrics.__file__)["status_value"](451) == "451"
 
 
 def test_a_status_that_no_server_is_known_for():
