@@ -34,9 +34,6 @@ from handler.telemetry.record import PushRecord
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-# Deliveries that ended without an answer and without a failure of the model.
-_NO_ATTEMPT = frozenset({Reason.BUSY, Reason.DRAINING, Reason.IN_PROGRESS, Reason.OVERDUE, Reason.PUBLISH_FAILED})
-
 CUT_SECONDS = 1.5  # what it takes to answer a push whose call was cut off, and to end
 
 
@@ -189,7 +186,7 @@ class App:
             self._ledger.no_attempt(delivery.key)
             raise
         # The failure that a copy is told of is the other one's attempt.
-        if verdict.reason in _NO_ATTEMPT or (delivery.joined and verdict.status != 204):
+        if verdict.facts.is_no_attempt or (delivery.joined and verdict.status != 204):
             self._ledger.no_attempt(delivery.key)
         return verdict
 

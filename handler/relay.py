@@ -131,7 +131,7 @@ class Relay:
         if verdict.status == 204:
             self._ledger.answered(delivery.key, delivery.owner, _stage(verdict))
         else:
-            failed = verdict.reason in (Reason.MODEL_FAILED, Reason.MODEL_MISCONFIGURED, Reason.STORAGE_FAILED)
+            failed = verdict.facts.is_failure
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:

@@ -12,9 +12,6 @@ from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason, Verdict
 from handler.storage.claimcheck import ClaimCheck
 
-# Responses that cost nothing to make, and are made again by the redelivery.
-_FREE = frozenset({Reason.CANCELLED, Reason.CONTROL, Reason.REQUEST_REFUSED})
-
 
 class Responder:
     """Publishes the answers of verdicts. Thread-safe."""
@@ -49,7 +46,7 @@ class Responder:
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
             raise ResponseTooLarge
-        if verdict.reason not in _FREE:
+        if not verdict.facts.is_free:
             self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")

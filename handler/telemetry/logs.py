@@ -79,7 +79,7 @@ def explain(fields: Mapping[str, object], text: str, *arguments: object) -> None
 def record(verdict: Verdict, fields: Mapping[str, object]) -> None:
     """Write the one line about a push: the verdict, and what identifies the message. Never what is in it."""
     _log.log(
-        verdict.level,
+        verdict.facts.level,
         "%s%s",
         verdict.reason,
         f": {verdict.detail}" if verdict.detail else "",

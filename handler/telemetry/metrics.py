@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from handler.admission.line import Line
 from handler.ledger import Ledger
 from handler.rules.message.contract import ERRORS, ErrorCode
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure
+from handler.rules.verdict.outcome import FACTS, ModelFailure
 
 NO_ROUTE = ""
 
@@ -82,7 +82,7 @@ DECLARED: tuple[Declared, ...] = (
         Kind.COUNTER,
         "Pushes, by how each ended and the HTTP status that Pub/Sub got. Every push ends in exactly one way.",
         ("reason", "code"),
-        tuple((reason.value, str(status)) for reason, (status, _) in STATUS_AND_LEVEL.items()),
+        tuple((reason.value, str(facts.status)) for reason, facts in FACTS.items()),
     ),
     Declared(
         "inference_relay_answers_total",

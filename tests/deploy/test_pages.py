@@ -9,7 +9,7 @@ import pytest
 import yaml
 from google import pubsub_v1 as api
 
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL
+from handler.rules.verdict.outcome import FACTS
 from tests.deploy import gcloud
 from tests.deploy.settings import setting_names
 from tests.docs.pages import blocks, rows
@@ -23,8 +23,8 @@ QUIET = {"answered", "already_answered", "cancelled", "control", "request_refuse
 def test_every_reason_that_needs_somebody_is_in_the_runbook():
     """Each has a row; those that need nobody are named as such, and no others are made up."""
     listed = {row[0].strip("`") for row in rows("docs/runbook.md") if row[0].startswith("`")}
-    assert listed == {str(reason) for reason in STATUS_AND_LEVEL} - QUIET
-    assert all(STATUS_AND_LEVEL[reason][1] <= logging.INFO for reason in STATUS_AND_LEVEL if str(reason) in QUIET)
+    assert listed == {str(reason) for reason in FACTS} - QUIET
+    assert all(FACTS[reason].level <= logging.INFO for reason in FACTS if str(reason) in QUIET)
     assert all(f"`{reason}`" in PAGES["runbook.md"] for reason in QUIET)
 
 

@@ -14,7 +14,7 @@ from werkzeug.test import EnvironBuilder
 from handler.app import MAX_PUSH_BYTES, App
 from handler.config.settings import Settings
 from handler.delivery import Delivery
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL, Reason, Verdict
+from handler.rules.verdict.outcome import FACTS, Reason, Verdict
 from tests.parts.processes import until
 
 ENVIRONMENT = {
@@ -92,7 +92,7 @@ def test_a_query_is_ignored(app):
 def test_every_verdict_becomes_its_status(app, relay, reason):
     """Whatever the relay says, Pub/Sub hears its status."""
     relay.verdict = Verdict(reason)
-    assert respond(app, data=PUSH).status_code == STATUS_AND_LEVEL[reason][0]
+    assert respond(app, data=PUSH).status_code == FACTS[reason].status
 
 
 def test_a_bug_is_a_500_with_a_traceback_in_the_log(app, relay, caplog):

@@ -24,7 +24,7 @@ from handler.config.settings import Settings, SettingsError
 from handler.push import auth
 from handler.push.auth import AuthError, authenticator
 from handler.push.keys import KeysResponse, KeysUnavailable
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL, Reason
+from handler.rules.verdict.outcome import FACTS, Reason
 
 NOW = 1_700_000_000.0
 ISSUER = "https://accounts.google.com"
@@ -366,7 +366,7 @@ def test_a_bad_token_is_unauthenticated(header):
     assert refusal(check, header).reason is Reason.UNAUTHENTICATED
     check(f"Bearer {token()}")
     assert refusal(check, header).reason is Reason.UNAUTHENTICATED
-    assert STATUS_AND_LEVEL[Reason.UNAUTHENTICATED][0] == 401
+    assert FACTS[Reason.UNAUTHENTICATED].status == 401
 
 
 def test_the_tables_faults_are_the_only_ones_in_their_tokens():
@@ -397,7 +397,7 @@ def test_a_genuine_token_of_somebody_else_is_forbidden(claims):
 
     for _ in range(2):
         assert refusal(check, f"Bearer {token(claims)}").reason is Reason.FORBIDDEN
-    assert STATUS_AND_LEVEL[Reason.FORBIDDEN][0] == 403
+    assert FACTS[Reason.FORBIDDEN].status == 403
 
 
 @pytest.mark.parametrize("claims", FORBIDDEN.values(), ids=FORBIDDEN)
@@ -483,7 +483,7 @@ def test_without_keys_no_token_is_judged():
 
     assert error.reason is Reason.KEYS_UNAVAILABLE
     assert str(error) == "the keys that sign push tokens could not be fetched (status 500)"
-    assert STATUS_AND_LEVEL[Reason.KEYS_UNAVAILABLE][0] == 503
+    assert FACTS[Reason.KEYS_UNAVAILABLE].status == 503
 
 
 @pytest.mark.parametrize("claims", CLAIM_FAULTS.values(), ids=CLAIM_FAULTS)

@@ -9,7 +9,7 @@ from handler.ledger.memory import MAX_ANSWERED
 from handler.rules.message import errortable
 from handler.rules.message.contract import InferenceRequest
 from handler.rules.message.options import Options
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL
+from handler.rules.verdict.outcome import FACTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,6 +44,5 @@ def test_every_reason_is_on_the_page():
     """docs/behaviour.md lists the reasons with their status and severity, in the order of the code."""
     listed = [(row[0], row[3], row[4]) for row in rows("behaviour.md") if re.fullmatch(r"`\w+`", row[0])]
     assert listed == [
-        (f"`{reason}`", str(status), logging.getLevelName(level))
-        for reason, (status, level) in STATUS_AND_LEVEL.items()
+        (f"`{reason}`", str(facts.status), logging.getLevelName(facts.level)) for reason, facts in FACTS.items()
     ]

@@ -20,7 +20,7 @@ from handler.admission.line import Line
 from handler.app import App
 from handler.config.settings import Settings, SettingsError
 from handler.rules.message.contract import ERRORS, ErrorCode, error
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL, ModelFailure, Reason, Verdict
+from handler.rules.verdict.outcome import FACTS, ModelFailure, Reason, Verdict
 from handler.telemetry import exposition, metrics
 from handler.telemetry.metrics import DECLARED, REGISTRY, Kind
 from handler.telemetry.record import PushRecord
@@ -97,7 +97,7 @@ def test_every_outcome_has_its_series():
     """Every reason, error code and failure there can be."""
     by_name = {one.name: one for one in DECLARED}
     pushes = by_name["inference_relay_pushes_total"]
-    assert set(pushes.series) == {(reason, str(status)) for reason, (status, _) in STATUS_AND_LEVEL.items()}
+    assert set(pushes.series) == {(reason, str(facts.status)) for reason, facts in FACTS.items()}
     assert set(by_name["inference_relay_answers_total"].values("error_code")) == {"", *ErrorCode}
     calls = by_name["inference_relay_model_call_duration_seconds"]
     assert {*ModelFailure, "200", "other"} <= set(calls.values("status"))

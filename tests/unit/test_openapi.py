@@ -12,7 +12,7 @@ from werkzeug.test import EnvironBuilder
 
 from handler.app import App, _to_pubsub
 from handler.config.settings import Settings
-from handler.rules.verdict.outcome import STATUS_AND_LEVEL, Reason, Verdict
+from handler.rules.verdict.outcome import FACTS, Reason, Verdict
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
 ENVIRONMENT = {
@@ -85,8 +85,8 @@ def test_metrics_come_as_described(asked):
 def test_the_statuses_are_the_tables():
     """Every reason of the decision table is described with its status, and none besides."""
     expected = defaultdict(set)
-    for reason, (status, _) in STATUS_AND_LEVEL.items():
-        expected[status].add(reason.value)
+    for reason, facts in FACTS.items():
+        expected[facts.status].add(reason.value)
     assert {status: set(one["x-reasons"]) for status, one in responses("/{path}", "POST").items()} == expected
 
 

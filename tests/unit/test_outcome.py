@@ -8,7 +8,7 @@ import pytest
 from handler.rules.message.contract import Answer
 from handler.rules.verdict.budget import Limit
 from handler.rules.verdict.outcome import (
-    STATUS_AND_LEVEL,
+    FACTS,
     ModelFailure,
     ModelReply,
     Reason,
@@ -113,7 +113,7 @@ def test_an_operators_fault(status):
     """A rotated key is retried, loudly, and in the end the model's own words go back."""
     reply = ModelReply(status, JSON, OPENAI_ERROR)
     verdict = decide(reply, LATER)
-    assert (verdict.reason, verdict.answer, verdict.level) == (Reason.MODEL_MISCONFIGURED, None, logging.ERROR)
+    assert (verdict.reason, verdict.answer, verdict.facts.level) == (Reason.MODEL_MISCONFIGURED, None, logging.ERROR)
     assert decide(reply, LAST).answer == Answer(status, OPENAI_ERROR)
 
 
@@ -324,7 +324,15 @@ def test_when_no_redelivery_is_waited_for(attempt, age, last):
 
 def test_every_reason_has_a_verdict():
     """Nothing can happen that has no status and no severity."""
-    assert set(STATUS_AND_LEVEL) == set(Reason)
+    assert set(FACTS) == set(Reason)
+
+
+@pytest.mark.parametrize("facts", FACTS.values(), ids=FACTS)
+def test_what_the_facts_of_a_reason_leave_room_for(facts):
+    """A message is given back for a failed attempt, or for none; what is answered alone may have been free."""
+    assert facts.is_failure + facts.is_no_attempt + facts.is_free <= 1
+    assert facts.is_free <= (facts.status == 204)
+    assert facts.is_failure + facts.is_no_attempt <= (facts.status >= 400)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The decision table: what happened to a message decides what its requester and Pub/Sub get. Pure.
 
-Everything that can happen is a Reason. STATUS_AND_LEVEL says, for each, what Pub/Sub is answered and how loudly it is
-logged; `decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means is read
-in handler/rules/verdict/reply.py; whose trouble an error is stands in handler/rules/verdict/diagnosis.py.
+Everything that can happen is a Reason. FACTS says, for each, what Pub/Sub is answered, how loudly it is logged and what
+it counts as; `decide` finds the Reason, and the Answer to publish, for what the model service did. What a reply means
+is read in handler/rules/verdict/reply.py; whose trouble an error is stands in handler/rules/verdict/diagnosis.py.
 """
 
 import logging
@@ -49,31 +49,46 @@ class Reason(StrEnum):
     BUG = "bug"
 
 
-# What Pub/Sub is answered, and the severity of the log line. 204 acknowledges on the real service and on Google's
-# emulator alike; everything from 400 up is a redelivery, so the exact status only tells operators what happened.
-STATUS_AND_LEVEL: Mapping[Reason, tuple[int, int]] = {
-    Reason.ANSWERED: (204, logging.INFO),
-    Reason.ALREADY_ANSWERED: (204, logging.INFO),
-    Reason.REQUEST_REFUSED: (204, logging.INFO),
-    Reason.MODEL_TIMED_OUT: (204, logging.WARNING),
-    Reason.RESPONSE_TOO_LARGE: (204, logging.WARNING),
-    Reason.GAVE_UP: (204, logging.ERROR),
-    Reason.CANCELLED: (204, logging.INFO),
-    Reason.CONTROL: (204, logging.INFO),
-    Reason.MODEL_FAILED: (503, logging.WARNING),
-    Reason.MODEL_MISCONFIGURED: (503, logging.ERROR),
-    Reason.STORAGE_FAILED: (503, logging.ERROR),
-    Reason.PUBLISH_FAILED: (503, logging.ERROR),
-    Reason.IN_PROGRESS: (503, logging.INFO),
-    Reason.BUSY: (429, logging.INFO),
-    Reason.OVERDUE: (503, logging.WARNING),
-    Reason.DRAINING: (503, logging.INFO),
-    Reason.NOT_A_PUSH: (400, logging.ERROR),
-    Reason.PUSH_TOO_LARGE: (413, logging.ERROR),
-    Reason.UNAUTHENTICATED: (401, logging.WARNING),
-    Reason.FORBIDDEN: (403, logging.WARNING),
-    Reason.KEYS_UNAVAILABLE: (503, logging.ERROR),
-    Reason.BUG: (500, logging.ERROR),
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What follows from a Reason: the HTTP status that Pub/Sub gets, and the severity of the log line.
+
+    `is_failure`: the attempt counts as a failed one. `is_no_attempt`: Pub/Sub has counted a delivery that was none.
+    `is_free`: its response costs nothing to make, and is made again by the redelivery rather than kept.
+    """
+
+    status: int
+    level: int
+    is_failure: bool = False
+    is_no_attempt: bool = False
+    is_free: bool = False
+
+
+# 204 acknowledges on the real service and on Google's emulator alike; everything from 400 up is a redelivery, so the
+# exact status only tells operators what happened.
+FACTS: Mapping[Reason, Facts] = {
+    Reason.ANSWERED: Facts(204, logging.INFO),
+    Reason.ALREADY_ANSWERED: Facts(204, logging.INFO),
+    Reason.REQUEST_REFUSED: Facts(204, logging.INFO, is_free=True),
+    Reason.MODEL_TIMED_OUT: Facts(204, logging.WARNING),
+    Reason.RESPONSE_TOO_LARGE: Facts(204, logging.WARNING),
+    Reason.GAVE_UP: Facts(204, logging.ERROR),
+    Reason.CANCELLED: Facts(204, logging.INFO, is_free=True),
+    Reason.CONTROL: Facts(204, logging.INFO, is_free=True),
+    Reason.MODEL_FAILED: Facts(503, logging.WARNING, is_failure=True),
+    Reason.MODEL_MISCONFIGURED: Facts(503, logging.ERROR, is_failure=True),
+    Reason.STORAGE_FAILED: Facts(503, logging.ERROR, is_failure=True),
+    Reason.PUBLISH_FAILED: Facts(503, logging.ERROR, is_no_attempt=True),
+    Reason.IN_PROGRESS: Facts(503, logging.INFO, is_no_attempt=True),
+    Reason.BUSY: Facts(429, logging.INFO, is_no_attempt=True),
+    Reason.OVERDUE: Facts(503, logging.WARNING, is_no_attempt=True),
+    Reason.DRAINING: Facts(503, logging.INFO, is_no_attempt=True),
+    Reason.NOT_A_PUSH: Facts(400, logging.ERROR),
+    Reason.PUSH_TOO_LARGE: Facts(413, logging.ERROR),
+    Reason.UNAUTHENTICATED: Facts(401, logging.WARNING),
+    Reason.FORBIDDEN: Facts(403, logging.WARNING),
+    Reason.KEYS_UNAVAILABLE: Facts(503, logging.ERROR),
+    Reason.BUG: Facts(500, logging.ERROR),
 }
 
 
@@ -88,12 +103,12 @@ class Verdict:
     @property
     def status(self) -> int:
         """The HTTP status that Pub/Sub gets."""
-        return STATUS_AND_LEVEL[self.reason][0]
+        return self.facts.status
 
     @property
-    def level(self) -> int:
-        """The severity of the log line."""
-        return STATUS_AND_LEVEL[self.reason][1]
+    def facts(self) -> Facts:
+        """What follows from its reason."""
+        return FACTS[self.reason]
 
 
 class ModelFailure(StrEnum):
