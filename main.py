@@ -25,7 +25,7 @@ except SettingsError as error:
     # gunicorn starts a worker that failed anew, for ever, unless it says 3.
     sys.exit(3)
 
-# The functions-framework command reads these two when it makes its server, after it has read this file.
+# The functions-framework command reads it when it makes its server, after it has read this file.
 os.environ.setdefault("THREADS", str(settings.connections))
 for doubt in doubts(settings, os.environ):
     logging.getLogger("handler").warning(doubt)

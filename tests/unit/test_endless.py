@@ -1,4 +1,4 @@
-"""A request that never ends is given up when it has had about twice the model's timeout."""
+"""When a request that never ends, or fails where nobody else counts, is given up."""
 
 import time
 from dataclasses import replace
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.ledger.memory import MemoryLedger
 from handler.rules.verdict.budget import Limit
 from handler.rules.verdict.outcome import ModelFailure, Reason, Situation, decide
 from handler.rules.verdict.reply import ModelReply
@@ -70,3 +71,10 @@ def test_a_push_that_waited_for_half_of_its_time(attempt, reason):
     arrived = time.monotonic() - (SETTINGS.ack_deadline_seconds - needed - 10)  # seconds for a slow machine
     incoming = message(delivery_attempt=attempt)
     assert relayed(Model(ModelFailure.TIMEOUT), Topic(), incoming, arrived=arrived).reason is reason
+
+
+def test_what_this_process_alone_counts():
+    """Where neither Pub/Sub nor a ledger counts, a 500 is the answer at the third failure that was seen here."""
+    model, topic, ledger = Model(ModelReply(500, "application/json", b"{}")), Topic(), MemoryLedger(60)
+    reasons = [relayed(model, topic, message(), ledger).reason for _ in range(3)]
+    assert reasons == [Reason.MODEL_FAILED, Reason.MODEL_FAILED, Reason.GAVE_UP]

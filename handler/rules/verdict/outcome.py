@@ -177,10 +177,9 @@ def _judged(reading: Reading, now: Situation) -> Verdict:
 def _tried_enough(reading: Reading, now: Situation) -> bool:
     """Whether calling again is not worth its price: most likely the same comes once more."""
     few = now.attempt is not None and now.attempt >= FEW_ATTEMPTS
-    again = now.before == reading.detail
     if reading.kind is Kind.NONSENSE:
-        return again or few
-    return reading.kind is Kind.UNCERTAIN and (few or (again and now.attempt is None))
+        return few or now.before == reading.detail
+    return reading.kind is Kind.UNCERTAIN and few
 
 
 def _failed(failure: ModelFailure, now: Situation) -> Verdict:
