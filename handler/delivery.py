@@ -7,12 +7,13 @@ from handler.admission.intake import Held
 from handler.config.routing import Stream
 from handler.config.settings import Settings
 from handler.ledger.origin import Origin
+from handler.model.multipart import form
 from handler.push.envelope import PubsubMessage
 from handler.rules import strictjson
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.message.modelheaders import model_headers
 from handler.rules.message.options import Options, Priority, priority_of
-from handler.rules.message.streamed import Streamed
+from handler.rules.message.streamed import File, Streamed
 from handler.rules.verdict.outcome import Verdict
 from handler.telemetry.record import PushRecord
 
@@ -75,16 +76,23 @@ class Inference:
 
 
 def inference_of(
-    request: InferenceRequest, attributes: Mapping[str, str], stream: Stream, settings: Settings, model: str | None
+    request: InferenceRequest,
+    attributes: Mapping[str, str],
+    stream: Stream,
+    settings: Settings,
+    model: str | None,
+    file: File | None = None,
 ) -> Inference:
     """What is left of a request, and of its message's attributes; its model service knows the model as `model`.
 
-    Raises RequestError for an attribute that goes to the model service as a header, and cannot.
+    With a `file` the body is a form that holds it. Raises RequestError for an attribute that goes to the model service
+    as a header, and cannot.
     """
+    body = request.model_body(model)
     priority = stream.priority or request.options.priority or priority_of(attributes)
     return Inference(
         path=request.path,
-        body=request.model_body(model),
+        body=body if file is None else form(body, file),
         metadata=strictjson.dumps(request.metadata),
         options=request.options,
         model=request.model,

@@ -177,8 +177,8 @@ class Relay:
         fetched = stack.enter_context(self._claim_check.fetched(request, seconds))
         request = fetched.request
         route = self._routes.route(request, delivery.stream)
-        inference = inference_of(request, attributes, delivery.stream, self._settings, route.settings.model)
-        return route, fetched.completed(inference)
+        model, file = route.settings.model, fetched.file
+        return route, inference_of(request, attributes, delivery.stream, self._settings, model, file)
 
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""

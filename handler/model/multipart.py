@@ -8,6 +8,8 @@ from urllib3.fields import RequestField
 from urllib3.filepost import choose_boundary, encode_multipart_formdata
 
 from handler.rules import strictjson
+from handler.rules.message.reference import FILE_FIELD
+from handler.rules.message.streamed import File
 
 
 class Multipart:
@@ -38,6 +40,11 @@ class Multipart:
         yield self._head
         yield from self._content
         yield self._tail
+
+
+def form(fields: bytes, file: File) -> Multipart:
+    """The form of a file and of fields that are JSON."""
+    return Multipart(strictjson.loads(fields), FILE_FIELD, file.name, file.content_type, file.size, file)
 
 
 def form_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,17 +3,15 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
-from handler.delivery import Inference
 from handler.greenlets import Deadline, DeadlinePassed
-from handler.model.multipart import Multipart
 from handler.rules import strictjson
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.message.reference import FILE_FIELD, Reference
-from handler.rules.message.streamed import Streamed
+from handler.rules.message.streamed import File
 from handler.storage import Found, NoSuchObject, Objects, StorageFailed
 from handler.storage.semaphore import ByteSemaphore
 
@@ -27,13 +25,7 @@ class Fetched:
     """A request with the body that it referred to, or with the file that is to be sent in a form."""
 
     request: InferenceRequest
-    file: "_File | None" = None
-
-    def completed(self, inference: Inference) -> Inference:
-        """What is left of the request, with the form in place of the form's fields."""
-        if self.file is None or not isinstance(inference.body, bytes):
-            return inference
-        return replace(inference, body=self.file.form(inference.body))
+    file: File | None = None
 
 
 class RequestObjects:
@@ -97,17 +89,13 @@ class _File:
 
     def __init__(self, objects: Objects, found: Found, request: InferenceRequest) -> None:
         self._objects, self.found, self.size = objects, found, found.size
+        self.name, self.content_type = found.reference.name, found.content_type
         # Of a request whose file is sent later nothing is held but what an error says.
         self.request = request.model_copy(update={"body": {}, "metadata": {}}) if request.is_form else request
 
     def __iter__(self) -> Iterator[bytes]:
         with _there(self.found.reference, self.request):
             yield from self._objects.read(self.found)
-
-    def form(self, fields: bytes) -> Streamed:
-        """The file in a form, with fields that are JSON."""
-        name, content_type = self.found.reference.name, self.found.content_type
-        return Multipart(strictjson.loads(fields), FILE_FIELD, name, content_type, self.size, self)
 
 
 def _refused(code: ErrorCode, message: str, request: InferenceRequest) -> RequestError:

@@ -85,7 +85,7 @@ def read(request):
 def fetched(request, shelf, seconds=10.0):
     """A request with what it refers to."""
     with ClaimCheck(SETTINGS, shelf).fetched(read(request), seconds) as whole:
-        yield whole.completed(inference_of(whole.request, {}, STREAM, SETTINGS, None))
+        yield inference_of(whole.request, {}, STREAM, SETTINGS, None, whole.file)
 
 
 # --- requests
