@@ -122,6 +122,11 @@ variable "routes" {
   }
 
   validation {
+    condition     = alltrue([for one in var.routes : one.auth != "google-id-token" || one.audience != null || !can(regex("^https?://[^/]*[{]model[}]", one.url))])
+    error_message = "routes with auth = \"google-id-token\" and {model} in the host of their URL want an audience, which all of these services have to accept: a token is for one."
+  }
+
+  validation {
     condition     = alltrue([for one in var.routes : can(regex("^[!-~]+$", coalesce(one.audience, "-"))) && can(regex("^[a-z][a-z0-9-]{0,48}$", try(one.cloud_run.service, "a"))) && can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", coalesce(one.vertex_project, "my-project")))])
     error_message = "routes have an audience without blanks, the name of a Cloud Run service (not its URL), and a project's id."
   }

@@ -363,6 +363,25 @@ run "route_vertex_without_a_token" {
   expect_failures = [var.routes]
 }
 
+run "route_audience_of_many_hosts" {
+  command = plan
+  variables {
+    model_url   = null
+    model_slots = null
+    routes      = [{ name = "chat", models = ["*"], url = "https://{model}.example.com", slots = 64, auth = "google-id-token" }]
+  }
+  expect_failures = [var.routes]
+}
+
+run "route_audience_for_many_hosts" {
+  command = plan
+  variables {
+    model_url   = null
+    model_slots = null
+    routes      = [{ name = "chat", models = ["*"], url = "https://{model}.example.com", slots = 64, auth = "google-id-token", audience = "https://models.example.com" }]
+  }
+}
+
 run "route_audience_blank" {
   command = plan
   variables {
