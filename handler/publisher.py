@@ -198,7 +198,10 @@ class _Outbox:
         """What shares the next request. A topic that is slow holds up no other that was collected with it."""
         if not self._batches:
             self._batches.extend(_by_topic(self._collect()))
-        return self._batches.popleft()
+        batch, rest = _alike(self._batches.popleft(), time.monotonic())
+        if rest:
+            self._batches.appendleft(rest)
+        return batch
 
     def _collect(self) -> Sequence[_Publish]:
         """What shares the next request, or one for each topic; waits for the first.
@@ -223,10 +226,12 @@ class _Outbox:
         return collected
 
     def _send(self, batch: Sequence[_Publish]) -> None:
+        now = time.monotonic()
+        batch = _in_time(batch, now)
         if not batch:
             return
         try:
-            ids = self._request(batch)
+            ids = self._request(batch, now)
         except exceptions.InvalidArgument as error:
             # The whole batch was refused, perhaps for another message in it.
             if len(batch) == 1:
@@ -241,11 +246,9 @@ class _Outbox:
             for one, message_id in zip(batch, ids, strict=True):
                 one.outcome.set_result(message_id)
 
-    def _request(self, batch: Sequence[_Publish]) -> Sequence[str]:
+    def _request(self, batch: Sequence[_Publish], now: float) -> Sequence[str]:
         """Publish in time for all of the batch. It must be settled then, or what was given up on arrives later."""
-        left = min(one.until for one in batch) - time.monotonic()
-        if left <= 0:
-            raise exceptions.DeadlineExceeded("its turn came too late")
+        left = min(one.until for one in batch) - now
         request = _Request(topic=batch[0].topic, messages=[one.message for one in batch])
         # A last try may begin just before the retries' time is up and then take its own: together what is left.
         retry = Retry(predicate=_TRANSIENT, initial=0.1, maximum=2.0, timeout=left / 2)
@@ -288,6 +291,24 @@ def _by_topic(publishes: Sequence[_Publish]) -> Iterable[Sequence[_Publish]]:
     for publish in publishes:
         topics.setdefault(publish.topic, []).append(publish)
     return topics.values()
+
+
+def _alike(batch: Sequence[_Publish], now: float) -> tuple[Sequence[_Publish], Sequence[_Publish]]:
+    """Those of a batch that share a request, and the rest. Who has the least time left shares with up to twice that.
+
+    A request has the least time that one of its messages has: one that is nearly late would leave none to the others.
+    """
+    least = min(one.until for one in batch) - now
+    latest = now + max(2 * least, 0)
+    return [one for one in batch if one.until <= latest], [one for one in batch if one.until > latest]
+
+
+def _in_time(batch: Sequence[_Publish], now: float) -> Sequence[_Publish]:
+    """Those that have time left. The publishers of the others hear that theirs is up."""
+    for one in batch:
+        if one.until <= now:
+            one.outcome.set_exception(exceptions.DeadlineExceeded("its turn came too late"))
+    return [one for one in batch if one.until > now]
 
 
 def _channel() -> Any:

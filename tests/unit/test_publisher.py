@@ -8,7 +8,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handler.local.pubsub import Fault, LocalPubSub
 from handler.publisher import (
@@ -18,6 +21,7 @@ from handler.publisher import (
     PublishFailed,
     PublishRefused,
     ResponseTooLarge,
+    _alike,
     _Outbox,
     _Publish,
     _raw,
@@ -103,6 +107,47 @@ def test_one_bad_message_does_not_take_its_batch_along(broker):
     _Outbox()._send(batch)
     assert all(one.outcome.result(0) for one in batch)
     assert {message.data for message in received(broker)} == {b"1", b"2"}
+
+
+def to_send(*seconds):
+    """A message for each, whose publisher gives up after so many seconds."""
+    now = time.monotonic()
+    return [_Publish(TOPIC, _raw(OutgoingMessage(b"{}")), now + left) for left in seconds]
+
+
+def test_what_is_past_its_time_fails_alone(broker):
+    """When a request is sent, whose time is up hears that, and the others are published."""
+    late, patient = to_send(-1, 30)
+    _Outbox()._send([late, patient])
+    assert isinstance(late.outcome.exception(0), DeadlineExceeded)
+    assert patient.outcome.result(0)
+    assert len(received(broker)) == 1
+
+
+def test_who_has_little_time_left_takes_none_of_the_others(broker):
+    """A Pub/Sub that is too slow for one message is not for those that have time."""
+    broker.faults.add(Fault(kind="publish-late", seconds=1))
+    outbox, (patient, hasty) = _Outbox(), to_send(60, 0.2)
+    outbox._waiting.put(patient)
+    outbox._waiting.put(hasty)
+    outbox._start()
+    assert patient.outcome.result(60)
+    assert hasty.outcome.exception(60)
+
+
+@given(st.lists(st.floats(-100, 100) | st.just(math.inf), min_size=1))
+def test_a_request_is_of_those_that_have_about_the_same_time(seconds):
+    """None has more than twice the time of another that shares its request, or none has any left; nobody is left out.
+
+    The most hurried go first.
+    """
+    rest = [_Publish(TOPIC, None, 1000.0 + left) for left in seconds]
+    requests = []
+    while rest:
+        batch, rest = _alike(rest, 1000.0)
+        requests.append(sorted(one.until - 1000.0 for one in batch))
+    assert [left for request in requests for left in request] == sorted(one + 1000.0 - 1000.0 for one in seconds)
+    assert all(request[-1] <= max(2 * request[0], 0) for request in requests)
 
 
 @pytest.mark.parametrize(
