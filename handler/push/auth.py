@@ -1,7 +1,7 @@
-"""Who may push: the rules for the OIDC token that Pub/Sub sends with a push, checked by PyJWT.
+"""Who may push: the rules for the OIDC token that Pub/Sub sends with a push; PyJWT reads it and checks its signature.
 
 https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions says what it looks like, RFC 8725 how checks fail.
-Times are compared here: PyJWT takes texts for numbers, cuts fractions off, and has a clock of its own.
+Claims are compared here: PyJWT takes texts for numbers, cuts fractions off, and has a clock of its own.
 """
 
 import re
@@ -12,9 +12,8 @@ from hashlib import sha256
 from threading import Lock
 from typing import Any
 
-import jwt
 from cachetools import TLRUCache, cached
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWS, PyJWTError
 
 from handler.config.settings import Settings, SettingsError
 from handler.push.keys import Keys, KeysResponse, KeysUnavailable, download
@@ -27,17 +26,7 @@ MAX_VERIFIED = 1000  # tokens that are remembered; a subscription uses a few in 
 MAX_VERIFIED_SECONDS = 3600.0  # so that a key that its issuer withdrew is noticed
 # RFC 9110 11.4: the scheme in any case. Base64 without the padding that PyJWT takes: a token has one spelling.
 _CREDENTIALS = re.compile(r"bearer +([\w-]+\.[\w-]+\.[\w-]*)", re.IGNORECASE | re.ASCII)
-# All that is to be checked is named: PyJWT leaves claims alone where it does not check the signature.
-_OPTIONS: Any = {"require": ["iss", "aud", "exp", "iat"], "verify_iss": True, "verify_aud": True, "strict_aud": True}
-_OPTIONS |= {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
-# What PyJWT's exceptions mean, most specific first; their own messages may quote the token.
-_MEANINGS: dict[type[Exception], str] = {
-    jwt.InvalidIssuerError: "the token is of another issuer than PUSH_ISSUER",
-    jwt.InvalidAudienceError: "the token is for another audience: give the push subscription PUSH_AUDIENCE as audience",
-    jwt.MissingRequiredClaimError: "the token lacks one of iss, aud, exp and iat",
-    jwt.InvalidSignatureError: "the token's signature is wrong",
-    Exception: "the bearer token is not a JWT that can be read",
-}
+_JWS = PyJWS(["RS256"])
 
 
 class AuthError(Exception):
@@ -63,9 +52,9 @@ def authenticator(
         return lambda _header: None
     if not (settings.push_issuer and settings.push_audience and settings.push_service_account):
         raise SettingsError("PUSH_AUTH=verify needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT: set both")
-    keys = Keys(fetch or partial(download, settings.push_certs_url), clock)
+    check = partial(_check, settings, Keys(fetch or partial(download, settings.push_certs_url), clock), clock)
     passed = TLRUCache[bytes, float](MAX_VERIFIED, lambda _digest, until, _now: until, clock)
-    verify = cached(passed, lambda token: sha256(token.encode()).digest(), Lock())(_Verifier(settings, keys, clock))
+    verify = cached(passed, lambda token: sha256(token.encode()).digest(), Lock())(check)
     return lambda header: verify(bearer_token(header))
 
 
@@ -77,72 +66,64 @@ def bearer_token(header: str | None) -> str:
         raise AuthError(f"the Authorization header is longer than {MAX_HEADER_CHARS} characters")
     if "," in header:  # which no token has: it is how a server joins headers of the same name
         raise AuthError("more than one Authorization header")
-    credentials = _CREDENTIALS.fullmatch(header)
-    if not credentials:
+    if not (credentials := _CREDENTIALS.fullmatch(header)):
         raise AuthError("the Authorization header has no bearer token that is a signed JWT")
     if header.endswith(".SIGNATURE_REMOVED_BY_GOOGLE"):
         raise AuthError("the signature was removed, as Cloud Run's IAM does: behind it, set PUSH_AUTH=platform")
     return credentials[1]
 
 
-class _Verifier(jwt.PyJWT):
-    """The rules and the keys; to be called with a token, it returns for how long (seconds since 1970) that holds."""
-
-    def __init__(self, settings: Settings, keys: Keys, clock: Callable[[], float]) -> None:
-        super().__init__()
-        self._settings, self._keys, self._clock = settings, keys, clock
-
-    def __call__(self, token: str) -> float:
-        now = self._clock()
-        # First what needs no key: nobody can make this service look for one without a token that is meant for it.
-        unverified = self._decoded(token, None)
-        check_times(unverified["payload"], now)
-        claims = self._decoded(token, self._key(unverified["header"]))["payload"]
-        if claims.get("email") != self._settings.push_service_account:
-            raise AuthError("the token is of another account than PUSH_SERVICE_ACCOUNT", Reason.FORBIDDEN)
-        if claims.get("email_verified") is not True:
-            raise AuthError("the token's email is not verified by its issuer", Reason.FORBIDDEN)
-        return float(min(claims["exp"], now + MAX_VERIFIED_SECONDS))
-
-    def _decoded(self, token: str, key: RSAPublicKey | None) -> dict[str, Any]:
-        """Header and payload, for us by their issuer and audience; without `key` they are not to be believed."""
-        options = _OPTIONS | {"verify_signature": key is not None}
-        audience, issuer = self._settings.push_audience, self._settings.push_issuer
-        try:
-            return self.decode_complete(token, key or "", ["RS256"], options, audience=audience, issuer=issuer)
-        except (jwt.PyJWTError, strictjson.JsonError) as error:
-            raise AuthError(next(_MEANINGS[kind] for kind in _MEANINGS if isinstance(error, kind))) from None
-
-    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        strictjson.loads(decoded["payload"])  # PyJWT's own parser takes more than is JSON: NaN, UTF-16, ...
-        return super()._decode_payload(decoded)
-
-    def _key(self, header: Mapping[str, Any]) -> RSAPublicKey:
-        """The issuer's key of that id. Keys that a token carries or points to (jwk, jku, x5c, x5u) are never used."""
-        if header.get("alg") != "RS256":
-            raise AuthError("the token is not signed with RS256")
-        if "crit" in header:  # RFC 7515 4.1.11: extensions that must be understood, and none is
-            raise AuthError("the token demands an extension that is not supported")
-        if not isinstance(kid := header.get("kid"), str):
-            raise AuthError("the token does not name its key")
-        try:
-            key = self._keys.find(kid)
-        except KeysUnavailable as error:
-            raise AuthError(f"the keys that sign push tokens {error}", Reason.KEYS_UNAVAILABLE) from None
-        if key is None:
-            raise AuthError("the token names a key that its issuer does not have")
-        return key
+def _check(settings: Settings, keys: Keys, clock: Callable[[], float], token: str) -> float:
+    """Check a token by the rules and the keys: for how long (seconds since 1970) it holds. Raises AuthError."""
+    now = clock()
+    try:
+        parts = _JWS.decode_complete(token, options={"verify_signature": False})
+        claims = strictjson.loads(parts["payload"])
+    except (PyJWTError, strictjson.JsonError):  # whose own messages may quote the token
+        raise AuthError("the bearer token is not a JWT that can be read") from None
+    # First what needs no key: nobody can make this service look for one without a token that is meant for it.
+    _check_claims(claims, settings, now)
+    _check_signature(token, parts["header"], keys)
+    if claims.get("email") != settings.push_service_account:
+        raise AuthError("the token is of another account than PUSH_SERVICE_ACCOUNT", Reason.FORBIDDEN)
+    if claims.get("email_verified") is not True:
+        raise AuthError("the token's email is not verified by its issuer", Reason.FORBIDDEN)
+    return float(min(claims["exp"], now + MAX_VERIFIED_SECONDS))
 
 
-def check_times(claims: Mapping[str, Any], now: float) -> None:
-    """Check when a token counts; `now` in seconds since 1970. Raises AuthError."""
+def _check_claims(claims: Any, settings: Settings, now: float) -> None:
+    """Check for whom a token is, and when it counts; `now` in seconds since 1970. Raises AuthError."""
+    if not isinstance(claims, dict) or not {"iss", "aud", "exp", "iat"} <= claims.keys():
+        raise AuthError("the token lacks one of iss, aud, exp and iat")
+    if claims["iss"] != settings.push_issuer:
+        raise AuthError("the token is of another issuer than PUSH_ISSUER")
+    if claims["aud"] != settings.push_audience:  # a list is another one too, whoever is in it
+        raise AuthError("the token is for another audience: give the push subscription PUSH_AUDIENCE as audience")
     for name in ("exp", "iat", "nbf"):
         if type(claims.get(name, 0)) not in (int, float):
             raise AuthError(f"the token's {name} is not a number")
     # `now` is what the skew is added to: a claim may be an integer too large for a float.
     if claims["exp"] <= now - SKEW_SECONDS:
         raise AuthError("the token has expired")
-    if claims["iat"] > now + SKEW_SECONDS:
-        raise AuthError("the token is of the future: compare the clocks")
-    if claims.get("nbf", 0) > now + SKEW_SECONDS:
-        raise AuthError("the token is not valid yet")
+    if max(claims["iat"], claims.get("nbf", 0)) > now + SKEW_SECONDS:
+        raise AuthError("the token is of the future (iat, nbf): compare the clocks")
+
+
+def _check_signature(token: str, header: Mapping[str, Any], keys: Keys) -> None:
+    """Check it with the issuer's key. Keys that a token carries or points to (jwk, jku, x5c, x5u) are never used."""
+    if header.get("alg") != "RS256":
+        raise AuthError("the token is not signed with RS256")
+    if "crit" in header:  # RFC 7515 4.1.11: extensions that must be understood, and none is
+        raise AuthError("the token demands an extension that is not supported")
+    if not isinstance(kid := header.get("kid"), str):
+        raise AuthError("the token does not name its key")
+    try:
+        key = keys.find(kid)
+    except KeysUnavailable as error:
+        raise AuthError(f"the keys that sign push tokens {error}", Reason.KEYS_UNAVAILABLE) from None
+    if key is None:
+        raise AuthError("the token names a key that its issuer does not have")
+    try:
+        _JWS.decode(token, key, ["RS256"])
+    except PyJWTError:
+        raise AuthError("the token's signature is wrong") from None

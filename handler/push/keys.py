@@ -5,7 +5,6 @@ stranger's invented key ids must not make this service download without end. The
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from threading import Lock
@@ -52,7 +51,7 @@ class KeysResponse(NamedTuple):
 class Keys:
     """The keys by their ids. One instance serves all greenlets, and only one of them downloads at a time."""
 
-    def __init__(self, fetch: Callable[[], KeysResponse], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, fetch: Callable[[], KeysResponse], clock: Callable[[], float]) -> None:
         """`fetch` returns what the endpoint answers or raises KeysUnavailable; `clock` returns seconds."""
         self._fetch, self._clock, self._downloading = fetch, clock, Lock()
         self._keys: Mapping[str, RSAPublicKey] = {}
@@ -89,8 +88,7 @@ class Keys:
     def _download(self) -> None:
         try:
             body, fresh_seconds = self._fetch()
-            self._keys = parse(body)
-            self._fetched_at = self._clock()
+            self._keys, self._fetched_at = parse(body), self._clock()
             self._fresh_until = self._fetched_at + min(max(fresh_seconds, MIN_FRESH_SECONDS), MAX_FRESH_SECONDS)
             self._problem = ""
         except KeysUnavailable as error:
@@ -113,10 +111,8 @@ def parse(body: bytes) -> Mapping[str, RSAPublicKey]:
     public = {kid: key for kid, key in found if isinstance(kid, str) and isinstance(key, RSAPublicKey)}
     keys = {kid: key for kid, key in public.items() if key.key_size >= MIN_KEY_BITS}
     if not keys:
-        raise KeysUnavailable(
-            "hold no RSA certificate or key of 2048 bits: PUSH_CERTS_URL must serve a JSON object of key id to PEM "
-            "certificate, or a JWK Set"
-        )
+        wanted = "a JSON object of key id to PEM certificate, or a JWK Set"
+        raise KeysUnavailable(f"hold no RSA certificate or key of 2048 bits: PUSH_CERTS_URL must serve {wanted}")
     return keys
 
 
@@ -160,13 +156,11 @@ def _reason(error: BaseException) -> str:
 def _read(response: requests.Response) -> KeysResponse:
     if response.status_code != 200:
         raise KeysUnavailable(f"could not be fetched (status {response.status_code})")
-    body = bytearray()
     # Not `stream`, which reads lines of any length between chunks, nor `content`, which unpacks.
-    while part := response.raw.read(1 << 16, decode_content=False):
-        body += part
-        if len(body) > MAX_BYTES:
-            raise KeysUnavailable(f"are larger than {MAX_BYTES} bytes")
-    return KeysResponse(bytes(body), fresh_seconds(response.headers))
+    body = response.raw.read(MAX_BYTES, decode_content=False)
+    if response.raw.read(1, decode_content=False):  # which raises where the body was cut off
+        raise KeysUnavailable(f"are larger than {MAX_BYTES} bytes")
+    return KeysResponse(body, fresh_seconds(response.headers))
 
 
 def fresh_seconds(headers: Mapping[str, str]) -> float:
