@@ -138,6 +138,13 @@ class Adapter(HTTPAdapter):
             self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         return self._pool
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Have the pool trust who is to be trusted. Raises NewConnectionError where the file of those is gone."""
+        try:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise NewConnectionError(conn, "no connection: no file of authorities") from error
+
     def request_url(self, request: Any, proxies: Any) -> str:  # noqa: ARG002
         """What is asked for. No proxy is looked for, since there is none."""
         url: str = request.path_url

@@ -726,6 +726,18 @@ def test_tls_with_a_file_that_holds_no_authority(secure):
     assert service(secure, MODEL_CA_FILE=__file__).call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
 
 
+def test_tls_with_a_file_that_goes_away(secure, authority, tmp_path):
+    """A secret that is mounted anew, or not at all, is no fault of the service: the call waits until it is back."""
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    model = service(secure, MODEL_CA_FILE=str(file))
+    assert model.call("/v1/completions", b"{}", 10).status == 200
+    file.unlink()
+    assert model.call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+    authority.cert_pem.write_to_path(file)
+    assert model.call("/v1/completions", b"{}", 10).status == 200
+
+
 def exceptions_of(module, base):
     """Every exception that a module exports."""
     return [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, base)]
