@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,21 +14,38 @@ from handler.config import problems
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_BYTES = 1 << 20
+_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's own, which lets through what Python raises at a value that is not of the kind that it is said to be."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception:  # noqa: BLE001 - of int() it is ValueError or IndexError, of a table KeyError, ...
+            kind = node.tag.rpartition(":")[2]
+            problem = f"this is no {kind}: put it in quotes if it is a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def load(path: str, model: type[Model]) -> Model:
     """Read the file at `path`. Raises ValueError, one line, with every problem and its line number."""
+    text = _text(path)
     try:
-        text = _text(path)
-        root = yaml.compose(text, yaml.SafeLoader)
+        root = _Loader(text).get_single_node()
         if root is None:
             raise ValueError("is empty")
-        twins = list(_twins(root))
-        if twins:
-            raise ValueError("; ".join(twins))
-        document = yaml.safe_load(text)
+        wrong = list(_wrong_keys(root))
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        document = _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(_unreadable(error)) from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -49,23 +66,45 @@ def _text(path: str) -> str:
 
 
 def _unreadable(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return str(error.reason)
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "is no YAML"
-    return f"line {mark.line + 1}: {problem}" if mark else str(problem)
+    said = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))) or "is no YAML"
+    return f"line {mark.line + 1}: {said}" if mark else said
 
 
-def _twins(node: yaml.Node) -> Iterator[str]:
-    """Keys that stand twice in a mapping, of which YAML's readers take the last."""
-    if isinstance(node, yaml.MappingNode):
+def _wrong_keys(root: yaml.Node) -> Iterator[str]:
+    """Keys that name nothing, and those that stand twice in a mapping, of which YAML's readers take the last."""
+    for mapping in _mappings(root):
         seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield f"line {key.start_mark.line + 1}: {key.value} stands there twice"
-            seen.add(key.value)
-            yield from _twins(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _twins(value)
+        for key, _ in mapping.value:
+            place = f"line {key.start_mark.line + 1}: "
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _NAMES:
+                yield f"{place}a key is no text: put it in quotes"
+            elif key.value in seen:
+                yield f"{place}{_shown(key.value)} stands there twice"
+            else:
+                seen.add(key.value)
+
+
+def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Every mapping, in its order, once: what has an anchor may stand in many places, and in itself."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting.extend(value for _, value in reversed(node.value))
+        elif isinstance(node, yaml.SequenceNode):
+            waiting.extend(reversed(node.value))
+
+
+def _shown(name: object) -> str:
+    """A name as it can stand in a line."""
+    return str(name) if str(name).isprintable() else ascii(name)
 
 
 def _explained(errors: Sequence[ErrorDetails], root: yaml.Node) -> Iterator[str]:
@@ -81,7 +120,7 @@ def _explained(errors: Sequence[ErrorDetails], root: yaml.Node) -> Iterator[str]
 
 def _place(location: tuple[int | str, ...], root: yaml.Node) -> str:
     # What is behind a field with several types is the one that was tried: constrained-int, literal['auto'].
-    named = ".".join(str(part) for part in location if not re.search(r"\[|^constrained-", str(part)))
+    named = ".".join(_shown(part) for part in location if not re.search(r"\[|^constrained-", str(part)))
     return f"line {_line(root, location)}: {named} " if location else ""
 
 
