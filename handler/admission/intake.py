@@ -20,26 +20,23 @@ class Held:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.resize(0)
-        self._intake.add_place(-1)
+        self._intake.add(-1, -self._size)
 
     def resize(self, size: int) -> None:
         """The push takes so many bytes now. 0 once it waits no longer: the model's slots bound what is at work."""
         if size != self._size:
-            self._intake.add_bytes(size - self._size)
+            self._intake.add(0, size - self._size)
             self._size = size
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Take neither a place nor bytes during the `with` block: the push waits elsewhere, where that is bounded."""
         size = self._size
-        self.resize(0)
-        self._intake.add_place(-1)
+        self._intake.add(-1, -size)
         try:
             yield
         finally:
-            self._intake.add_place(1)
-            self.resize(size)
+            self._intake.add(1, size)
 
 
 class Intake:
@@ -68,12 +65,8 @@ class Intake:
             self._bytes += size
         return Held(self, size)
 
-    def add_place(self, number: int) -> None:
-        """Count a push more, or less."""
+    def add(self, pushes: int, size: int) -> None:
+        """Count pushes and bytes more, or less."""
         with self._lock:
-            self._held += number
-
-    def add_bytes(self, size: int) -> None:
-        """Count bytes more, or less."""
-        with self._lock:
+            self._held += pushes
             self._bytes += size

@@ -1,6 +1,6 @@
 """How many pushes are taken in, and how many bytes of them wait."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import pytest
 from hypothesis import given
@@ -78,12 +78,13 @@ def test_who_waits_aside_takes_nothing():
             pass
 
 
-@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=50))
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200), st.booleans()), max_size=50))
 def test_everything_is_given_back(pushes):
     """Whatever came and whatever became of it, at the end there is room for all again."""
     intake = Intake(slots=2, pushes=5, size=300)
-    stack, held = taken(intake, [size for size, _ in pushes])
-    for one, (_, size) in zip(held, pushes, strict=False):
-        one.resize(size)
+    stack, held = taken(intake, [size for size, _, _ in pushes])
+    for one, (_, size, is_aside) in zip(held, pushes, strict=False):
+        with one.aside() if is_aside else nullcontext():
+            one.resize(size)
     stack.close()
     assert (intake._held, intake._bytes) == (0, 0)
