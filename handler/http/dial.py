@@ -2,15 +2,16 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+from typing import Any, TypeVar
 
 HEAD_START_SECONDS = 0.25  # of an address before the next one is tried too: RFC 8305 section 8
 
 Options = Sequence[tuple[int, int, int | bytes]]
 Addresses = Sequence[tuple[Any, ...]]
 Attempt = Future[socket.socket]
+_Result = TypeVar("_Result")
 
 
 class Resolver:
@@ -21,25 +22,14 @@ class Resolver:
         self._flights: dict[tuple[str, int], Future[Addresses]] = {}
 
     def addresses(self, host: str, port: int) -> Addresses:
-        """What `socket.getaddrinfo` returns, asked now or by somebody who began before. Raises OSError."""
+        """What `socket.getaddrinfo` returns, asked now or by whoever began before. Raises OSError, ValueError."""
         with self._lock:
             flight = self._flights.get((host, port))
             if flight is None:
-                flight = self._flights[host, port] = Future()
                 # Not by the caller, who may give up: the others still wait.
-                threading.Thread(target=self._look_up, args=(host, port, flight), daemon=True).start()
+                flight = self._flights[host, port] = _begun(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
+                flight.add_done_callback(lambda _: self._flights.pop((host, port)))
         return flight.result()
-
-    def _look_up(self, host: str, port: int, flight: "Future[Addresses]") -> None:
-        try:
-            flight.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except UnicodeError:
-            flight.set_exception(socket.gaierror("the name is malformed"))
-        except Exception as error:  # noqa: BLE001 - it is raised where the addresses are wanted
-            flight.set_exception(error)
-        finally:
-            with self._lock:
-                del self._flights[host, port]
 
 
 def connect(addresses: Addresses, seconds: float | None, options: Options) -> socket.socket:
@@ -50,7 +40,7 @@ def connect(addresses: Addresses, seconds: float | None, options: Options) -> so
     attempts: list[Attempt] = []
     try:
         for number, address in enumerate(addresses, 1):
-            attempts.append(_begun(address, seconds, options))
+            attempts.append(_begun(_connected, address, seconds, options))
             winner = _first(attempts, HEAD_START_SECONDS if number < len(addresses) else None)
             if winner is not None:
                 attempts.remove(winner)
@@ -61,18 +51,18 @@ def connect(addresses: Addresses, seconds: float | None, options: Options) -> so
             attempt.add_done_callback(_close)
 
 
-def _begun(address: tuple[Any, ...], seconds: float | None, options: Options) -> Attempt:
-    """An attempt under way, in a thread of its own."""
-    attempt = Attempt()
+def _begun(work: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
+    """What comes of `work`, which is under way in a thread of its own."""
+    future = Future[_Result]()
 
     def run() -> None:
         try:
-            attempt.set_result(_connected(address, seconds, options))
-        except Exception as error:  # noqa: BLE001 - it is raised where the connection is wanted
-            attempt.set_exception(error)
+            future.set_result(work(*arguments))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is wanted
+            future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return attempt
+    return future
 
 
 def _first(attempts: Sequence[Attempt], seconds: float | None) -> Attempt | None:
