@@ -3,15 +3,14 @@
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from handler.batch.errors import CannotRun
+from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
 from handler.batch.lines.answers import Answer, NotAnAnswer, parse
 from handler.batch.pubsub import (
     Messages,
-    NotTaken,
-    OutcomeUnknown,
     Outgoing,
     Subscription,
     Topic,
@@ -91,7 +90,8 @@ def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer | None:
         for received in messages.next_ones(1, _LOOK_SECONDS):
             if received.attributes.get("batch_id") != batch_id:
                 continue
-            messages.ack([received])
+            with suppress(NotAcked):  # nobody waits for a second one
+                messages.ack([received])
             try:
                 return parse(received.data, received.attributes, _ID)
             except NotAnAnswer:

@@ -7,21 +7,21 @@ lost makes a second message, which the model would be paid for again.
 import os
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 import google.auth
 import grpc
-from google.api_core import exceptions
+from google.api_core import exceptions, retry
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import pubsub_v1
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
-from handler.batch.errors import CannotRun
+from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
 
 MAX_BATCH_MESSAGES = 500  # of the 1,000 that a publish request may have: what a kill leaves unsure should be little
 MAX_BATCH_BYTES = 9_000_000  # of 10,000,000; a larger message goes alone
@@ -44,18 +44,8 @@ _Message = PubsubMessage.pb()
 _LATER = (exceptions.ResourceExhausted, exceptions.Aborted)
 _NEVER = (exceptions.InvalidArgument, exceptions.FailedPrecondition)
 _NOT_ALLOWED = (exceptions.PermissionDenied, exceptions.Unauthenticated, exceptions.NotFound)
-
-
-class NotTaken(Exception):
-    """Pub/Sub took none of the messages. `worth_a_retry` tells whether it may take them later."""
-
-    def __init__(self, cause: Exception, *, worth_a_retry: bool) -> None:
-        super().__init__(str(cause))
-        self.worth_a_retry = worth_a_retry
-
-
-class OutcomeUnknown(Exception):
-    """The messages were sent, and no confirmation came: they may have been published, or not."""
+# An ack may be repeated whatever became of it.
+_REPEATED = retry.if_exception_type(exceptions.ServerError, *_LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,20 +283,23 @@ class Messages:
         return self._left
 
     def ack(self, received: Sequence[Received]) -> None:
-        """Acknowledge. What cannot be acked comes again, which does no harm."""
-        for start in range(0, len(received), _MOST_ACKS):
-            ack_ids = [each.ack_id for each in received[start : start + _MOST_ACKS]]
-            with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
-                self._client.acknowledge(subscription=self.name, ack_ids=ack_ids, timeout=_CONNECT_SECONDS)
+        """Acknowledge, for a minute if need be. Raises NotAcked where some may come again, after all were tried."""
+        again, failure = retry.Retry(_REPEATED, timeout=_CONNECT_SECONDS), ""
+        for ack_ids in _ack_ids(received):
+            request = {"subscription": self.name, "ack_ids": ack_ids}
+            try:
+                self._client.acknowledge(request, retry=again, timeout=_CONNECT_SECONDS)
+            except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
+                failure = str(error)
+        if failure:
+            raise NotAcked(failure)
 
     def lease(self, received: Sequence[Received], seconds: int) -> None:
         """Have them for so long from now; 0 gives them back."""
-        for start in range(0, len(received), _MOST_ACKS):
-            ack_ids = [each.ack_id for each in received[start : start + _MOST_ACKS]]
+        for ack_ids in _ack_ids(received):
+            request = {"subscription": self.name, "ack_ids": ack_ids, "ack_deadline_seconds": seconds}
             with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
-                self._client.modify_ack_deadline(
-                    subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=seconds, timeout=_CONNECT_SECONDS
-                )
+                self._client.modify_ack_deadline(request, timeout=_CONNECT_SECONDS)
 
     def meaning(self, error: exceptions.GoogleAPICallError) -> CannotRun:
         """Why it cannot be read, and what to do."""
@@ -341,6 +334,11 @@ class Messages:
                 self._pulled.put(received, timeout=1.0)
                 return
         self._left += received
+
+
+def _ack_ids(received: Sequence[Received]) -> Iterator[list[str]]:
+    for start in range(0, len(received), _MOST_ACKS):
+        yield [each.ack_id for each in received[start : start + _MOST_ACKS]]
 
 
 def _received(pulled: Any) -> Received:

@@ -3,16 +3,15 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from handler.batch.errors import CannotRun
+from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
 from handler.batch.pubsub import (
     MAX_BATCH_BYTES,
     Messages,
-    NotTaken,
-    OutcomeUnknown,
     Outgoing,
     Received,
     Subscription,
@@ -144,17 +143,39 @@ class _Pass:
 
     def _replay(self, topic: Topic, letters: Sequence[Received]) -> None:
         for together in _batches(letters):
-            try:
+            with self._told(topic.name, together):
                 topic.publish([again(each) for each in together])
-            except (NotTaken, OutcomeUnknown) as error:
-                raise CannotRun(
-                    f"{self.found.replayed} dead letters were replayed; then {topic.name} did not confirm: {error}. "
-                    "What was not acked is still there, and may have been published: its answer tells."
-                ) from None
-            self._messages.ack(together)
+                self._messages.ack(together)
             self.found.replayed += len(together)
         gone = {each.message_id for each in letters}
         self._held = [each for each in self._held if each.message_id not in gone]
+
+    @contextmanager
+    def _told(self, topic: str, together: Sequence[Received]) -> Iterator[None]:
+        """Whatever ends the work between a publish and its ack, the letters are named whose copies may be out."""
+        until_now = f"{self.found.replayed} dead letters were replayed; then"
+        try:
+            yield
+        except NotTaken as error:
+            raise CannotRun(f"{until_now} {topic} took none of the next {len(together)}: {error}") from None
+        except OutcomeUnknown as error:
+            raise CannotRun(f"{until_now} {topic} did not confirm: {error}. {_twice(together)}") from None
+        except NotAcked as error:
+            raise CannotRun(
+                f"{until_now} copies were published, and no ack taken: {error}. {_twice(together)}"
+            ) from None
+        except KeyboardInterrupt:
+            raise CannotRun(f"{until_now} it was interrupted. {_twice(together)}") from None
+
+
+def _twice(letters: Sequence[Received]) -> str:
+    """What to do about letters of which nobody knows that they are both published and gone."""
+    return (
+        "Copies of the following may be with the relay, while they are still dead letters: another replay publishes "
+        "them again, and the model is paid again. Before it, take those out that are answered: `gcloud pubsub "
+        "subscriptions pull` shows a message's ack id, and `gcloud pubsub subscriptions ack --ack-ids` takes that. "
+        f"Message ids: {', '.join(each.message_id for each in letters)}"
+    )
 
 
 def _batches(letters: Sequence[Received]) -> list[list[Received]]:

@@ -92,9 +92,10 @@ class Place:
             "COLUMNS": "200",
         }
 
-    def run(self, *arguments, stdin=None):
+    def run(self, *arguments, stdin=None, address=None):
         """Run a command to its end."""
-        return self.forks.run([RELAY, *arguments], self.environment(), cwd=self.folder, measured=True, stdin=stdin)
+        environment = self.environment(address)
+        return self.forks.run([RELAY, *arguments], environment, cwd=self.folder, measured=True, stdin=stdin)
 
     def start(self, *arguments, stdin=None, **options):
         """The same, started as a person does: not forked, and not measured; `options` are those of subprocess.run."""

@@ -3,8 +3,8 @@
 import shlex
 import subprocess
 
-from handler.batch.errors import CannotRun
-from handler.batch.pubsub import NotTaken, OutcomeUnknown, Outgoing, Topic
+from handler.batch.errors import CannotRun, NotTaken, OutcomeUnknown
+from handler.batch.pubsub import Outgoing, Topic
 from handler.batch.work.summary import Summary
 from handler.rules import strictjson
 

@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from handler.batch.errors import NotAcked
 from handler.batch.lines import bodies
 from handler.batch.lines.answers import Answer, NotAnAnswer, line_not_run, line_of, origin, parse
 from handler.batch.pubsub import Messages, Received
@@ -51,7 +53,8 @@ class Collector:
             for message, custom_id in answers:
                 self._note(message.data, message.attributes, custom_id)
             self._outputs.commit()
-        messages.ack([message for message, _ in mine])
+        with suppress(NotAcked):  # what comes again is known to the journal
+            messages.ack([message for message, _ in mine])
         if answers:
             self.last_answer = time.monotonic()
 

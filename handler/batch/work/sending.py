@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from handler.batch.errors import CannotRun
+from handler.batch.errors import CannotRun, NotTaken, OutcomeUnknown
 from handler.batch.lines import check, formats
 from handler.batch.lines.answers import line_not_run
 from handler.batch.options import Options
-from handler.batch.pubsub import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, NotTaken, OutcomeUnknown, Outgoing, Topic
+from handler.batch.pubsub import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, Outgoing, Topic
 from handler.batch.work.beginning import Plan
 from handler.batch.work.gate import Gate
 from handler.batch.work.journal import Ending, Journal, State

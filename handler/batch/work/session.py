@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from handler.batch.controlling import cancelling
-from handler.batch.errors import CannotRun
+from handler.batch.errors import CannotRun, NotTaken, OutcomeUnknown
 from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, Options, Paths
-from handler.batch.pubsub import NotTaken, OutcomeUnknown, Subscription, Topic, batch_filter
+from handler.batch.pubsub import Subscription, Topic, batch_filter
 from handler.batch.work.beginning import Plan, plan_of
 from handler.batch.work.collecting import Collector
 from handler.batch.work.journal import Counts, Journal
