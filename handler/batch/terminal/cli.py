@@ -192,7 +192,8 @@ def submit(requests: str, answers: str, **given: Any) -> None:
     with handled():
         summary = work.do(api.submit, requests, answers, options, tick=work.display.reading)
         work.tell(summary)
-        click.echo(f"sent {summary.waiting + summary.answered:,} requests as {summary.batch_id}", err=True)
+        rest = f"; {summary.not_sent:,} are not sent" if summary.not_sent else ""
+        click.echo(f"sent {summary.waiting + summary.answered:,} requests as {summary.batch_id}{rest}", err=True)
         sys.exit(130 if summary.end == "stopped" else 0 if summary.end == "submitted" else 1)
 
 

@@ -13,6 +13,7 @@ _ENDS = {
     "submitted": "everything is sent: collect the answers with `inference-relay batch collect`",
     "stopped": "stopped; the same command goes on from here",
     "tokens_spent": "stopped at --max-tokens-total; the same command with a higher limit goes on from here",
+    "not_sent": "{0.not_sent:,} lines were not sent: `inference-relay batch run`, or `submit`, sends them",
     "unsure_left": "the rest may never have been sent: `inference-relay batch run` finds out, and sends what was not",
     "in_progress": "not all is answered",
     "cancelled": "cancelled",
@@ -37,9 +38,8 @@ def counted(reply: Reply) -> str:
 
 def table(summary: Summary) -> Table:
     """Everything that a person wants to know in the end."""
-    made = Table(
-        title=f"{summary.batch_id}: {_ENDS.get(summary.end, summary.end)}", title_justify="left", show_header=False
-    )
+    end = _ENDS.get(summary.end, summary.end).format(summary)
+    made = Table(title=f"{summary.batch_id}: {end}", title_justify="left", show_header=False)
     made.add_column()
     made.add_column(overflow="fold")  # the name of a file is of no use with its end cut off
     for name, value in _rows(summary):

@@ -30,6 +30,7 @@ class End(StrEnum):
     STOPPED = "stopped"  # by the person
     TOKENS_SPENT = "tokens_spent"
     CANCELLED = "cancelled"  # by another process, while it sent; collecting ends the batch
+    NOT_SENT = "not_sent"  # all that was sent is answered, and nobody here sends the rest
     UNSURE_LEFT = "unsure_left"  # what is left may never have been sent, and nobody here sends
 
 
@@ -102,7 +103,7 @@ class Session:
             return End.SUBMITTED if not self.counts.pending else End.STOPPED
 
     def collect(self) -> End:
-        """Collect until every line is in one of the files that was sent."""
+        """Collect until every line that was sent is in one of the files."""
         with self._opened():
             if self._nothing_to_do():
                 return self._finished(End.COMPLETED)
@@ -194,9 +195,9 @@ class Session:
                 return End.COMPLETED
             if self.sending:
                 continue
-            if sender and sender.spent and not self.counts.waiting:
-                return End.TOKENS_SPENT
-            if self._only_unsure_is_left():
+            if not self.counts.waiting and (not sender or sender.spent):
+                return End.TOKENS_SPENT if sender else End.NOT_SENT
+            if self._only_unsure_is_left(sends=sender is not None):
                 if not sender:
                     return End.UNSURE_LEFT
                 self._send_again()
@@ -210,10 +211,13 @@ class Session:
                 lines = self.journal.begin_sending(list(self.journal.pending()))
                 self.journal.confirm_sent(lines, [""] * len(lines))
 
-    def _only_unsure_is_left(self) -> bool:
-        """Whether the only lines without an answer are those that may not have been sent, for the time agreed."""
+    def _only_unsure_is_left(self, *, sends: bool) -> bool:
+        """Whether all that is waited for is lines that may not have been sent, for the time agreed.
+
+        Where this process `sends`, not before everything else is sent.
+        """
         counts, patience = self.counts, self._options.unsure_seconds
-        if counts.pending or counts.sent or not counts.sending:
+        if (sends and counts.pending) or counts.sent or not counts.sending:
             return False
         return self.quiet_seconds > patience and time.time() - self.journal.latest_unsure() > patience
 

@@ -1,0 +1,64 @@
+"""What `submit` leaves, and what `collect` makes of it."""
+
+import json
+import signal
+
+from tests.parts.processes import until
+
+from .conftest import Tunnel, openai_line, read_lines, states, write_lines
+
+
+def collected(place, files, *options):
+    """The exit status of `collect`, its summary, and what it says."""
+    done = place.run("batch", "collect", "-o", files.answers, "--json", *options)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def test_collect_after_the_tokens_were_spent(local_place, files):
+    """It ends when what was sent is answered, and says how many lines were not sent, and how they are."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(200)])
+    submit = ("batch", "submit", files.requests, "-o", files.answers)
+    done = local_place.run(*submit, "--max-tokens-total", 1000)
+    assert done.returncode == 1, done.stderr
+    not_sent = states(files.journal)["pending"]
+    assert 0 < not_sent < 200
+    assert f"{not_sent} are not sent" in done.stderr
+    status, summary, _ = collected(local_place, files)
+    assert (status, summary["end"]) == (1, "not_sent")
+    assert (summary["answered"], summary["not_sent"]) == (200 - not_sent, not_sent)
+    said = local_place.run("batch", "collect", "-o", files.answers).stderr
+    assert f"{not_sent} lines were not sent: `inference-relay batch run`" in said
+
+    assert local_place.run(*submit).returncode == 0
+    status, summary, _ = collected(local_place, files)
+    assert (status, summary["end"]) == (0, "completed")
+    assert local_place.asked() == {f"{n}": 1 for n in range(200)}
+
+
+def test_collect_after_an_interrupted_submit(local_place, files):
+    """It ends, too, and what was cancelled meanwhile is ended by it."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(200)])
+    with local_place.running("batch", "submit", files.requests, "-o", files.answers, "--rate", 10) as child:
+        until(lambda: states(files.journal)["sent"] > 3)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 130
+    status, summary, _ = collected(local_place, files)
+    assert (status, summary["end"]) == (1, "not_sent")
+    assert local_place.run("batch", "cancel", files.answers).returncode == 0
+    status, summary, _ = collected(local_place, files)
+    assert (status, summary["end"]) == (1, "completed")
+    assert {each["error"]["code"] for each in read_lines(files.errors)} == {"batch_cancelled"}
+    assert len(read_lines(files.errors)) + len(read_lines(files.answers)) == 200
+
+
+def test_collect_where_some_may_not_have_been_sent(local_place, files):
+    """Lines that may never have been sent do not hold it up for longer than `--unsure-after`, nor do those not sent."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(200)])
+    command = ("batch", "submit", files.requests, "-o", files.answers, "--rate", 10)
+    with Tunnel(local_place.address) as tunnel, local_place.running(*command, address=tunnel.address):
+        until(lambda: states(files.journal)["sent"] > 0)
+        tunnel.blocked.set()
+        until(lambda: states(files.journal)["sending"] > 0)
+    status, summary, _ = collected(local_place, files, "--unsure-after", "2s")
+    assert (status, summary["end"]) == (1, "unsure_left")
+    assert summary["not_sent"] > 0
