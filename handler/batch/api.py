@@ -7,7 +7,7 @@ from handler.batch.asking import Where
 from handler.batch.controlling import REPLY_SECONDS, Reply, cancel_requests
 from handler.batch.errors import CannotRun
 from handler.batch.lines import files
-from handler.batch.lines.check import Contents, Ids, Problem, Rules, examine
+from handler.batch.lines.check import Contents, Ids, Problem, examine
 from handler.batch.options import Options, Paths
 from handler.batch.work import beginning, session
 from handler.batch.work.journal import Counts, Journal
@@ -29,7 +29,7 @@ def check(
     """Read a request file, offline: what is in it. `wrong` gets every line that cannot be sent."""
     options, ids = options or Options(), Ids()
     try:
-        return examine(requests, Rules(options.allowed_paths, options.deadline, options.model), ids.enter, wrong, tick)
+        return examine(requests, beginning.rules_of(options), ids.enter, wrong, tick)
     finally:
         ids.close()
 
@@ -98,6 +98,8 @@ def collect(
     with beginning.alone(paths.journal):
         if requests is not None:
             _begin_elsewhere(requests, paths, options, wrong)
+        else:
+            beginning.take_up(paths, options)
         end = _ended(paths, Session(paths, options, progress).collect)
         return _summed_up(paths, end, price)
 
@@ -123,13 +125,15 @@ def status(answers: str, options: Options | None = None, *, price: Price | None 
 def retry(answers: str, options: Options | None = None, *, codes: tuple[str, ...] = ()) -> int:
     """Take what failed out of the error file, to be sent again by the next `run`; how many lines.
 
-    `codes` restricts it to those errors. Lines that could not be sent as they are stay. Raises CannotRun.
+    `codes` restricts it to those errors. Lines that could not be sent as they are stay. Raises CannotRun, as where the
+    batch's deadline has passed and `options` have no new one.
     """
-    paths = beginning.paths_of(answers, options or Options())
+    options = options or Options()
+    paths = beginning.paths_of(answers, options)
     if not paths.journal.exists():
         raise CannotRun(f"{paths.journal} does not exist: no batch was begun with this output file here")
     with beginning.alone(paths.journal), Journal(paths.journal) as journal:
-        beginning.plan_of(journal)
+        beginning.see_that_it_can_end_well(journal, options)
         rewound = 0
 
         def change() -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from handler.batch.errors import CannotRun
 from handler.batch.lines import files, objects
 from handler.batch.lines.answers import Style
-from handler.batch.lines.formats import DEFAULT_PATHS
 
 UNSURE_SECONDS = 600.0
 DRAIN_SECONDS = 30.0
@@ -32,15 +33,31 @@ class Options:
     in_order: bool = False
     fetch_bodies: bool = False  # what the relay has put into Cloud Storage goes into the output
     strict: bool = False  # send nothing if one line is bad
-    allowed_paths: Sequence[str] = DEFAULT_PATHS
+    allowed_paths: Sequence[str] | None = None  # of a new batch: the service's default
     model: str | None = None  # replaces the model in every request
     priority: str | None = None
-    deadline: str | None = None  # RFC 3339
+    deadline: str | None = None  # RFC 3339; becomes the form that the contract takes
     rate: float | None = None  # requests a second
     max_in_flight: int | None = None  # sent, and not answered yet
     max_tokens_total: int | None = None
     unsure_seconds: float = UNSURE_SECONDS  # how long an answer of a request is waited for that may not have been sent
     give_up_seconds: float | None = None  # without any answer; what is left then becomes `request_timeout`
+
+    def __post_init__(self) -> None:
+        """Raises CannotRun where the deadline is no time, or has no offset."""
+        if self.deadline is not None:
+            object.__setattr__(self, "deadline", in_utc(self.deadline))
+
+
+def in_utc(text: str) -> str:
+    """A time of ISO 8601 with an offset, in the form that the contract takes. Raises CannotRun."""
+    try:
+        time = datetime.fromisoformat(text.upper())
+        if time.tzinfo is not None:
+            return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        pass
+    raise CannotRun(f"{text!r} is no time with an offset: write 2030-01-31T12:00:00Z")
 
 
 @dataclass(frozen=True, slots=True)

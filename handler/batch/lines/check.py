@@ -75,7 +75,7 @@ class Ids:
 class Rules:
     """How lines are read: the paths that are allowed, the batch's deadline, and the model that replaces theirs."""
 
-    allowed_paths: Collection[str]
+    allowed_paths: Collection[str] = formats.DEFAULT_PATHS
     deadline: str | None = None
     model: str | None = None
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from handler.batch.errors import CannotRun
 from handler.batch.lines.answers import Style
-from handler.batch.lines.formats import DEFAULT_PATHS
-from handler.batch.options import UNSURE_SECONDS, Options
+from handler.batch.options import UNSURE_SECONDS, Options, in_utc
 from handler.batch.work.summary import Price
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -33,9 +33,9 @@ def _time(value: str) -> str | None:
     try:
         if value[-1:] in _UNITS:
             then = datetime.now(UTC) + timedelta(seconds=float(value[:-1]) * _UNITS[value[-1]])
-            return then.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return value if datetime.fromisoformat(value.upper()).tzinfo else None
-    except (ValueError, OverflowError):
+            return in_utc(then.isoformat(timespec="seconds"))
+        return in_utc(value)
+    except (ValueError, OverflowError, CannotRun):
         return None
 
 
@@ -119,16 +119,17 @@ where = _grouped(
 timeout = click.option(
     "--timeout", type=Seconds(), default="60s", show_default=True, help="How long to wait for the relay's reply."
 )
+deadline = click.option("--deadline", type=Deadline(), help="When to give up: 8h, 90m, or 2030-01-31T12:00:00Z.")
+allowed_paths = click.option(
+    "--allowed-paths",
+    metavar="PATHS",
+    help="What the service's ALLOWED_PATHS is.  [default: the service's own default]",
+)
 content = _grouped(
     click.option("--model", help="Put this model's name into every request."),
-    click.option("--deadline", type=Deadline(), help="When to give up: 8h, 90m, or 2030-01-31T12:00:00Z."),
+    deadline,
     click.option("--priority", help="Becomes the attribute `priority` of every message."),
-    click.option(
-        "--allowed-paths",
-        default=",".join(DEFAULT_PATHS),
-        help="What the service's ALLOWED_PATHS is.",
-        show_default=False,
-    ),
+    allowed_paths,
     click.option("--strict", is_flag=True, help="Send nothing if one line cannot be sent."),
     click.option(
         "--format",
@@ -195,7 +196,7 @@ def reporting_of(given: dict[str, Any]) -> Reporting:
 
 def options_of(given: dict[str, Any]) -> Options:
     """The options that were given on the command line."""
-    if "allowed_paths" in given:
+    if given.get("allowed_paths") is not None:
         given["allowed_paths"] = tuple(path.strip() for path in given["allowed_paths"].split(","))
     if "style" in given:
         given["style"] = Style(given["style"])

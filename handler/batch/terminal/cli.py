@@ -14,7 +14,6 @@ from handler.batch.asking import NoAnswer
 from handler.batch.controlling import NotDone
 from handler.batch.errors import CannotRun
 from handler.batch.lines.check import Problem, hopeless
-from handler.batch.lines.formats import DEFAULT_PATHS
 from handler.batch.options import Options
 from handler.batch.terminal import choices, report
 from handler.batch.terminal.choices import Reporting
@@ -244,6 +243,7 @@ def status(answers: str, as_json: bool, price: Price | None, **given: Any) -> No
 @named
 @choices.files
 @click.option("--code", "codes", multiple=True, help="Only lines with this error; as often as you like.")
+@choices.deadline
 def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
     """Take what failed out of the error file of ANSWERS, to be sent again.
 
@@ -251,7 +251,8 @@ def retry(answers: str, codes: tuple[str, ...], **given: Any) -> None:
     inference-relay batch retry answers.jsonl --code model_timeout
     inference-relay batch run requests.jsonl -o answers.jsonl
 
-    Lines that cannot be sent as they are stay in the error file.
+    Lines that cannot be sent as they are stay in the error file. Where the batch's deadline has passed, it needs a new
+    --deadline.
     """  # noqa: D301
     with handled():
         number = api.retry(answers, choices.options_of(given), codes=codes)
@@ -303,7 +304,7 @@ def _told(answers: str, options: Options, seconds: float) -> str:
 @batch.command()
 @click.argument("requests")
 @click.option("--model", help="Put this model's name into every request.")
-@click.option("--allowed-paths", default=",".join(DEFAULT_PATHS), help="What the service's ALLOWED_PATHS is.")
+@choices.allowed_paths
 def check(requests: str, **given: Any) -> None:
     """Read REQUESTS, offline, and list every line that cannot be sent.
 

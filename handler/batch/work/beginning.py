@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from handler.batch import pubsub
@@ -43,6 +44,15 @@ class Plan:
         """The attributes of every message, beside its custom id."""
         return {"batch_id": self.batch_id, **({"priority": self.priority} if self.priority else {})}
 
+    @property
+    def seconds_past_deadline(self) -> float:
+        """How long ago the deadline was; 0 or less where it is to come, or there is none."""
+        return _seconds_past(self.rules.deadline)
+
+
+def _seconds_past(deadline: str | None) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(deadline.upper())).total_seconds() if deadline else 0.0
+
 
 def paths_of(answers: str, options: Options) -> Paths:
     """The files that belong to the name of an output file, in the form that the batch was begun in, if it was."""
@@ -67,7 +77,8 @@ def begin(
     """
     with Journal(paths.journal, create=True) as journal:
         if journal.fact("ready") is not None:
-            _see_that_it_is_the_same(journal, requests, paths, options)
+            _see_that_it_is_the_same_file(journal, requests, paths)
+            _take_up(journal, options)
             return
         _claim_files(journal, paths)
         try:
@@ -109,7 +120,7 @@ def _import(
     if files.is_standard(requests):
         files.spool(paths.spool)
         source = str(paths.spool)
-    rules = Rules(options.allowed_paths, options.deadline, options.model)
+    rules = rules_of(options)
     with Outputs(journal, paths.output, paths.errors) as outputs, journal.transaction():
 
         def keep(problem: Problem) -> None:
@@ -155,27 +166,69 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
         "priority": options.priority,
         "deadline": options.deadline,
         "model": options.model,
-        "allowed_paths": ",".join(options.allowed_paths),
+        "allowed_paths": ",".join(rules_of(options).allowed_paths),
     }
 
 
-def _see_that_it_is_the_same(journal: Journal, requests: str, paths: Paths, options: Options) -> None:
+def rules_of(options: Options) -> Rules:
+    """How the lines of a new batch are read."""
+    allowed = {} if options.allowed_paths is None else {"allowed_paths": tuple(options.allowed_paths)}
+    return Rules(**allowed, deadline=options.deadline, model=options.model)
+
+
+def _see_that_it_is_the_same_file(journal: Journal, requests: str, paths: Paths) -> None:
     if _fingerprint_again(requests, paths) != journal.fact("fingerprint"):
         raise CannotRun(
             f"{requests} is not the file that this batch was begun with ({journal.fact('requests')}), or was changed "
             "since. Put new or mended lines into a file of their own, with another output file (-o). Or remove "
             f"{paths.journal} and the answers to begin anew: everything is sent again then, and paid for again."
         )
+
+
+def take_up(paths: Paths, options: Options) -> None:
+    """Go on with a batch that was begun: with another deadline, if one is given. Raises CannotRun for other changes."""
+    with Journal(paths.journal) as journal:
+        _take_up(journal, options)
+
+
+def _take_up(journal: Journal, options: Options) -> None:
     plan = plan_of(journal)
+    _see_that_it_was_begun_so(plan, options)
+    if options.deadline not in (None, plan.rules.deadline):
+        with journal.transaction():
+            journal.note(deadline=options.deadline)
+
+
+def _see_that_it_was_begun_so(plan: Plan, options: Options) -> None:
+    asked_paths = None if options.allowed_paths is None else ",".join(sorted(set(options.allowed_paths)))
     for name, asked, begun in (
-        ("--topic", options.topic, plan.topic),
-        ("--responses", options.responses, plan.responses),
-        ("--subscription", options.subscription, plan.subscription),
+        ("--topic", _short(options.topic), _short(plan.topic)),
+        ("--responses", _short(options.responses), _short(plan.responses)),
+        ("--subscription", _short(options.subscription), _short(plan.subscription)),
         ("--batch-id", options.batch_id, plan.batch_id),
         ("--format", None if options.style is Style.OPENAI else options.style, plan.style),
+        ("--model", options.model, plan.rules.model),
+        ("--priority", options.priority, plan.priority),
+        ("--allowed-paths", asked_paths, ",".join(sorted(set(plan.rules.allowed_paths)))),
     ):
-        if asked and asked.rsplit("/", 1)[-1] != begun.rsplit("/", 1)[-1]:
-            raise CannotRun(f"this batch was begun with {name} {begun}: leave {name} out, or give another output file")
+        if asked and asked != begun:
+            how = f"with {name} {begun}" if begun else f"without {name}"
+            raise CannotRun(f"this batch was begun {how}: leave {name} out, or give another output file")
+
+
+def _short(name: str | None) -> str | None:
+    return name and name.rsplit("/", 1)[-1]
+
+
+def see_that_it_can_end_well(journal: Journal, options: Options) -> None:
+    """Take up a batch whose failed lines are to be sent again. Raises CannotRun where its deadline has passed."""
+    deadline = options.deadline or plan_of(journal).rules.deadline
+    if _seconds_past(deadline) > 0:
+        raise CannotRun(
+            f"the batch's deadline, {deadline}, has passed: what is sent again would only expire. Give a new one to "
+            "`batch retry`: --deadline 8h"
+        )
+    _take_up(journal, options)
 
 
 def _fingerprint_again(requests: str, paths: Paths) -> str:

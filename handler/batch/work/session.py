@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -243,7 +242,7 @@ class Session:
             self._stop_sending.set()
             if not self.counts.waiting or self.quiet_seconds > DRAIN_SECONDS:
                 return "batch_cancelled", "The batch was cancelled before this request was answered."
-        if self._seconds_past_deadline() > EXPIRY_SECONDS:
+        if self.plan.seconds_past_deadline > EXPIRY_SECONDS:
             return "batch_expired", f"No answer came before the batch's deadline, {self.plan.rules.deadline}."
         patience = self._options.give_up_seconds
         if patience is not None and self.quiet_seconds > patience and not self.sending:
@@ -267,12 +266,6 @@ class Session:
         self._told = True
         with suppress(NotTaken, OutcomeUnknown):  # then what was sent last is answered
             topic.publish([cancelling(self.plan.batch_id, self.plan.attributes)])
-
-    def _seconds_past_deadline(self) -> float:
-        deadline = self.plan.rules.deadline
-        if not deadline:
-            return 0.0
-        return (datetime.now(UTC) - datetime.fromisoformat(deadline.upper())).total_seconds()
 
     def _finished(self, end: End) -> End:
         """When all is there: put the lines in order if wished, and remove what was made for the batch."""

@@ -1,0 +1,85 @@
+"""What a batch that is taken up again may change, and what it may not."""
+
+import json
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.batch import CannotRun, Options
+from handler.rules.message import options as contract
+from tests.parts.processes import until
+
+from .conftest import openai_line, read_lines, write_lines
+
+
+def test_a_deadline_that_has_passed(local_place, files):
+    """What expired is sent again with a new deadline, and not without one, when it could only expire once more."""
+    write_lines(files.requests, [openai_line("a", json.dumps({"lose": 1}))])
+    submit = ("batch", "submit", files.requests, "-o", files.answers, "--deadline", "2020-01-01T00:00:00Z")
+    assert local_place.run(*submit).returncode == 0
+    until(lambda: local_place.asked() == {"a": 1})
+    assert local_place.run(*files.command).returncode == 1
+    assert read_lines(files.errors)[0]["error"]["code"] == "batch_expired"
+
+    for other in ((), ("--deadline", "2021-01-01T00:00Z")):
+        done = local_place.run("batch", "retry", files.answers, *other)
+        assert (done.returncode, "has passed" in done.stderr, "--deadline 8h" in done.stderr) == (2, True, True)
+    done = local_place.run("batch", "retry", files.answers, "--deadline", "2099-01-31T12:00+01:00")
+    assert done.returncode == 0, done.stderr
+    assert local_place.run(*files.command).returncode == 0
+    deadlines = [request["options"]["deadline"] for *_, request in local_place.calls()]
+    assert deadlines == ["2020-01-01T00:00:00Z", "2099-01-31T11:00:00Z"]
+
+
+def test_what_a_batch_was_begun_with(local_place, files):
+    """A run that goes on takes another deadline; another model, priority or set of paths is refused."""
+    write_lines(files.requests, [openai_line("a", json.dumps({"lose": 1})), openai_line("b")])
+    begun = ("--model", "m", "--allowed-paths", "/v1/completions,/v1/embeddings")
+    assert local_place.run("batch", "submit", *files.command[2:], *begun).returncode == 0
+    for option, other, said in (
+        ("--model", "other", "begun with --model m"),
+        ("--priority", "low", "begun without --priority"),
+        ("--allowed-paths", "/v1/completions", "begun with --allowed-paths /v1/completions,/v1/embeddings"),
+    ):
+        for command in (files.command, ("batch", "collect", "-o", files.answers)):
+            done = local_place.run(*command, option, other)
+            assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    same = ("--model", "m", "--allowed-paths", "/v1/embeddings, /v1/completions")
+    done = local_place.run(*files.command, *same, "--deadline", "2020-01-01T00:00:00Z")
+    assert (done.returncode, "batch_expired" in done.stderr) == (1, True), done.stderr
+
+
+@given(st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat(timespec="minutes")))
+def test_the_contract_takes_every_deadline(text):
+    """Whatever form of a time with an offset is given, what is sent is one that the service takes, of the same time."""
+    try:
+        made = Options(deadline=text).deadline
+    except CannotRun:
+        return  # in UTC it is beyond the years that there are
+    assert contract.Options(deadline=made).deadline == datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2030-01-31T12:00Z", "2030-01-31T12:00:00Z"),
+        ("2030-01-31 12:00:00.5+01:00", "2030-01-31T11:00:00.500000Z"),
+        ("20300131T120000Z", "2030-01-31T12:00:00Z"),
+        ("2030-01-31t12:00:00z", "2030-01-31T12:00:00Z"),
+        ("2030-01-31T12:00:00+01:00:30", "2030-01-31T10:59:30Z"),
+        ("2030-01-31T12:00:00", None),
+        ("2030-01-31", None),
+        ("tomorrow", None),
+        ("", None),
+        ("0001-01-01T00:00:00+01:00", None),
+    ],
+)
+def test_deadlines(text, expected):
+    """A time with an offset becomes the form of the contract; what has none, or is none, is refused."""
+    if expected is None:
+        with pytest.raises(CannotRun):
+            Options(deadline=text)
+    else:
+        assert Options(deadline=text).deadline == expected
