@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.batch.lines import answers, files, formats
+from handler.batch.lines import answers, check, files, formats
 from handler.batch.lines.answers import Style
 from handler.batch.lines.formats import DEFAULT_PATHS, BadLine, Form
 from handler.config.settings import DEFAULT_PATHS as SERVICE_PATHS
@@ -62,6 +62,7 @@ def test_the_form_is_told_by_a_line(line, form):
         (GOOD | {"custom_id": "x" * 1025}, "invalid_custom_id", "custom_id"),
         (GOOD | {"custom_id": "\ud800"}, "invalid_custom_id", "custom_id"),
         (GOOD | {"method": "GET"}, "invalid_method", "method"),
+        (GOOD | {"method": 7}, "invalid_method", "method"),
         ({key: GOOD[key] for key in ("custom_id", "url")}, "invalid_request", "body"),
         ({key: GOOD[key] for key in ("custom_id", "body")}, "invalid_request", "url"),
         (GOOD | {"body": []}, "invalid_request", "body"),
@@ -75,6 +76,22 @@ def test_what_is_wrong_with_a_line(line, code, param):
         read(line)
     assert (caught.value.code, caught.value.param) == (code, param)
     assert caught.value.message
+
+
+@pytest.mark.parametrize("method", ["POST", "post", None])
+def test_the_methods_that_the_service_takes(method):
+    """A line may be as the service takes it: POST in any case, or left open."""
+    assert read(GOOD | {"method": method}).custom_id == "a"
+
+
+def test_the_longest_batch_id_counts(tmp_path):
+    """A line that passes the check can be sent, whatever the batch is called: its id is a part of the message."""
+    path, found = tmp_path / "r.jsonl", []
+    room = formats.MAX_DATA_BYTES - len(formats.encode(read(GOOD | {"body": {"x": ""}}), "b" * 100))
+    lines = [GOOD | {"custom_id": name, "body": {"x": "y" * (room + more)}} for name, more in (("a", 0), ("b", 1))]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    check.examine(str(path), check.Rules(), lambda *_: True, found.append)
+    assert [(each.custom_id, each.code) for each in found] == [("b", "request_too_large")]
 
 
 @pytest.mark.parametrize(

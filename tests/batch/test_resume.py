@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.batch import CannotRun, Options
+from handler.batch.lines import formats
 from handler.rules.message import options as contract
 from tests.parts.processes import until
 
 from .conftest import openai_line, read_lines, write_lines
+
+BATCH = "b" * 100
 
 
 def test_a_deadline_that_has_passed(local_place, files):
@@ -49,6 +52,23 @@ def test_what_a_batch_was_begun_with(local_place, files):
     same = ("--model", "m", "--allowed-paths", "/v1/embeddings, /v1/completions")
     done = local_place.run(*files.command, *same, "--deadline", "2020-01-01T00:00:00Z")
     assert (done.returncode, "batch_expired" in done.stderr) == (1, True), done.stderr
+
+
+def test_a_line_that_no_longer_fits(local_place, files):
+    """What a new deadline makes larger than a message may be fails with its code; the others are sent."""
+    large = openai_line("large", "")
+    made = formats.Request(1, "large", "/v1/completions", {}, large["body"])
+    large["body"]["prompt"] = "x" * (formats.MAX_DATA_BYTES - len(formats.encode(made, "b" * 100)))
+    write_lines(files.requests, [large, openai_line("small")])
+    submit = ("batch", "submit", *files.command[2:], "--max-tokens-total", 1, "--batch-id", BATCH)
+    assert local_place.run(*submit).returncode == 1
+    assert local_place.calls() == []
+    done = local_place.run(*files.command, "--deadline", "2099-01-31T12:00:00Z", "--batch-id", BATCH)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = read_lines(files.errors)
+    assert (line["custom_id"], line["response"], line["error"]["code"]) == ("large", None, "request_too_large")
+    assert local_place.asked() == {"small": 1}
 
 
 @given(st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat(timespec="minutes")))

@@ -10,7 +10,6 @@ from typing import IO, Any
 from handler.batch.lines import files, formats
 from handler.batch.lines.formats import BadLine, Form, Request
 
-_NO_ID = "00000000-0000-0000-0000-000000000000"
 _TELLING = 1_000  # lines, at most, until one must have told the file's form
 
 
@@ -138,7 +137,7 @@ def examine(
 def _take(rules: Rules, line: int, text: bytes | None, contents: Contents, enter: Callable[[int, str], bool]) -> None:
     request = rules.read(line, text, contents.form or Form.OPENAI)
     if text is None or not formats.fits_surely(text):
-        formats.encode(request, _NO_ID, rules.deadline)
+        formats.encode(request, "x" * formats.LONGEST_BATCH_ID, rules.deadline)
     if not enter(line, request.custom_id):
         message = f"`custom_id` {request.custom_id!r} was given to an earlier line already."
         raise BadLine("duplicate_custom_id", message, param="custom_id", custom_id=request.custom_id)

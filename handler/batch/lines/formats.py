@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from handler.rules import strictjson
+from handler.rules.message import batchline
 from handler.rules.message.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request, validated
 from handler.rules.message.mistakes import Mistake
 
@@ -27,6 +28,7 @@ DEFAULT_PATHS = (
 # https://cloud.google.com/pubsub/quotas#resource_limits, less what a publish request has beside the data: the topic's
 # name and our attributes, of which the longest is the custom id.
 MAX_DATA_BYTES = 10_000_000 - 4_096
+LONGEST_BATCH_ID = 100  # characters, of ASCII
 
 
 class Form(StrEnum):
@@ -98,8 +100,10 @@ def _from_openai(line: int, document: Mapping[str, Any]) -> Request:
     custom_id = _custom_id(document.get("custom_id"))
     _check_there_is("url", document, custom_id)
     _check_there_is("body", document, custom_id)
-    if document.get("method", "POST") != "POST":
-        raise BadLine("invalid_method", "`method` must be POST.", param="method", custom_id=custom_id)
+    try:
+        batchline.as_request({"method": document.get("method")})
+    except Mistake as mistake:
+        raise BadLine("invalid_method", str(mistake), param="method", custom_id=custom_id) from None
     return Request(line, custom_id, document["url"], {}, document.get("body", {}), body_ref=document.get("body_ref"))
 
 

@@ -16,12 +16,12 @@ from handler.batch.errors import CannotRun
 from handler.batch.lines import check, files, objects
 from handler.batch.lines.answers import Style, line_not_run
 from handler.batch.lines.check import Contents, Problem, Rules
-from handler.batch.lines.formats import Form, nameless
+from handler.batch.lines.formats import LONGEST_BATCH_ID, Form, nameless
 from handler.batch.options import Options, Paths
 from handler.batch.work.journal import Ending, Journal, State
 from handler.batch.work.outputs import Outputs
 
-_BATCH_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
+_BATCH_ID = re.compile(rf"[A-Za-z][A-Za-z0-9._-]{{0,{LONGEST_BATCH_ID - 1}}}")
 
 
 @dataclass(frozen=True, slots=True)

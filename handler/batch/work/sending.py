@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from handler.batch.errors import CannotRun, NotTaken, OutcomeUnknown
 from handler.batch.lines import check, formats
 from handler.batch.lines.answers import line_not_run
+from handler.batch.lines.formats import BadLine
 from handler.batch.options import Options
 from handler.batch.pubsub import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, Outgoing, Topic
 from handler.batch.work.beginning import Plan
@@ -93,7 +94,11 @@ class Sender:
         plan = self._plan
         for request in check.requests(plan.requests, plan.rules, plan.form, self._journal.pending()):
             attributes = {**plan.attributes, "custom_id": request.custom_id}
-            data = formats.encode(request, plan.batch_id, plan.rules.deadline)
+            try:
+                data = formats.encode(request, plan.batch_id, plan.rules.deadline)
+            except BadLine as bad:
+                self._fail(request.line, request.custom_id, bad.code, bad.message, State.PENDING)
+                continue
             size = len(data) + sum(len(key) + len(value.encode()) for key, value in attributes.items()) + _FRAME_BYTES
             self._gate.expect(
                 formats.estimated_tokens(len(data)) + (formats.longest_answer(request) or _TYPICAL_ANSWER)
@@ -151,11 +156,11 @@ class Sender:
             for each in batch:
                 self._settle(topic, [each])
         else:
-            self._fail(batch[0], str(refused))
+            why = f"Pub/Sub does not take it: {refused}"
+            self._fail(batch[0].line, batch[0].custom_id, "invalid_request", why, State.SENDING)
 
-    def _fail(self, line: _Line, why: str) -> None:
+    def _fail(self, line: int, custom_id: str, code: str, message: str, before: State) -> None:
         with self._journal.transaction():
-            text = line_not_run(line.custom_id, line.line, "invalid_request", f"Pub/Sub does not take it: {why}")
-            place = self._outputs.append(State.FAILED, text)
+            place = self._outputs.append(State.FAILED, line_not_run(custom_id, line, code, message))
             self._outputs.commit()
-            self._journal.end(Ending(line.line, State.FAILED, *place, code="invalid_request"), State.SENDING)
+            self._journal.end(Ending(line, State.FAILED, *place, code=code), before)
