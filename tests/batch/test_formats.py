@@ -167,6 +167,8 @@ def test_numbers_are_not_touched():
         ({"input_tokens": 3, "output_tokens": 4}, (3, 4)),
         ({"prompt_tokens": 3}, (3, 0)),
         ({"prompt_tokens": "3"}, (0, 0)),
+        ({"prompt_tokens": True, "completion_tokens": -5}, (0, 0)),
+        ({"prompt_tokens": 1 << 60, "completion_tokens": 4}, (0, 4)),
         (None, (0, 0)),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from handler.rules import strictjson
 from handler.rules.message.contract import ERRORS, ErrorCode
+from handler.rules.message.usage import usage_of
 
 
 class Style(StrEnum):
@@ -64,7 +65,7 @@ def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> Answer:
         text = _body(data, status, metadata, body)
     except (strictjson.JsonError, LookupError, TypeError, ValueError):
         raise NotAnAnswer from None
-    tokens_in, tokens_out = usage(body)
+    usage = usage_of(body)
     return Answer(
         custom_id=custom_id,
         request_message_id=attributes.get("request_message_id", ""),
@@ -73,8 +74,8 @@ def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> Answer:
         metadata=metadata,
         code=None if 200 <= status < 300 else _code(status, body),
         model=_text(_of(body, "model")) or attributes.get("model"),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
+        tokens_in=usage.prompt_tokens or 0,
+        tokens_out=usage.completion_tokens or 0,
         is_reference=attributes.get("content_ref") == "true",
     )
 
@@ -103,16 +104,6 @@ def _text(value: Any) -> str | None:
 def _code(status: int, body: Any) -> str:
     code = _of(_of(body, "error"), "code")
     return str(code) if isinstance(code, str | int) and code else f"http_{status}"
-
-
-def usage(body: Any) -> tuple[int, int]:
-    """The tokens that an answer says to have taken: of the prompt, and of its own."""
-    said = _of(body, "usage")
-    counts = [
-        next((n for n in (_of(said, f"{name}_tokens") for name in names) if isinstance(n, int)), 0)
-        for names in (("prompt", "input"), ("completion", "output"))
-    ]
-    return counts[0], counts[1]
 
 
 def line_of(answer: Answer, style: Style) -> bytes:

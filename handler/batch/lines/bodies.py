@@ -7,9 +7,10 @@ from typing import Any
 
 from handler.batch.errors import CannotRun
 from handler.batch.lines import objects
-from handler.batch.lines.answers import Answer, one_line, usage
+from handler.batch.lines.answers import Answer, one_line
 from handler.rules import strictjson
 from handler.rules.message.content import wrap_content
+from handler.rules.message.usage import usage_of
 
 # What is larger stays where it is: the output is read by others, line by line.
 MAX_BODY_BYTES = 256 << 20
@@ -50,5 +51,6 @@ def _filled(answer: Answer, content_type: str, content: bytes) -> Answer:
         document = strictjson.loads(content, finite=False)
     except strictjson.JsonError:  # nobody has looked at it so far
         return replace(answer, body=wrap_content(content_type, content))
-    tokens_in, tokens_out = usage(document)
+    usage = usage_of(document)
+    tokens_in, tokens_out = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return replace(answer, body=one_line(content), tokens_in=tokens_in, tokens_out=tokens_out)
