@@ -51,6 +51,8 @@ def _world(scenario: Scenario, system: System, messages: int) -> Iterator[_World
     with ExitStack() as parts:
         model = parts.enter_context(StandIn("model", **options, status=204 if is_direct else 200))
         sink = parts.enter_context(StandIn("sink"))
+        for stand_in in (model, sink):
+            stand_in.ready()
         if is_direct:
             yield _World(scenario, messages, model, sink, None, model.port)
             return
@@ -95,6 +97,7 @@ def _load(world: _World) -> Figures:
     options = {"port": world.port, "in_flight": scenario.pushes, "messages": world.messages}
     with StandIn("pushes", **options, prompt_bytes=scenario.prompt_bytes) as pushes:
         _start(world)
+        pushes.ready()  # what its own start takes is no part of the run
         usage = _push(world, pushes)
         return figures(_seen(world, pushes, usage), scenario.pushes, scenario.prompt_bytes)
 
