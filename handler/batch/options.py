@@ -38,7 +38,7 @@ class Options:
     priority: str | None = None
     deadline: str | None = None  # RFC 3339; becomes the form that the contract takes
     rate: float | None = None  # requests a second
-    max_in_flight: int | None = None  # sent, and not answered yet
+    max_in_flight: int | None = None  # sent, and not answered yet; `submit` ends with so many
     max_tokens_total: int | None = None
     unsure_seconds: float = UNSURE_SECONDS  # how long an answer of a request is waited for that may not have been sent
     give_up_seconds: float | None = None  # without any answer; what is left then becomes `request_timeout`

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from handler.batch.options import Options
 from handler.batch.work.journal import Journal
@@ -11,22 +12,28 @@ _MOST = 1 << 30
 
 
 class Gate:
-    """Says how many requests may be sent now. `collecting`: answers come in meanwhile, and can be waited for."""
+    """Says how many requests may be sent now.
 
-    def __init__(self, journal: Journal, options: Options, stop: threading.Event, *, collecting: bool) -> None:
-        self._journal, self._options, self._stop, self._collecting = journal, options, stop, collecting
+    `in_vain` tells whether the answers that are missing are waited for no longer; None where nobody collects any.
+    """
+
+    def __init__(
+        self, journal: Journal, options: Options, stop: threading.Event, in_vain: Callable[[], bool] | None
+    ) -> None:
+        self._journal, self._options, self._stop, self._in_vain = journal, options, stop, in_vain
         self._credit, self._at = 1.0, time.monotonic()
         self._expected, self._expectations = 0, 0
         self.spent = False
 
     def wait(self) -> int:
-        """Wait until some may be sent; how many. 0 where nothing more is to be sent."""
+        """Wait until some may be sent; how many. 0 where none may, and no answer is to come that would change that."""
         while not self._stop.is_set():
-            room = min(self._by_rate(), self._by_flight(), self._by_tokens())
+            room = min(self._by_flight(), self._by_tokens())
+            if room < 1 and (self.spent or self._in_vain is None or self._in_vain()):
+                return 0
+            room = min(room, self._by_rate())
             if room >= 1:
                 return room
-            if self.spent:
-                return 0
             self._stop.wait(_LOOK_SECONDS)
         return 0
 
@@ -59,7 +66,7 @@ class Gate:
             return _MOST
         waiting = self._journal.counts().waiting
         room = int((limit - self._journal.tokens) / max(1.0, self._mean())) - waiting
-        self.spent = room < 1 and not (waiting and self._collecting)
+        self.spent = room < 1 and not (waiting and self._in_vain)
         return room
 
     def _mean(self) -> float:

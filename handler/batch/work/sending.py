@@ -1,7 +1,7 @@
 """Publishes the lines that are to be sent, a batch of messages at a time, as fast as it may."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class _Line:
 
 
 class Sender:
-    """Sends what is pending. `collecting` tells whether answers come in meanwhile."""
+    """Sends what is pending. `in_vain` is the gate's."""
 
     def __init__(
         self,
@@ -41,11 +41,10 @@ class Sender:
         plan: Plan,
         options: Options,
         stop: threading.Event,
-        *,
-        collecting: bool,
+        in_vain: Callable[[], bool] | None,
     ) -> None:
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
-        self._gate = Gate(journal, options, stop, collecting=collecting)
+        self._gate = Gate(journal, options, stop, in_vain)
         self._permits = threading.BoundedSemaphore(_AT_ONCE)
         self._lost = threading.Event()  # the connection
         self._failure: BaseException | None = None
@@ -56,7 +55,10 @@ class Sender:
         return self._gate.spent
 
     def run(self, topic: Topic) -> None:
-        """Send every line that is pending; return when all are sent, or when told to stop. Raises CannotRun."""
+        """Send every line that is pending. Raises CannotRun.
+
+        Returns, with nothing under way, when all are sent, when told to stop, and when the gate opens no more.
+        """
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
             for batch in self._batches():
                 self._permits.acquire()

@@ -76,7 +76,7 @@ class Session:
                 return self._finished(End.COMPLETED)
             self._make_subscription()
             self._see_subscription()
-            sender = self._sender(collecting=True)
+            sender = self._sender(self._in_vain)
             topic = parts.enter_context(Topic(self.plan.topic))
             with self._collecting(), self._threads_end():
                 end = self._until_over(sender, topic)
@@ -86,7 +86,7 @@ class Session:
         """Send everything that is to be sent."""
         with self._opened() as parts:
             self._make_subscription()
-            sender = self._sender(collecting=False)
+            sender = self._sender(None)
             topic = parts.enter_context(Topic(self.plan.topic))
             with self._threads_end():
                 self._start(sender.run, topic)
@@ -127,8 +127,8 @@ class Session:
             with Subscription(self.plan.subscription) as subscription:
                 subscription.see()
 
-    def _sender(self, *, collecting: bool) -> Sender:
-        return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, collecting=collecting)
+    def _sender(self, in_vain: Callable[[], bool] | None) -> Sender:
+        return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, in_vain)
 
     @contextmanager
     def _collecting(self) -> Iterator[None]:
@@ -196,7 +196,7 @@ class Session:
                 continue
             if not self.counts.waiting and (not sender or sender.spent):
                 return End.TOKENS_SPENT if sender else End.NOT_SENT
-            if self._only_unsure_is_left(sends=sender is not None):
+            if self._only_unsure_is_left():
                 if not sender:
                     return End.UNSURE_LEFT
                 self._send_again()
@@ -210,13 +210,14 @@ class Session:
                 lines = self.journal.begin_sending(list(self.journal.pending()))
                 self.journal.confirm_sent(lines, [""] * len(lines))
 
-    def _only_unsure_is_left(self, *, sends: bool) -> bool:
-        """Whether all that is waited for is lines that may not have been sent, for the time agreed.
+    def _in_vain(self) -> bool:
+        """Whether what is missing was waited for as long as agreed: what only its answers let be sent waits no more."""
+        return self._only_unsure_is_left() or self._given_up()
 
-        Where this process `sends`, not before everything else is sent.
-        """
+    def _only_unsure_is_left(self) -> bool:
+        """Whether all that is waited for is lines that may not have been sent, for the time agreed."""
         counts, patience = self.counts, self._options.unsure_seconds
-        if (sends and counts.pending) or counts.sent or not counts.sending:
+        if counts.sent or not counts.sending:
             return False
         return self.quiet_seconds > patience and time.time() - self.journal.latest_unsure() > patience
 
@@ -244,10 +245,14 @@ class Session:
                 return "batch_cancelled", "The batch was cancelled before this request was answered."
         if self.plan.seconds_past_deadline > EXPIRY_SECONDS:
             return "batch_expired", f"No answer came before the batch's deadline, {self.plan.rules.deadline}."
-        patience = self._options.give_up_seconds
-        if patience is not None and self.quiet_seconds > patience and not self.sending:
-            return "request_timeout", f"No answer came, nor any other for {patience:g} seconds."
+        if self._given_up() and not self.sending:
+            seconds = self._options.give_up_seconds
+            return "request_timeout", f"No answer came, nor any other for {seconds:g} seconds."
         return None
+
+    def _given_up(self) -> bool:
+        patience = self._options.give_up_seconds
+        return patience is not None and self.quiet_seconds > patience
 
     def _cancelled(self) -> bool:
         now = time.monotonic()

@@ -1,0 +1,68 @@
+"""What holds the sending back, such as `--max-in-flight`, never holds a batch up without end."""
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+
+import grpc
+import pytest
+
+from handler import batch
+
+from .conftest import openai_line, read_lines, states, write_lines
+from .proxy import Refusing
+
+LINES, UNSURE = 12, 5
+
+
+def submit(place, files):
+    """The file's check, and nothing sent."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
+    done = place.run("batch", "submit", *files.command[2:], "--max-tokens-total", 1)
+    assert (done.returncode, place.calls(), states(files.journal)["pending"]) == (1, [], LINES)
+
+
+def kill_before_publishing(journal):
+    """Leave what a run leaves that is killed after it noted what it would publish, and before it did."""
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("UPDATE lines SET state = 1, sends = 1, sent_at = ? WHERE line <= ?", (time.time(), UNSURE))
+
+
+@pytest.mark.parametrize("limit", [("--max-in-flight", UNSURE - 2), ("--max-tokens-total", 200)])
+def test_what_may_not_have_been_sent_holds_nothing_up_for_longer_than_agreed(local_place, files, limit):
+    """Where they are as many as may be in flight, or spend tokens, they are sent again, and then the rest is sent."""
+    submit(local_place, files)
+    kill_before_publishing(files.journal)
+    done = local_place.run(*files.command, *limit, "--unsure-after", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sent_again"] == UNSURE
+    assert local_place.asked() == {f"{n}": 1 for n in range(LINES)}
+
+
+def test_what_is_being_published_is_not_sent_again(local_place, files):
+    """However long Pub/Sub takes to take it, and be that longer than `--unsure-after`."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
+    with Refusing(local_place.address, "Publish", grpc.StatusCode.RESOURCE_EXHAUSTED, times=2) as proxy:
+        options = ("--max-in-flight", 4, "--unsure-after", 1, "--json")
+        done = local_place.run(*files.command, *options, address=proxy.address)
+    assert done.returncode == 0, done.stderr
+    assert (proxy.refused, json.loads(done.stdout)["sent_again"]) == (2, 0)
+    assert local_place.asked() == {f"{n}": 1 for n in range(LINES)}
+
+
+def test_giving_up_on_what_fills_the_flight(local_place, files):
+    """Where all that may be in flight gets no answer for as long as `--give-up-after`, the rest fails."""
+    write_lines(files.requests, [openai_line(f"{n}", json.dumps({"lose": 1})) for n in range(LINES)])
+    done = local_place.run(*files.command, "--max-in-flight", 2, "--give-up-after", 2)
+    assert done.returncode == 1, done.stderr
+    assert [each["error"]["code"] for each in read_lines(files.errors)] == ["request_timeout"] * LINES
+    assert len(local_place.calls()) == 2
+
+
+def test_submitting_no_more_than_may_be_in_flight(local_place, files, monkeypatch):
+    """It ends when so many are sent, since nobody collects meanwhile."""
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", local_place.project)
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
+    summary = batch.submit(str(files.requests), str(files.answers), batch.Options(max_in_flight=3))
+    assert (summary.end, summary.waiting, summary.not_sent) == ("stopped", 3, LINES - 3)
