@@ -1,6 +1,8 @@
 """What a batch that is taken up again may change, and what it may not."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 
 import pytest
@@ -69,6 +71,21 @@ def test_a_line_that_no_longer_fits(local_place, files):
     (line,) = read_lines(files.errors)
     assert (line["custom_id"], line["response"], line["error"]["code"]) == ("large", None, "request_too_large")
     assert local_place.asked() == {"small": 1}
+
+
+def test_a_line_that_is_good_no_longer(local_place, files):
+    """What this version refuses, and the one that checked the file took, fails with its code and its id."""
+    write_lines(files.requests, [openai_line("a"), openai_line("odd", url="/v1/embeddings"), openai_line("b")])
+    assert local_place.run("batch", "submit", *files.command[2:], "--max-tokens-total", 1).returncode == 1
+    assert local_place.calls() == []
+    with closing(sqlite3.connect(files.journal)) as database, database:
+        database.execute("UPDATE facts SET value = '/v1/completions' WHERE key = 'allowed_paths'")
+    done = local_place.run(*files.command)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    (line,) = read_lines(files.errors)
+    assert (line["custom_id"], line["response"], line["error"]["code"]) == ("odd", None, "path_not_allowed")
+    assert line["error"]["line"] == 2
+    assert local_place.asked() == {"a": 1, "b": 1}
 
 
 @given(st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat(timespec="minutes")))

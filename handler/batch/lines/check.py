@@ -144,15 +144,15 @@ def _take(rules: Rules, line: int, text: bytes | None, contents: Contents, enter
     contents.count(request, len(text or b""))
 
 
-def requests(name: str, rules: Rules, form: Form, wanted: Iterator[int]) -> Iterator[Request]:
-    """The wanted lines of a file that was examined before, read again."""
+def again(name: str, wanted: Iterator[int]) -> Iterator[tuple[int, bytes | None]]:
+    """The wanted lines of a file that was examined before, with their numbers; None for one that is too long."""
     want = next(wanted, None)
     if want is None:
         return
     with files.opened(name) as stream:
         for line, text in files.lines(stream):
             if line == want:
-                yield rules.read(line, text, form)
+                yield line, text
                 want = next(wanted, None)
                 if want is None:
                     return

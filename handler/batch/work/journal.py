@@ -195,6 +195,10 @@ class Journal:
                 yield line
             last = page[-1][0]
 
+    def custom_id(self, line: int) -> str:
+        """The id of a line that was taken in to be sent."""
+        return str(self._all("SELECT custom_id FROM lines WHERE line = ?", line)[0][0])
+
     def begin_sending(self, lines: Sequence[int]) -> list[int]:
         """Note that these are about to be published; those that no longer are to be are left out."""
         now, begun = time.time(), []

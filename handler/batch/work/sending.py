@@ -93,19 +93,22 @@ class Sender:
             yield batch
 
     def _lines(self) -> Iterator[_Line]:
-        plan = self._plan
-        for request in check.requests(plan.requests, plan.rules, plan.form, self._journal.pending()):
-            attributes = {**plan.attributes, "custom_id": request.custom_id}
+        for line, text in check.again(self._plan.requests, self._journal.pending()):
             try:
-                data = formats.encode(request, plan.batch_id, plan.rules.deadline)
-            except BadLine as bad:
-                self._fail(request.line, request.custom_id, bad.code, bad.message, State.PENDING)
-                continue
-            size = len(data) + sum(len(key) + len(value.encode()) for key, value in attributes.items()) + _FRAME_BYTES
-            self._gate.expect(
-                formats.estimated_tokens(len(data)) + (formats.longest_answer(request) or _TYPICAL_ANSWER)
-            )
-            yield _Line(request.line, request.custom_id, Outgoing(data, attributes), size)
+                made = self._made(line, text)
+            except BadLine as bad:  # since its check: a deadline was added, or another version has other rules
+                self._fail(line, self._journal.custom_id(line), bad.code, bad.message, State.PENDING)
+            else:
+                yield made
+
+    def _made(self, line: int, text: bytes | None) -> _Line:
+        plan = self._plan
+        request = plan.rules.read(line, text, plan.form)
+        attributes = {**plan.attributes, "custom_id": request.custom_id}
+        data = formats.encode(request, plan.batch_id, plan.rules.deadline)
+        size = len(data) + sum(len(key) + len(value.encode()) for key, value in attributes.items()) + _FRAME_BYTES
+        self._gate.expect(formats.estimated_tokens(len(data)) + (formats.longest_answer(request) or _TYPICAL_ANSWER))
+        return _Line(line, request.custom_id, Outgoing(data, attributes), size)
 
     def _begun(self, batch: Sequence[_Line]) -> list[_Line]:
         with self._journal.transaction():
