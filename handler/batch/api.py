@@ -10,9 +10,9 @@ from handler.batch.lines import files
 from handler.batch.lines.check import Contents, Ids, Problem, examine
 from handler.batch.options import Options, Paths
 from handler.batch.work import beginning, session
-from handler.batch.work.journal import Counts, Journal
+from handler.batch.work.journal import Journal, LineCounts
 from handler.batch.work.outputs import Outputs
-from handler.batch.work.session import End, Session
+from handler.batch.work.session import Session, SessionEnd
 from handler.batch.work.summary import Price, Summary, summarise
 
 Wrong = Callable[[Problem], None]
@@ -146,7 +146,7 @@ def retry(answers: str, options: Options | None = None, *, codes: tuple[str, ...
         return rewound
 
 
-def cancel(answers: str, options: Options | None = None) -> Counts:
+def cancel(answers: str, options: Options | None = None) -> LineCounts:
     """Have a batch end: nothing more is sent, and what gets no answer becomes `batch_cancelled`. Raises CannotRun."""
     return session.cancel(Paths.of(answers, options or Options()))
 
@@ -164,12 +164,12 @@ def cancel_sent(answers: str, options: Options | None = None, *, seconds: float 
     return cancel_requests(plan.batch_id, where=where, seconds=seconds) if waiting else None
 
 
-def _ended(paths: Paths, work: Callable[[], End]) -> End:
+def _ended(paths: Paths, work: Callable[[], SessionEnd]) -> SessionEnd:
     try:
         end = work()
     except KeyboardInterrupt:
-        return End.STOPPED
-    if end is End.COMPLETED and paths.deliver:
+        return SessionEnd.STOPPED
+    if end is SessionEnd.COMPLETED and paths.deliver:
         files.deliver(paths.output, paths.deliver)
     return end
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
-from handler.batch.lines.answers import Answer, NotAnAnswer, parse
+from handler.batch.lines.answers import NotAResponse, ParsedResponse, parse
 from handler.batch.pubsub import (
     Messages,
     Outgoing,
@@ -40,7 +40,7 @@ class Where:
     project: str | None = None
 
 
-def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds: float = 600.0) -> Answer:
+def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds: float = 600.0) -> ParsedResponse:
     """Send one request and wait for its answer, whatever its status. Raises CannotRun and NoAnswer."""
     answer = exchange("ask", {"path": path, "body": body}, {}, where or Where(), seconds)
     if answer is None:
@@ -53,7 +53,7 @@ def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds:
 
 def exchange(
     kind: str, document: Mapping[str, Any], attributes: Mapping[str, str], where: Where, seconds: float
-) -> Answer | None:
+) -> ParsedResponse | None:
     """Publish one message, with metadata that names it, and wait for its response. None where none came in time.
 
     Raises CannotRun.
@@ -84,7 +84,7 @@ def _publish(topic: Topic, document: Mapping[str, Any], attributes: Mapping[str,
         raise CannotRun(f"{topic.name} did not take the message: {error}") from None
 
 
-def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer | None:
+def _answer(messages: Messages, batch_id: str, seconds: float) -> ParsedResponse | None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for received in messages.next_ones(1, _LOOK_SECONDS):
@@ -94,7 +94,7 @@ def _answer(messages: Messages, batch_id: str, seconds: float) -> Answer | None:
                 messages.ack([received])
             try:
                 return parse(received.data, received.attributes, _ID)
-            except NotAnAnswer:
+            except NotAResponse:
                 raise CannotRun("what came back is no response of the relay's") from None
     return None
 

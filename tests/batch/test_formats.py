@@ -90,7 +90,7 @@ def test_the_longest_batch_id_counts(tmp_path):
     room = formats.MAX_DATA_BYTES - len(formats.encode(read(GOOD | {"body": {"x": ""}}), "b" * 100))
     lines = [GOOD | {"custom_id": name, "body": {"x": "y" * (room + more)}} for name, more in (("a", 0), ("b", 1))]
     path.write_text("\n".join(map(json.dumps, lines)))
-    check.examine(str(path), check.Rules(), lambda *_: True, found.append)
+    check.examine(str(path), check.LineRules(), lambda *_: True, found.append)
     assert [(each.custom_id, each.code) for each in found] == [("b", "request_too_large")]
 
 
@@ -182,7 +182,7 @@ def test_tokens(usage, expected):
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"status_code":"x","metadata":{},"body":1}', b"\xff"])
 def test_what_is_no_answer(data):
     """Whatever else comes is said to be none."""
-    with pytest.raises(answers.NotAnAnswer):
+    with pytest.raises(answers.NotAResponse):
         answers.parse(data, {}, "a")
 
 

@@ -59,7 +59,7 @@ def test_what_a_batch_was_begun_with(local_place, files):
 def test_a_line_that_no_longer_fits(local_place, files):
     """What a new deadline makes larger than a message may be fails with its code; the others are sent."""
     large = openai_line("large", "")
-    made = formats.Request(1, "large", "/v1/completions", {}, large["body"])
+    made = formats.RequestLine(1, "large", "/v1/completions", {}, large["body"])
     large["body"]["prompt"] = "x" * (formats.MAX_DATA_BYTES - len(formats.encode(made, "b" * 100)))
     write_lines(files.requests, [large, openai_line("small")])
     submit = ("batch", "submit", *files.command[2:], "--max-tokens-total", 1, "--batch-id", BATCH)

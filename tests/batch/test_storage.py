@@ -10,7 +10,7 @@ from google.cloud import storage
 
 from handler.batch.errors import CannotRun
 from handler.batch.lines import bodies
-from handler.batch.lines.answers import Answer
+from handler.batch.lines.answers import ParsedResponse
 from tests.parts.processes import free_port
 
 from .conftest import openai_line
@@ -96,7 +96,7 @@ def test_an_answer_whose_content_is_gone(local_place, bucket, tmp_path):
         assert "gs://bucket/a is not what the answer to 'x' refers to" in done.stderr
         bucket.blob("a").delete()
         with pytest.raises(CannotRun, match="gs://bucket/a"):
-            bodies.fetched(Answer("x", "1", 200, json.dumps(missing).encode(), {}, is_reference=True))
+            bodies.fetched(ParsedResponse("x", "1", 200, json.dumps(missing).encode(), {}, is_reference=True))
         done = local_place.run("batch", "run", requests, "-o", answers)
     assert done.returncode == 0, done.stderr
     assert json.loads(answers.read_text())["response"]["body"] == missing

@@ -18,7 +18,7 @@ class Style(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ParsedResponse:
     """One response of the relay. `body` is the model's JSON in one line; `code` is set where it is an error's."""
 
     custom_id: str
@@ -38,7 +38,7 @@ class Answer:
         return self.code == ErrorCode.CANCELLED and self.status_code == ERRORS[ErrorCode.CANCELLED].status_code
 
 
-class NotAnAnswer(Exception):
+class NotAResponse(Exception):
     """The message is no response of the relay's."""
 
 
@@ -57,16 +57,16 @@ def origin(data: bytes, attributes: Mapping[str, str]) -> tuple[str | None, str 
         return attributes.get("batch_id"), attributes.get("custom_id")
 
 
-def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> Answer:
-    """Read a response message. Raises NotAnAnswer."""
+def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> ParsedResponse:
+    """Read a response message. Raises NotAResponse."""
     try:
         document = strictjson.loads(data, finite=False)
         status, metadata, body = int(document["status_code"]), dict(document["metadata"]), document["body"]
         text = _body(data, status, metadata, body)
     except (strictjson.JsonError, LookupError, TypeError, ValueError):
-        raise NotAnAnswer from None
+        raise NotAResponse from None
     usage = usage_of(body)
-    return Answer(
+    return ParsedResponse(
         custom_id=custom_id,
         request_message_id=attributes.get("request_message_id", ""),
         status_code=status,
@@ -106,7 +106,7 @@ def _code(status: int, body: Any) -> str:
     return str(code) if isinstance(code, str | int) and code else f"http_{status}"
 
 
-def line_of(answer: Answer, style: Style) -> bytes:
+def line_of(answer: ParsedResponse, style: Style) -> bytes:
     """The line of the output file, or of the error file where the answer is an error."""
     error, body = b"null", answer.body
     if style is Style.VLLM and answer.code:

@@ -7,7 +7,7 @@ from typing import Any
 
 from handler.batch.errors import CannotRun
 from handler.batch.lines import objects
-from handler.batch.lines.answers import Answer, one_line
+from handler.batch.lines.answers import ParsedResponse, one_line
 from handler.rules import strictjson
 from handler.rules.message.content import wrap_content
 from handler.rules.message.usage import usage_of
@@ -16,7 +16,7 @@ from handler.rules.message.usage import usage_of
 MAX_BODY_BYTES = 256 << 20
 
 
-def fetched(answer: Answer) -> Answer:
+def fetched(answer: ParsedResponse) -> ParsedResponse:
     """The answer with its content in place of a reference to it; as it is where it has none, or a very large one.
 
     Raises CannotRun where the content is not to be had, or is another than the reference says.
@@ -44,7 +44,7 @@ def _reference(body: bytes) -> Mapping[str, Any] | None:
     return reference if is_one else None
 
 
-def _filled(answer: Answer, content_type: str, content: bytes) -> Answer:
+def _filled(answer: ParsedResponse, content_type: str, content: bytes) -> ParsedResponse:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return replace(answer, body=wrap_content(content_type, content))
     try:

@@ -8,7 +8,7 @@ from dataclasses import replace as replaced
 from typing import IO, Any
 
 from handler.batch.lines import files, formats
-from handler.batch.lines.formats import BadLine, Form, Request
+from handler.batch.lines.formats import BadLine, Form, RequestLine
 
 _TELLING = 1_000  # lines, at most, until one must have told the file's form
 
@@ -41,7 +41,7 @@ class Contents:
     models: Counter[str] = field(default_factory=Counter)
     paths: Counter[str] = field(default_factory=Counter)
 
-    def count(self, request: Request, size: int) -> None:
+    def count(self, request: RequestLine, size: int) -> None:
         """Add a request, whose line has so many bytes."""
         tokens_out = formats.longest_answer(request)
         self.good += 1
@@ -71,21 +71,21 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class LineRules:
     """How lines are read: the paths that are allowed, the batch's deadline, and the model that replaces theirs."""
 
     allowed_paths: Collection[str] = formats.DEFAULT_PATHS
     deadline: str | None = None
     model: str | None = None
 
-    def read(self, line: int, text: bytes | None, form: Form) -> Request:
+    def read(self, line: int, text: bytes | None, form: Form) -> RequestLine:
         """Read a line. Raises BadLine."""
         if text is None:
             raise BadLine("request_too_large", f"The line is longer than {files.MAX_LINE_BYTES >> 20} MiB.")
         request = formats.read(line, text, form, self.allowed_paths)
         return self._with_model(request, self.model) if self.model else request
 
-    def _with_model(self, request: Request, model: str) -> Request:
+    def _with_model(self, request: RequestLine, model: str) -> RequestLine:
         if request.body_ref is not None:
             message = "The model cannot be replaced in a body that is in Cloud Storage: leave --model out."
             raise BadLine("invalid_request", message, param="body_ref", custom_id=request.custom_id)
@@ -114,7 +114,7 @@ def form_of(stream: IO[bytes]) -> Form:
 
 
 def examine(
-    name: str, rules: Rules, enter: Callable[[int, str], bool], wrong: Callable[[Problem], None], tick: Any = None
+    name: str, rules: LineRules, enter: Callable[[int, str], bool], wrong: Callable[[Problem], None], tick: Any = None
 ) -> Contents:
     """Read a request file to its end.
 
@@ -134,7 +134,9 @@ def examine(
     return contents
 
 
-def _take(rules: Rules, line: int, text: bytes | None, contents: Contents, enter: Callable[[int, str], bool]) -> None:
+def _take(
+    rules: LineRules, line: int, text: bytes | None, contents: Contents, enter: Callable[[int, str], bool]
+) -> None:
     request = rules.read(line, text, contents.form or Form.OPENAI)
     if text is None or not formats.fits_surely(text):
         formats.encode(request, "x" * formats.LONGEST_BATCH_ID, rules.deadline)

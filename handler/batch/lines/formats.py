@@ -39,7 +39,7 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RequestLine:
     """One line, read. `options` are the line's own limits, as JSON."""
 
     line: int
@@ -77,7 +77,7 @@ def _form_of(document: Mapping[str, Any]) -> Form | None:
     return Form.RELAY if {"body", "body_ref", "path", "metadata"} & document.keys() else None
 
 
-def read(line: int, text: bytes, form: Form, allowed_paths: Collection[str]) -> Request:
+def read(line: int, text: bytes, form: Form, allowed_paths: Collection[str]) -> RequestLine:
     """Read a line of a file of this form. Raises BadLine."""
     document = _document(text)
     if _form_of(document) not in (form, None):
@@ -96,7 +96,7 @@ def _document(text: bytes) -> dict[str, Any]:
     return document
 
 
-def _from_openai(line: int, document: Mapping[str, Any]) -> Request:
+def _from_openai(line: int, document: Mapping[str, Any]) -> RequestLine:
     custom_id = _custom_id(document.get("custom_id"))
     _check_there_is("url", document, custom_id)
     _check_there_is("body", document, custom_id)
@@ -104,7 +104,9 @@ def _from_openai(line: int, document: Mapping[str, Any]) -> Request:
         batchline.as_request({"method": document.get("method")})
     except Mistake as mistake:
         raise BadLine("invalid_method", str(mistake), param="method", custom_id=custom_id) from None
-    return Request(line, custom_id, document["url"], {}, document.get("body", {}), body_ref=document.get("body_ref"))
+    return RequestLine(
+        line, custom_id, document["url"], {}, document.get("body", {}), body_ref=document.get("body_ref")
+    )
 
 
 def _check_there_is(name: str, document: Mapping[str, Any], custom_id: str) -> None:
@@ -113,7 +115,7 @@ def _check_there_is(name: str, document: Mapping[str, Any], custom_id: str) -> N
         raise BadLine("invalid_request", f"`{name}` is missing.", param=name, custom_id=custom_id)
 
 
-def _from_relay(line: int, document: Mapping[str, Any]) -> Request:
+def _from_relay(line: int, document: Mapping[str, Any]) -> RequestLine:
     metadata = document.get("metadata")
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict):
@@ -126,7 +128,7 @@ def _from_relay(line: int, document: Mapping[str, Any]) -> Request:
     _check_there_is("body", document, custom_id)
     options = document.get("options")
     body, body_ref = document.get("body", {}), document.get("body_ref")
-    return Request(line, custom_id, path, metadata, body, {} if options is None else options, body_ref)
+    return RequestLine(line, custom_id, path, metadata, body, {} if options is None else options, body_ref)
 
 
 def nameless(line: int) -> str:
@@ -147,7 +149,7 @@ def _custom_id(value: Any) -> str:
     return value
 
 
-def _validated(made: Request, allowed_paths: Collection[str]) -> Request:
+def _validated(made: RequestLine, allowed_paths: Collection[str]) -> RequestLine:
     document = {"path": made.path, "metadata": made.metadata, **_body(made), "options": made.options}
     try:
         checked = validated(document)
@@ -159,7 +161,7 @@ def _validated(made: Request, allowed_paths: Collection[str]) -> Request:
     raise _as_the_relay_says_it(document, allowed_paths, made.custom_id)
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: RequestLine) -> dict[str, Any]:
     """The request's body, or where it is."""
     if request.body_ref is None:
         return {"body": request.body}
@@ -175,7 +177,7 @@ def _as_the_relay_says_it(document: Mapping[str, Any], allowed_paths: Collection
     return BadLine("invalid_request", "The relay would not take this line.", custom_id=custom_id)
 
 
-def encode(request: Request, batch_id: str, deadline: str | None = None) -> bytes:
+def encode(request: RequestLine, batch_id: str, deadline: str | None = None) -> bytes:
     """The message's data that asks the relay for it. Raises BadLine where Pub/Sub would not take it."""
     metadata = {**request.metadata, "custom_id": request.custom_id, "batch_id": batch_id}
     message: dict[str, Any] = {"path": request.path, "metadata": metadata, **_body(request)}
@@ -207,7 +209,7 @@ def fits_surely(text: bytes) -> bool:
     return 3 * len(text) < MAX_DATA_BYTES
 
 
-def longest_answer(request: Request) -> int:
+def longest_answer(request: RequestLine) -> int:
     """The request's own limit on the tokens of its answer; 0 where it has none."""
     limits = (request.body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
     return next((limit for limit in limits if isinstance(limit, int)), 0)

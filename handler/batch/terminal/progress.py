@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from handler.batch.work.journal import Counts
+from handler.batch.work.journal import LineCounts
 from handler.batch.work.session import Session
 
 QUIET_SECONDS = 60.0
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def figures(counts: Counts, speed: float, tokens: int) -> str:
+def figures(counts: LineCounts, speed: float, tokens: int) -> str:
     """The line of figures."""
     parts = [f"{counts.succeeded:,} completed", f"{counts.failed:,} failed", f"{counts.waiting:,} waiting"]
     if counts.pending:

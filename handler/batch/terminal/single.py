@@ -9,7 +9,7 @@ from rich.console import Console
 
 from handler.batch import asking, replaying
 from handler.batch.asking import NoAnswer, Where, text_of
-from handler.batch.lines.answers import Answer
+from handler.batch.lines.answers import ParsedResponse
 from handler.batch.pubsub import emulated
 from handler.batch.replaying import Found, Which
 from handler.batch.terminal import choices
@@ -68,7 +68,7 @@ def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
     return [*messages, {"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt}]
 
 
-def _answer(body: dict[str, Any], where: Where, seconds: float) -> Answer:
+def _answer(body: dict[str, Any], where: Where, seconds: float) -> ParsedResponse:
     try:
         return asking.ask("/v1/chat/completions", body, where, seconds=seconds)
     except NoAnswer as error:

@@ -15,10 +15,10 @@ from handler.batch import pubsub
 from handler.batch.errors import CannotRun
 from handler.batch.lines import check, files, objects
 from handler.batch.lines.answers import Style, line_not_run
-from handler.batch.lines.check import Contents, Problem, Rules
+from handler.batch.lines.check import Contents, LineRules, Problem
 from handler.batch.lines.formats import LONGEST_BATCH_ID, Form, nameless
 from handler.batch.options import Options, Paths
-from handler.batch.work.journal import Ending, Journal, State
+from handler.batch.work.journal import Journal, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
 
 _BATCH_ID = re.compile(rf"[A-Za-z][A-Za-z0-9._-]{{0,{LONGEST_BATCH_ID - 1}}}")
@@ -32,7 +32,7 @@ class Plan:
     requests: str
     form: Form
     style: Style
-    rules: Rules
+    rules: LineRules
     topic: str
     responses: str
     subscription: str
@@ -136,8 +136,8 @@ def _import(
 def _enter_bad(journal: Journal, outputs: Outputs, problem: Problem) -> None:
     name = problem.custom_id or nameless(problem.line)
     text = line_not_run(name, problem.line, problem.code, str(problem), problem.param)
-    offset, length = outputs.append(State.FAILED, text)
-    journal.enter_bad(Ending(problem.line, State.FAILED, offset, length, code=problem.code))
+    offset, length = outputs.append(LineState.FAILED, text)
+    journal.enter_bad(LineOutcome(problem.line, LineState.FAILED, offset, length, code=problem.code))
 
 
 def _refuse_if_hopeless(requests: str, contents: Contents, options: Options) -> None:
@@ -170,10 +170,10 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
     }
 
 
-def rules_of(options: Options) -> Rules:
+def rules_of(options: Options) -> LineRules:
     """How the lines of a new batch are read."""
     allowed = {} if options.allowed_paths is None else {"allowed_paths": tuple(options.allowed_paths)}
-    return Rules(**allowed, deadline=options.deadline, model=options.model)
+    return LineRules(**allowed, deadline=options.deadline, model=options.model)
 
 
 def _see_that_it_is_the_same_file(journal: Journal, requests: str, paths: Paths) -> None:
@@ -251,7 +251,7 @@ def plan_of(journal: Journal) -> Plan:
         **facts,
         form=Form(journal.fact("form") or ""),
         style=Style(journal.fact("style") or ""),
-        rules=Rules(
+        rules=LineRules(
             tuple((journal.fact("allowed_paths") or "").split(",")), journal.fact("deadline"), journal.fact("model")
         ),
         own_subscription=bool(journal.number("own_subscription")),

@@ -9,17 +9,17 @@ from typing import Any
 
 from handler.batch.errors import NotAcked
 from handler.batch.lines import bodies
-from handler.batch.lines.answers import Answer, NotAnAnswer, line_not_run, line_of, origin, parse
+from handler.batch.lines.answers import NotAResponse, ParsedResponse, line_not_run, line_of, origin, parse
 from handler.batch.pubsub import Messages, Received
 from handler.batch.work.beginning import Plan
-from handler.batch.work.journal import Ending, Journal, Place, State
+from handler.batch.work.journal import Journal, KnownLine, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
 from handler.rules.message.control import is_control
 
 _MOST = 2_000  # answers that are noted together
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.05  # more may come, to share the wait for the disk
-_FINAL = (State.SUCCEEDED, State.FAILED)
+_FINAL = (LineState.SUCCEEDED, LineState.FAILED)
 
 
 class Collector:
@@ -59,45 +59,47 @@ class Collector:
             self.last_answer = time.monotonic()
 
     def _note(self, data: bytes, attributes: Any, custom_id: str) -> None:
-        place = self._journal.find(custom_id)
-        if place is None:
+        known = self._journal.find(custom_id)
+        if known is None:
             self._journal.add("unexpected", 1)
-        elif place.state in _FINAL or self._journal.is_settled(attributes.get("request_message_id", "")):
+        elif known.state in _FINAL or self._journal.is_settled(attributes.get("request_message_id", "")):
             self._journal.add("duplicates", 1)
         else:
-            self._journal.end(self._written(place, data, attributes, custom_id), place.state)
+            self._journal.end(self._written(known, data, attributes, custom_id), known.state)
 
-    def _written(self, place: Place, data: bytes, attributes: Any, custom_id: str) -> Ending:
+    def _written(self, known: KnownLine, data: bytes, attributes: Any, custom_id: str) -> LineOutcome:
         """Write the answer's line; how its request ended."""
         try:
             answer = self._filled(parse(data, attributes, custom_id))
-        except NotAnAnswer:
-            return self._not_run(place, custom_id, "invalid_answer", "What came back is no response of the relay's.")
+        except NotAResponse:
+            return self._not_run(known, custom_id, "invalid_answer", "What came back is no response of the relay's.")
         if answer.is_cancelled:
-            ending = self._not_run(place, custom_id, "batch_cancelled", "It was cancelled before the model was called.")
-            return replace(ending, message_id=answer.request_message_id or None)
-        state = State.FAILED if answer.code else State.SUCCEEDED
-        return _ending(place.line, state, answer, self._outputs.append(state, line_of(answer, self._plan.style)))
+            outcome = self._not_run(
+                known, custom_id, "batch_cancelled", "It was cancelled before the model was called."
+            )
+            return replace(outcome, message_id=answer.request_message_id or None)
+        state = LineState.FAILED if answer.code else LineState.SUCCEEDED
+        return _outcome(known.line, state, answer, self._outputs.append(state, line_of(answer, self._plan.style)))
 
-    def _filled(self, answer: Answer) -> Answer:
+    def _filled(self, answer: ParsedResponse) -> ParsedResponse:
         return bodies.fetched(answer) if self._fetch_bodies else answer
 
-    def _not_run(self, place: Place, custom_id: str, code: str, message: str) -> Ending:
-        text = line_not_run(custom_id, place.line, code, message)
-        return Ending(place.line, State.FAILED, *self._outputs.append(State.FAILED, text), code=code)
+    def _not_run(self, known: KnownLine, custom_id: str, code: str, message: str) -> LineOutcome:
+        text = line_not_run(custom_id, known.line, code, message)
+        return LineOutcome(known.line, LineState.FAILED, *self._outputs.append(LineState.FAILED, text), code=code)
 
     def give_up(self, code: str, message: str) -> None:
         """End all lines that have no answer, with an error that says why."""
         while page := self._journal.unfinished():
             with self._journal.transaction():
                 for line, custom_id, state in page:
-                    written = self._outputs.append(State.FAILED, line_not_run(custom_id, line, code, message))
-                    self._journal.end(Ending(line, State.FAILED, *written, code=code), state)
+                    written = self._outputs.append(LineState.FAILED, line_not_run(custom_id, line, code, message))
+                    self._journal.end(LineOutcome(line, LineState.FAILED, *written, code=code), state)
                 self._outputs.commit()
 
 
-def _ending(line: int, state: State, answer: Answer, written: tuple[int, int]) -> Ending:
-    return Ending(
+def _outcome(line: int, state: LineState, answer: ParsedResponse, written: tuple[int, int]) -> LineOutcome:
+    return LineOutcome(
         line,
         state,
         *written,

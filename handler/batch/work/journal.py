@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS settled (message_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 
-class State(IntEnum):
+class LineState(IntEnum):
     """Where a line stands."""
 
     PENDING = 0
@@ -43,7 +43,7 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class LineCounts:
     """How many lines stand where. `waiting` for an answer are those that were sent, or may have been."""
 
     pending: int = 0
@@ -69,20 +69,19 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KnownLine:
     """A custom id's line, as an answer finds it."""
 
     line: int
-    state: State
-    sent_at: float | None
+    state: LineState
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class LineOutcome:
     """How a line ended, and where it stands in its file."""
 
     line: int
-    state: State
+    state: LineState
     offset: int
     length: int
     message_id: str | None = None
@@ -102,7 +101,7 @@ class Journal:
         self.path = path
         self._lock = threading.RLock()
         self._db = _connect(path)
-        self._counts = [0] * len(State)
+        self._counts = [0] * len(LineState)
         self.recount()
 
     def __enter__(self) -> Self:
@@ -159,18 +158,18 @@ class Journal:
         if count:
             self.note(**{key: self.number(key) + count})
 
-    def counts(self) -> Counts:
+    def counts(self) -> LineCounts:
         """How many lines stand where, as far as this process knows."""
         with self._lock:
-            return Counts(*self._counts)
+            return LineCounts(*self._counts)
 
     def recount(self) -> None:
         """Count the lines: another process may have moved some."""
         found = dict(self._all("SELECT state, count(*) FROM lines GROUP BY state"))
-        self._counts = [found.get(state, 0) for state in State]
+        self._counts = [found.get(state, 0) for state in LineState]
         self.tokens = int(self._all("SELECT coalesce(sum(tokens_in + tokens_out), 0) FROM lines")[0][0])
 
-    def _moved(self, number: int, before: State | None, after: State) -> None:
+    def _moved(self, number: int, before: LineState | None, after: LineState) -> None:
         if before is not None:
             self._counts[before] -= number
         self._counts[after] += number
@@ -180,9 +179,10 @@ class Journal:
     def enter(self, line: int, custom_id: str) -> bool:
         """Take in a line that is to be sent; False where another has its id."""
         cursor = self._db.execute(
-            "INSERT OR IGNORE INTO lines (line, custom_id, state) VALUES (?, ?, ?)", (line, custom_id, State.PENDING)
+            "INSERT OR IGNORE INTO lines (line, custom_id, state) VALUES (?, ?, ?)",
+            (line, custom_id, LineState.PENDING),
         )
-        self._moved(cursor.rowcount, None, State.PENDING)
+        self._moved(cursor.rowcount, None, LineState.PENDING)
         return cursor.rowcount == 1
 
     def pending(self) -> Iterator[int]:
@@ -208,7 +208,7 @@ class Journal:
             )
             if cursor.rowcount:
                 begun.append(line)
-        self._moved(len(begun), State.PENDING, State.SENDING)
+        self._moved(len(begun), LineState.PENDING, LineState.SENDING)
         return begun
 
     def confirm_sent(self, lines: Sequence[int], message_ids: Sequence[str]) -> None:
@@ -217,7 +217,7 @@ class Journal:
             "UPDATE lines SET state = 2, message_id = ? WHERE line = ? AND state = 1",
             zip(message_ids, lines, strict=True),
         )
-        self._moved(moved.rowcount, State.SENDING, State.SENT)
+        self._moved(moved.rowcount, LineState.SENDING, LineState.SENT)
 
     def not_sent(self, lines: Sequence[int]) -> None:
         """Note that these were surely not published, and are to be sent."""
@@ -225,12 +225,12 @@ class Journal:
             "UPDATE lines SET state = 0, sends = sends - 1, sent_at = NULL WHERE line = ? AND state = 1",
             [(line,) for line in lines],
         )
-        self._moved(moved.rowcount, State.SENDING, State.PENDING)
+        self._moved(moved.rowcount, LineState.SENDING, LineState.PENDING)
 
     def send_again(self) -> int:
         """Make the lines `pending` whose publish has an unknown outcome; how many."""
         moved = self._db.execute("UPDATE lines SET state = 0 WHERE state = 1").rowcount
-        self._moved(moved, State.SENDING, State.PENDING)
+        self._moved(moved, LineState.SENDING, LineState.PENDING)
         return moved
 
     def latest_unsure(self) -> float:
@@ -239,40 +239,40 @@ class Journal:
 
     # --- lines on their way in
 
-    def find(self, custom_id: str) -> Place | None:
+    def find(self, custom_id: str) -> KnownLine | None:
         """The line with this id."""
-        rows = self._all("SELECT line, state, sent_at FROM lines WHERE custom_id = ?", custom_id)
-        return Place(rows[0][0], State(rows[0][1]), rows[0][2]) if rows else None
+        rows = self._all("SELECT line, state FROM lines WHERE custom_id = ?", custom_id)
+        return KnownLine(rows[0][0], LineState(rows[0][1])) if rows else None
 
     def is_settled(self, message_id: str) -> bool:
         """Whether this message's answer was counted before its line was sent again."""
         return bool(self._all("SELECT 1 FROM settled WHERE message_id = ?", message_id))
 
-    def end(self, ending: Ending, before: State) -> None:
+    def end(self, outcome: LineOutcome, before: LineState) -> None:
         """Note how a line ended that stood at `before`."""
         self._db.execute(
             "UPDATE lines SET state = ?, offset = ?, length = ?, message_id = coalesce(?, message_id), status_code = ?,"
             " code = ?, model = ?, tokens_in = ?, tokens_out = ?, answered_at = ? WHERE line = ?",
             (
-                *(ending.state, ending.offset, ending.length, ending.message_id, ending.status_code),
-                *(ending.code, ending.model, ending.tokens_in, ending.tokens_out, time.time(), ending.line),
+                *(outcome.state, outcome.offset, outcome.length, outcome.message_id, outcome.status_code),
+                *(outcome.code, outcome.model, outcome.tokens_in, outcome.tokens_out, time.time(), outcome.line),
             ),
         )
-        self._moved(1, before, ending.state)
-        self.tokens += ending.tokens_in + ending.tokens_out
+        self._moved(1, before, outcome.state)
+        self.tokens += outcome.tokens_in + outcome.tokens_out
 
-    def enter_bad(self, ending: Ending) -> None:
+    def enter_bad(self, outcome: LineOutcome) -> None:
         """Take in a line that cannot be sent. It has no id here, or it would bar the line that has a right to it."""
         self._db.execute(
             "INSERT INTO lines (line, state, code, offset, length) VALUES (?, ?, ?, ?, ?)",
-            (ending.line, ending.state, ending.code, ending.offset, ending.length),
+            (outcome.line, outcome.state, outcome.code, outcome.offset, outcome.length),
         )
-        self._moved(1, None, ending.state)
+        self._moved(1, None, outcome.state)
 
-    def unfinished(self) -> list[tuple[int, str, State]]:
+    def unfinished(self) -> list[tuple[int, str, LineState]]:
         """Some of the lines that are in neither file: line, id and state."""
         rows = self._all("SELECT line, custom_id, state FROM lines WHERE state < 3 ORDER BY line LIMIT ?", _PAGE)
-        return [(line, custom_id, State(state)) for line, custom_id, state in rows]
+        return [(line, custom_id, LineState(state)) for line, custom_id, state in rows]
 
     def rewind_failed(self, codes: Sequence[str]) -> int:
         """Make failed lines pending again: all that were ever sendable, or those with one of these codes; how many."""
@@ -287,12 +287,12 @@ class Journal:
             " WHERE state = 4 AND custom_id NOT NULL AND (? OR code IN (SELECT value FROM json_each(?)))",
             wanted,
         ).rowcount
-        self._moved(moved, State.FAILED, State.PENDING)
+        self._moved(moved, LineState.FAILED, LineState.PENDING)
         return moved
 
     # --- the two files
 
-    def places(self, *states: State) -> Iterator[tuple[int, int, int]]:
+    def places(self, *states: LineState) -> Iterator[tuple[int, int, int]]:
         """Line, offset and length of each line that ended so, in the input's order."""
         last = 0
         low, high = min(states), max(states)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, Self
 
 from handler.batch.errors import CannotRun
-from handler.batch.work.journal import Journal, State
+from handler.batch.work.journal import Journal, LineState
 
-_KEYS = {State.SUCCEEDED: "output", State.FAILED: "errors"}
+_KEYS = {LineState.SUCCEEDED: "output", LineState.FAILED: "errors"}
 
 
 class Appended:
@@ -54,18 +54,18 @@ class Outputs:
 
     def __init__(self, journal: Journal, output: Path, errors: Path) -> None:
         self._journal = journal
-        self._paths = {State.SUCCEEDED: output, State.FAILED: errors}
+        self._paths = {LineState.SUCCEEDED: output, LineState.FAILED: errors}
         self._open()
 
     def _open(self) -> None:
-        self._files: dict[State, Appended] = {}
+        self._files: dict[LineState, Appended] = {}
         for state in self._states():
             self._finish_replacing(state)
             self._files[state] = Appended(self._paths[state], self._journal.number(f"{_KEYS[state]}_length"))
 
-    def _states(self) -> tuple[State, ...]:
-        one = self._paths[State.SUCCEEDED] == self._paths[State.FAILED]
-        return (State.SUCCEEDED,) if one else (State.SUCCEEDED, State.FAILED)
+    def _states(self) -> tuple[LineState, ...]:
+        one = self._paths[LineState.SUCCEEDED] == self._paths[LineState.FAILED]
+        return (LineState.SUCCEEDED,) if one else (LineState.SUCCEEDED, LineState.FAILED)
 
     def __enter__(self) -> Self:
         return self
@@ -74,9 +74,9 @@ class Outputs:
         for file in self._files.values():
             file.close()
 
-    def append(self, state: State, line: bytes) -> tuple[int, int]:
+    def append(self, state: LineState, line: bytes) -> tuple[int, int]:
         """Write a line to the file of this state; its offset and length."""
-        return self._files.get(state, self._files[State.SUCCEEDED]).append(line)
+        return self._files.get(state, self._files[LineState.SUCCEEDED]).append(line)
 
     def commit(self) -> None:
         """Have everything on the disk, and note the lengths; inside of a transaction."""
@@ -97,7 +97,7 @@ class Outputs:
         self.__exit__()
         self._open()
 
-    def _write_new(self, state: State) -> None:
+    def _write_new(self, state: LineState) -> None:
         path, key = self._paths[state], _KEYS[state]
         states = (state,) if len(self._files) > 1 else tuple(_KEYS)
         with path.open("rb") as old, _new(path).open("wb") as new:
@@ -109,13 +109,13 @@ class Outputs:
         self._journal.move(self._new_places(states))
         self._journal.note(**{f"{key}_length": length, f"{key}_replace": 1})
 
-    def _new_places(self, states: tuple[State, ...]) -> Iterator[tuple[int, int]]:
+    def _new_places(self, states: tuple[LineState, ...]) -> Iterator[tuple[int, int]]:
         at = 0
         for line, _, length in self._journal.places(*states):
             yield at, line
             at += length
 
-    def _finish_replacing(self, state: State) -> None:
+    def _finish_replacing(self, state: LineState) -> None:
         key = f"{_KEYS[state]}_replace"
         if self._journal.number(key):
             if _new(self._paths[state]).exists():

@@ -13,7 +13,7 @@ from handler.batch.options import Options
 from handler.batch.pubsub import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, Outgoing, Topic
 from handler.batch.work.beginning import Plan
 from handler.batch.work.gate import Gate
-from handler.batch.work.journal import Ending, Journal, State
+from handler.batch.work.journal import Journal, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
 
 _AT_ONCE = 4  # publish requests that are under way
@@ -97,7 +97,7 @@ class Sender:
             try:
                 made = self._made(line, text)
             except BadLine as bad:  # since its check: a deadline was added, or another version has other rules
-                self._fail(line, self._journal.custom_id(line), bad.code, bad.message, State.PENDING)
+                self._fail(line, self._journal.custom_id(line), bad.code, bad.message, LineState.PENDING)
             else:
                 yield made
 
@@ -162,10 +162,10 @@ class Sender:
                 self._settle(topic, [each])
         else:
             why = f"Pub/Sub does not take it: {refused}"
-            self._fail(batch[0].line, batch[0].custom_id, "invalid_request", why, State.SENDING)
+            self._fail(batch[0].line, batch[0].custom_id, "invalid_request", why, LineState.SENDING)
 
-    def _fail(self, line: int, custom_id: str, code: str, message: str, before: State) -> None:
+    def _fail(self, line: int, custom_id: str, code: str, message: str, before: LineState) -> None:
         with self._journal.transaction():
-            place = self._outputs.append(State.FAILED, line_not_run(custom_id, line, code, message))
+            place = self._outputs.append(LineState.FAILED, line_not_run(custom_id, line, code, message))
             self._outputs.commit()
-            self._journal.end(Ending(line, State.FAILED, *place, code=code), before)
+            self._journal.end(LineOutcome(line, LineState.FAILED, *place, code=code), before)

@@ -13,7 +13,7 @@ from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, Options, Paths
 from handler.batch.pubsub import Subscription, Topic, batch_filter
 from handler.batch.work.beginning import Plan, plan_of
 from handler.batch.work.collecting import Collector
-from handler.batch.work.journal import Counts, Journal
+from handler.batch.work.journal import Journal, LineCounts
 from handler.batch.work.outputs import Outputs
 from handler.batch.work.sending import Sender
 
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.1
 _CANCEL_LOOK_SECONDS = 1.0  # between looks whether another process cancelled it
 
 
-class End(StrEnum):
+class SessionEnd(StrEnum):
     """Why the work on a batch ended."""
 
     COMPLETED = "completed"  # every line is in one of the files
@@ -58,7 +58,7 @@ class Session:
     # --- what other modules show
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> LineCounts:
         """Where the lines stand."""
         return self.journal.counts()
 
@@ -69,11 +69,11 @@ class Session:
 
     # --- the three kinds of work
 
-    def run(self) -> End:
+    def run(self) -> SessionEnd:
         """Send and collect until every line is in one of the files."""
         with self._opened() as parts:
             if self._nothing_to_do():
-                return self._finished(End.COMPLETED)
+                return self._finished(SessionEnd.COMPLETED)
             self._make_subscription()
             self._see_subscription()
             sender = self._sender(self._in_vain)
@@ -82,7 +82,7 @@ class Session:
                 end = self._until_over(sender, topic)
             return self._finished(end)
 
-    def submit(self) -> End:
+    def submit(self) -> SessionEnd:
         """Send everything that is to be sent."""
         with self._opened() as parts:
             self._make_subscription()
@@ -96,16 +96,16 @@ class Session:
                         self._stop_sending.set()
                 self._tell(topic)
             if self._cancel_seen:
-                return End.CANCELLED
+                return SessionEnd.CANCELLED
             if sender.spent:
-                return End.TOKENS_SPENT
-            return End.SUBMITTED if not self.counts.pending else End.STOPPED
+                return SessionEnd.TOKENS_SPENT
+            return SessionEnd.SUBMITTED if not self.counts.pending else SessionEnd.STOPPED
 
-    def collect(self) -> End:
+    def collect(self) -> SessionEnd:
         """Collect until every line that was sent is in one of the files."""
         with self._opened():
             if self._nothing_to_do():
-                return self._finished(End.COMPLETED)
+                return self._finished(SessionEnd.COMPLETED)
             self._make_subscription()
             with self._collecting(), self._threads_end():
                 end = self._until_over(None, None)
@@ -182,7 +182,7 @@ class Session:
         if self._failure:
             raise self._failure
 
-    def _until_over(self, sender: Sender | None, topic: Topic | None) -> End:
+    def _until_over(self, sender: Sender | None, topic: Topic | None) -> SessionEnd:
         if sender:
             self._start(sender.run, topic)
         else:
@@ -191,14 +191,14 @@ class Session:
             self._look()
             self._tell(topic)
             if self._cut_short() or self._nothing_to_do():
-                return End.COMPLETED
+                return SessionEnd.COMPLETED
             if self.sending:
                 continue
             if not self.counts.waiting and (not sender or sender.spent):
-                return End.TOKENS_SPENT if sender else End.NOT_SENT
+                return SessionEnd.TOKENS_SPENT if sender else SessionEnd.NOT_SENT
             if self._only_unsure_is_left():
                 if not sender:
-                    return End.UNSURE_LEFT
+                    return SessionEnd.UNSURE_LEFT
                 self._send_again()
             if sender and self.counts.pending and not sender.spent:
                 self._start(sender.run, topic)
@@ -272,9 +272,9 @@ class Session:
         with suppress(NotTaken, OutcomeUnknown):  # then what was sent last is answered
             topic.publish([cancelling(self.plan.batch_id, self.plan.attributes)])
 
-    def _finished(self, end: End) -> End:
+    def _finished(self, end: SessionEnd) -> SessionEnd:
         """When all is there: put the lines in order if wished, and remove what was made for the batch."""
-        if end is End.COMPLETED:
+        if end is SessionEnd.COMPLETED:
             if self._options.in_order:
                 self._outputs.rewrite()
             if not self.journal.fact("completed"):
@@ -289,7 +289,7 @@ class Session:
                 subscription.delete()
 
 
-def cancel(paths: Paths) -> Counts:
+def cancel(paths: Paths) -> LineCounts:
     """Note that the batch is to end; where its lines stand. Raises CannotRun."""
     with Journal(paths.journal) as journal:
         plan_of(journal)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from handler.batch.work.journal import Journal, State
+from handler.batch.work.journal import Journal, LineState
 
 _PERCENTILES = (50, 90, 99, 100)
 
@@ -81,13 +81,15 @@ def summarise(journal: Journal, end: str, files: Mapping[str, str], price: Price
 
 
 def _failures(journal: Journal) -> list[tuple[str, int]]:
-    return journal.ask("SELECT code, count(*) FROM lines WHERE state = ? GROUP BY code ORDER BY 2 DESC", State.FAILED)
+    return journal.ask(
+        "SELECT code, count(*) FROM lines WHERE state = ? GROUP BY code ORDER BY 2 DESC", LineState.FAILED
+    )
 
 
 def _tokens(journal: Journal) -> dict[str, Tokens]:
     rows = journal.ask(
         "SELECT coalesce(model, ''), count(*), sum(tokens_in), sum(tokens_out) FROM lines WHERE state = ? GROUP BY 1",
-        State.SUCCEEDED,
+        LineState.SUCCEEDED,
     )
     return {model: Tokens(answers, tokens_in or 0, tokens_out or 0) for model, answers, tokens_in, tokens_out in rows}
 
@@ -101,14 +103,14 @@ def _seconds(journal: Journal) -> float:
 def _latency(journal: Journal) -> dict[str, float]:
     """Exact percentiles, by the sorting of the database."""
     where = "FROM lines WHERE state = ? AND sent_at NOT NULL"
-    number = journal.ask(f"SELECT count(*) {where}", State.SUCCEEDED)[0][0]
+    number = journal.ask(f"SELECT count(*) {where}", LineState.SUCCEEDED)[0][0]
     if not number:
         return {}
     found = {}
     for percent in _PERCENTILES:
         at = max(0, -(-number * percent // 100) - 1)
         query = f"SELECT answered_at - sent_at {where} ORDER BY 1 LIMIT 1 OFFSET ?"
-        found[f"p{percent}"] = round(float(journal.ask(query, State.SUCCEEDED, at)[0][0]), 3)
+        found[f"p{percent}"] = round(float(journal.ask(query, LineState.SUCCEEDED, at)[0][0]), 3)
     return found
 
 
