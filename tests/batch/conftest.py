@@ -234,14 +234,14 @@ def files(local_place):
 
 
 class Tunnel:
-    """A way to a broker that can be `mute` (what is sent arrives, and nothing comes back) or `blocked` altogether."""
+    """A way to a broker that can be `mute`: what is sent arrives, and nothing comes back."""
 
     def __init__(self, address):
         host, port = address.rsplit(":", 1)
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.mute, self.blocked = threading.Event(), threading.Event()
+        self.mute = threading.Event()
         self._ended = threading.Event()
 
     def __enter__(self):
@@ -262,7 +262,7 @@ class Tunnel:
     def _pass(self, client, broker):
         with client, broker, suppress(OSError):
             while not self._ended.is_set():
-                readable = [] if self.blocked.is_set() else [client] if self.mute.is_set() else [client, broker]
+                readable = [client] if self.mute.is_set() else [client, broker]
                 for one in select.select(readable, [], [], 0.05)[0]:
                     part = one.recv(1 << 16)
                     if not part:

@@ -1,14 +1,13 @@
 """What holds the sending back, such as `--max-in-flight`, never holds a batch up without end."""
 
 import json
-import sqlite3
-import time
-from contextlib import closing
+from collections import Counter
 
 import grpc
 import pytest
 
 from handler import batch
+from tests.parts.processes import until
 
 from .conftest import openai_line, read_lines, states, write_lines
 from .proxy import Refusing
@@ -16,24 +15,14 @@ from .proxy import Refusing
 LINES, UNSURE = 12, 5
 
 
-def submit(place, files):
-    """The file's check, and nothing sent."""
-    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
-    done = place.run("batch", "submit", *files.command[2:], "--max-tokens-total", 1)
-    assert (done.returncode, place.calls(), states(files.journal)["pending"]) == (1, [], LINES)
-
-
-def kill_before_publishing(journal):
-    """Leave what a run leaves that is killed after it noted what it would publish, and before it did."""
-    with closing(sqlite3.connect(journal)) as database, database:
-        database.execute("UPDATE lines SET state = 1, sends = 1, sent_at = ? WHERE line <= ?", (time.time(), UNSURE))
-
-
 @pytest.mark.parametrize("limit", [("--max-in-flight", UNSURE - 2), ("--max-tokens-total", 200)])
 def test_what_may_not_have_been_sent_holds_nothing_up_for_longer_than_agreed(local_place, files, limit):
     """Where they are as many as may be in flight, or spend tokens, they are sent again, and then the rest is sent."""
-    submit(local_place, files)
-    kill_before_publishing(files.journal)
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
+    killed = (*files.command, "--max-in-flight", UNSURE)
+    with Refusing(local_place.address, "Publish", None) as proxy, local_place.running(*killed, address=proxy.address):
+        until(lambda: states(files.journal)["sending"] > 0)
+    assert states(files.journal) == Counter(sending=UNSURE, pending=LINES - UNSURE)
     done = local_place.run(*files.command, *limit, "--unsure-after", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sent_again"] == UNSURE

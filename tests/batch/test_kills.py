@@ -10,6 +10,7 @@ import pytest
 from tests.parts.processes import spawn, until
 
 from .conftest import Tunnel, openai_line, read_lines, states, write_lines
+from .proxy import Refusing
 
 # BATCH_LINES=50000 make test PYTEST_ARGS=tests/batch takes a whole file of OpenAI's largest size.
 # More than are published together (500), read together (1,000) and, with one of them, noted together (2,000).
@@ -122,12 +123,8 @@ def test_what_was_never_published_is_sent_after_the_time_agreed(local_place):
     requests = write_lines(local_place.folder / "requests.jsonl", [openai_line(f"{n}") for n in range(20)])
     answers, journal = local_place.folder / "answers.jsonl", local_place.folder / "answers.jsonl.journal"
     command = ("batch", "run", requests, "-o", answers, "--unsure-after", 2)
-    with (
-        Tunnel(local_place.address) as tunnel,
-        local_place.running(*command, "--rate", 4, address=tunnel.address),
-    ):
-        journal_has(journal, lambda now: now["sent"] > 0)
-        tunnel.blocked.set()
+    killed = (*command, "--rate", 4)
+    with Refusing(local_place.address, "Publish", None) as proxy, local_place.running(*killed, address=proxy.address):
         journal_has(journal, lambda now: now["sending"] > 0)
     unsure = states(journal)["sending"]
     with local_place.relay():

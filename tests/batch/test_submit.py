@@ -5,7 +5,8 @@ import signal
 
 from tests.parts.processes import until
 
-from .conftest import Tunnel, openai_line, read_lines, states, write_lines
+from .conftest import openai_line, read_lines, states, write_lines
+from .proxy import Refusing
 
 
 def collected(place, files, *options):
@@ -54,10 +55,11 @@ def test_collect_after_an_interrupted_submit(local_place, files):
 def test_collect_where_some_may_not_have_been_sent(local_place, files):
     """Lines that may never have been sent do not hold it up for longer than `--unsure-after`, nor do those not sent."""
     write_lines(files.requests, [openai_line(f"{n}") for n in range(200)])
-    command = ("batch", "submit", files.requests, "-o", files.answers, "--rate", 10)
-    with Tunnel(local_place.address) as tunnel, local_place.running(*command, address=tunnel.address):
-        until(lambda: states(files.journal)["sent"] > 0)
-        tunnel.blocked.set()
+    command = ("batch", "submit", files.requests, "-o", files.answers)
+    assert local_place.run(*command, "--max-tokens-total", 1000).returncode == 1
+    assert states(files.journal)["sent"] > 0
+    killed = (*command, "--rate", 10)
+    with Refusing(local_place.address, "Publish", None) as proxy, local_place.running(*killed, address=proxy.address):
         until(lambda: states(files.journal)["sending"] > 0)
     status, summary, _ = collected(local_place, files, "--unsure-after", "2s")
     assert (status, summary["end"]) == (1, "unsure_left")
