@@ -26,6 +26,7 @@ LONGEST = (
     "batch/test_service_kills.py",
     "deploy/test_install.py",
     "batch/test_single.py",
+    "batch/test_replay.py",
     "e2e/test_commands.py",
     "batch/test_storage.py",
     "page/test_chromium.py",
