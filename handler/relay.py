@@ -203,9 +203,8 @@ class Relay:
         result, budget = self._call(delivery, route, inference, budget, slot)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
-        size = len(result.body) if isinstance(result, ModelReply) else 0
         now = replace(self._situation(delivery, claim), limit=budget.limit, share=budget.share)
-        verdict = in_turn(size, outcome.decide, result, now)
+        verdict = in_turn(_size(result), outcome.decide, result, now)
         delivery.record.decided(verdict, now)
         return verdict
 
@@ -253,7 +252,8 @@ class Relay:
             if not self._ledger.begin(delivery.key, delivery.owner):
                 return ModelFailure.CANCELLED, budget
             result = _called(delivery, route, inference, budget.seconds, slot, overflow)
-            seconds = pause_before_next(result, tries, partial(self._to_wait, patience, delivery, route, inference))
+            to_wait = partial(self._to_wait, patience, delivery, route, inference)
+            seconds = in_turn(_size(result), pause_before_next, result, tries, to_wait)
             if seconds is None:
                 break
             if self._pause(seconds):
@@ -299,6 +299,11 @@ def _called(
             retry_after=result.retry_after or 0.0,
         )
     return result
+
+
+def _size(result: ModelReply | ModelFailure) -> int:
+    """How many bytes there are to read of it."""
+    return len(result.body) if isinstance(result, ModelReply) else 0
 
 
 def _key(message: PubsubMessage, topic: str) -> str:

@@ -250,6 +250,46 @@ def test_every_row_is_known_from_somewhere():
     assert all(row.known and re.fullmatch(r"[ -~]+", row.what) for row in ROWS)
 
 
+QUOTED = "lorem ipsum dolor sit amet\n" * 2_000
+
+
+@pytest.mark.parametrize("long", ["{} {quoted}", "{quoted} {}", "{}\n{quoted}"])
+@pytest.mark.parametrize(("who", "status", "body", "kind"), DOCUMENTED)
+def test_a_server_may_quote_the_request(who, status, body, kind, long):
+    """What it says before or after that tells whose trouble it is."""
+    message = isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("message")
+    if not message or (message.rstrip(".").lower().endswith("not found") and "\n" not in long):
+        return  # no words; or it is the whole line that counts
+    quoting = body | {"error": body["error"] | {"message": long.format(message, quoted=QUOTED)}}
+    assert read(reply(status, quoting)).kind is kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        error(f"{QUOTED} overloaded {QUOTED}", type=f"x{QUOTED}"),
+        {"error": f"{QUOTED} overloaded {QUOTED}", "detail": QUOTED},
+        flat(f"{QUOTED} overloaded {QUOTED}", code=QUOTED),
+        {"detail": [{"msg": f"{QUOTED} overloaded {QUOTED}", "type": QUOTED}]},
+        f"{QUOTED} overloaded {QUOTED}",
+    ],
+)
+def test_what_is_quoted_is_not_looked_through(body):
+    """Nothing else happens in the process meanwhile, and the words of a prompt are not the server's."""
+    complaint = complaint_in(body, succeeded=False)
+    assert len(complaint.words) < 5_000
+    assert read(ModelReply(400, "application/json", json.dumps(body).encode())).kind is REQUESTER
+
+
+def test_what_is_left_of_a_long_message_has_no_ends_but_its_own():
+    """Where it is cut no line begins or ends: what counts as a whole line only is not found there."""
+    line = "not found"
+    for shift in range(50):
+        message = "x" * shift + f"\n{line} in what was asked for: no {line}" * 1_000
+        words = complaint_in(error(message), succeeded=False).words
+        assert not re.search(f"^{line}$", words, re.MULTILINE)
+
+
 FIELDS = st.sampled_from(["error", "message", "code", "detail", "choices", "type", "errors"])
 
 

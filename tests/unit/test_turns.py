@@ -3,7 +3,11 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from handler.admission import turns
 from handler.admission.turns import LARGE_BYTES, in_turn
+from handler.rules.verdict import outcome, patience
+from handler.rules.verdict.reply import ModelReply, read
+from tests.unit.test_relay import Model, Topic, message, relayed
 
 
 class Reading:
@@ -36,3 +40,17 @@ def test_small_ones_are_read_at_once():
     reading = Reading(together=3)
     with ThreadPoolExecutor(3) as threads:
         assert list(threads.map(lambda n: in_turn(LARGE_BYTES - 1, reading, n), range(3))) == [0, 1, 2]
+
+
+def test_whatever_reads_a_large_reply_takes_its_turn(monkeypatch):
+    """Whether to ask again is read from it, and then what it means."""
+    seen = []
+
+    def reading(reply):
+        seen.append(turns._lock.locked())
+        return read(reply)
+
+    monkeypatch.setattr(outcome, "read", reading)
+    monkeypatch.setattr(patience, "read", reading)
+    relayed(Model(ModelReply(400, "application/json", b'{"error": "%b"}' % (b"x" * LARGE_BYTES))), Topic(), message())
+    assert seen == [True, True]

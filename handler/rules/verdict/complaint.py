@@ -20,7 +20,7 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """An error as the model service worded it.
+    """An error as the model service worded it: of a long message its beginning and its end.
 
     `label` is its type and code; `status` the HTTP status that the error itself names, None if it names none.
     """
@@ -36,11 +36,29 @@ class Complaint:
         return f"{self.message}\n<{self.label}>"
 
 
+# What a server says itself stands before or after what it quotes of the request, which may have megabytes: nothing else
+# happens in the process while it is searched, and a prompt's words are not the server's.
+_END_CHARACTERS = 1_500
+_LABEL_CHARACTERS = 500
+
+
 def complaint_in(value: Any, *, succeeded: bool) -> Complaint | None:
     """The error in a JSON body, if there is one.
 
     In a success only what cannot be part of an answer counts: `error: null` is an answer. Elsewhere any object does.
     """
+    found = _found(value, succeeded=succeeded)
+    return found and replace(found, message=_ends(found.message), label=found.label[:_LABEL_CHARACTERS])
+
+
+def _ends(message: str) -> str:
+    if len(message) <= 2 * _END_CHARACTERS:
+        return message
+    # The dots keep a line that is cut from looking like a whole one.
+    return f"{message[:_END_CHARACTERS]}...\n...{message[-_END_CHARACTERS:]}"
+
+
+def _found(value: Any, *, succeeded: bool) -> Complaint | None:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and "error" in value[0]:
         value = value[0]  # Gemini
     if isinstance(value, str) and not succeeded:
