@@ -28,8 +28,8 @@ class ClaimCheck:
     def fetched(self, request: InferenceRequest, seconds: float) -> AbstractContextManager[Fetched]:
         """The request with what it refers to, during a `with` block.
 
-        Raises RequestError and StorageFailed, and Refused where there is no room for it within `seconds`. What is
-        streamed while the model is called raises the first two there.
+        Raises RequestError and StorageFailed, and Refused where there is no room for it within `seconds`, or no time
+        left. What is streamed while the model is called raises the first two there.
         """
         reference = request.reference
         if reference is None:

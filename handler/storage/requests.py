@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from handler.admission import Refused
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
 from handler.greenlets import Deadline, DeadlinePassed
@@ -12,6 +14,7 @@ from handler.rules import strictjson
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.message.reference import FILE_FIELD, Reference
 from handler.rules.message.streamed import File
+from handler.rules.verdict.outcome import PAST_DEADLINE, Reason
 from handler.storage import Found, NoSuchObject, Objects, StorageFailed
 from handler.storage.semaphore import ByteSemaphore
 
@@ -42,15 +45,15 @@ class RequestObjects:
     def fetched(self, request: InferenceRequest, reference: Reference, seconds: float) -> Iterator[Fetched]:
         """The request with what it refers to; a body is held during the `with` block.
 
-        Raises RequestError, StorageFailed, and Refused where there is no room within `seconds`.
+        Raises RequestError, StorageFailed, and Refused where there is no room within `seconds`, or no time left.
         """
         until = time.monotonic() + seconds
-        file = self._found(request, reference, min(seconds, FIND_SECONDS))
+        file = self._found(request, reference, min(_left(until, request), FIND_SECONDS))
         if request.is_form:
             yield Fetched(request, file)
             return
         with self._memory.taken(file.size, until - time.monotonic()):
-            yield self._loaded(file, min(until - time.monotonic(), LOAD_SECONDS))
+            yield self._loaded(file, min(_left(until, request), LOAD_SECONDS))
 
     def _found(self, request: InferenceRequest, reference: Reference, seconds: float) -> "_File":
         if self._objects is None or reference.bucket not in self._buckets:
@@ -96,6 +99,20 @@ class _File:
     def __iter__(self) -> Iterator[bytes]:
         with _there(self.found.reference, self.request):
             yield from self._objects.read(self.found)
+
+
+def _left(until: float, request: InferenceRequest) -> float:
+    """Seconds until then. Where there are none Cloud Storage is not asked, or it would be said to have failed.
+
+    Raises Refused, and RequestError where the request's own deadline has passed as well.
+    """
+    seconds, deadline = until - time.monotonic(), request.options.deadline
+    if seconds > 0:
+        return seconds
+    if deadline is not None and deadline <= datetime.now(UTC):
+        code, param = ErrorCode.DEADLINE_EXCEEDED, "options.deadline"
+        raise RequestError(code, PAST_DEADLINE, param=param, metadata=request.metadata)
+    raise Refused(Reason.OVERDUE, "no time is left to fetch what it refers to")
 
 
 def _refused(code: ErrorCode, message: str, request: InferenceRequest) -> RequestError:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 
+from handler.admission import Refused
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
 from handler.config.settings import DEFAULT_PATHS, Settings
@@ -237,10 +238,10 @@ def test_without_a_bucket_nothing_is_stored():
 # --- the way of a message
 
 
-def relayed(model, topic, incoming, shelf, ledger=None):
-    """The verdict on a message."""
+def relayed(model, topic, incoming, shelf, ledger=None, waited=0.0):
+    """The verdict on a message, which has waited for so many seconds."""
     relay = relay_of(model, topic, ledger or Notes(), shelf)
-    return relay.answer(relay.delivery(incoming, STREAM, time.monotonic(), held()))
+    return relay.answer(relay.delivery(incoming, STREAM, time.monotonic() - waited, held()))
 
 
 def relay_of(model, topic, ledger, shelf, slots=4):
@@ -258,11 +259,8 @@ def test_a_response_that_does_not_fit_is_stored():
     ((uri, written),) = shelf.written.items()
     assert (written, topic.response["body"]["content_ref"]["uri"]) == (content, uri)
     attributes = topic.messages[0].attributes
-    assert (attributes["content_ref"], attributes["prompt_tokens"], attributes["completion_tokens"]) == (
-        "true",
-        "3",
-        "4",
-    )
+    assert (attributes["content_ref"], attributes["prompt_tokens"]) == ("true", "3")
+    assert attributes["completion_tokens"] == "4"
     assert ledger.notes == [("keep", replace(topic.messages[0], topic="")), "answered"]
 
 
@@ -320,3 +318,30 @@ def test_a_slot_is_free_again_after_trouble():
     for _ in range(2):
         verdict = relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
         assert verdict.reason is Reason.STORAGE_FAILED
+
+
+@pytest.mark.parametrize("request_", [REQUEST, FORM])
+def test_nothing_is_fetched_for_a_push_without_time_left(request_):
+    """It is delivered again, as one that refers to nothing: Cloud Storage has not failed, and it was no attempt."""
+    topic, ledger, late = Topic(), Notes(), message(request_, delivery_attempt=10)
+    with pytest.raises(Refused) as refused:
+        relayed(Model(), topic, late, Shelf(StorageFailed("away")), ledger, SETTINGS.ack_deadline_seconds)
+    assert refused.value.reason is Reason.OVERDUE
+    assert (topic.messages, ledger.notes) == ([], ["released"])
+
+
+def test_nothing_is_fetched_where_the_requests_own_deadline_has_passed_too():
+    """Nobody waits for it any more: it is answered."""
+    topic, late = Topic(), message(REQUEST | {"options": {"deadline": "2020-01-01T00:00:00Z"}})
+    verdict = relayed(Model(), topic, late, Shelf(StorageFailed("away")), waited=SETTINGS.ack_deadline_seconds)
+    assert (verdict.reason, topic.response["metadata"]) == (Reason.REQUEST_REFUSED, {"id": 7})
+    assert topic.response["body"]["error"]["code"] == "deadline_exceeded"
+
+
+def test_nothing_is_loaded_where_finding_it_took_all_of_the_time():
+    """It was no attempt, either."""
+    shelf = Shelf(body=b"{}")
+    shelf.find = lambda reference: time.sleep(0.1) or Shelf.find(shelf, reference)
+    with pytest.raises(Refused) as refused, fetched(REQUEST, shelf, seconds=0.05):
+        pytest.fail("it was loaded")
+    assert refused.value.reason is Reason.OVERDUE

@@ -19,6 +19,7 @@ from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
 FEW_ATTEMPTS = 3
 # The model's timeout, so many times, is what a request that never ends may cost.
 WHOLE_TIMEOUTS = 2
+PAST_DEADLINE = "The request's own deadline (options.deadline) passed before the model had answered."
 STORED = "stored"  # in the log, of an answer that no message can hold
 
 
@@ -226,11 +227,7 @@ def _retry(reason: Reason, answer: Answer, now: Situation, detail: str) -> Verdi
 
 def past_deadline() -> Answer:
     """The answer to a request whose own deadline has passed."""
-    return error(
-        ErrorCode.DEADLINE_EXCEEDED,
-        "The request's own deadline (options.deadline) passed before the model had answered.",
-        param="options.deadline",
-    )
+    return error(ErrorCode.DEADLINE_EXCEEDED, PAST_DEADLINE, param="options.deadline")
 
 
 def storage_failed(detail: str, now: Situation) -> Verdict:
