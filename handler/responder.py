@@ -6,7 +6,7 @@ from dataclasses import replace
 from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.ledger import Ledger
-from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused, ResponseTooLarge
+from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
 from handler.rules.message.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
 from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason, Verdict
@@ -26,10 +26,12 @@ class Responder:
         """Publish the verdict's answer, if it has one. The verdict on how that went. Raises StorageFailed."""
         if verdict.answer is None:
             return verdict
-        try:
-            return self._publish(delivery, verdict, _response(verdict.answer, delivery, metadata, model))
-        except ResponseTooLarge:
+        response = _response(verdict.answer, delivery, metadata, model)
+        if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
             return self.respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
+        if not verdict.facts.is_free:
+            self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
+        return self._publish(delivery, verdict, response)
 
     def publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:
         """Publish a response that was made and kept at an earlier delivery."""
@@ -44,10 +46,6 @@ class Responder:
         return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
 
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
-        if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
-            raise ResponseTooLarge
-        if not verdict.facts.is_free:
-            self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         if not self._ledger.holds(delivery.key, delivery.owner):
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
