@@ -1,15 +1,20 @@
 """How an answer goes out: what is kept of it, and what goes along."""
 
 import time
+from types import MappingProxyType
 
 import pytest
 
 from handler.ledger import Claim, State
-from handler.publisher import OutgoingMessage, PublishFailed
+from handler.publisher import OutgoingMessage, PublishFailed, ResponseTooLarge
+from handler.rules.verdict.outcome import Reason
+from handler.telemetry.record import PushRecord
+from handler.telemetry.tracing import Part, Trace, Tracing
 
 from .test_relay import STREAM, Model, Notes, Topic, held, made, message
 
 KEPT = OutgoingMessage(b'{"status_code":200,"metadata":{},"body":{}}', {"request_message_id": "1"})
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.mark.parametrize(("errors", "end"), [([], "answered"), ([PublishFailed("away")], "released")])
@@ -19,3 +24,46 @@ def test_what_the_ledger_has_is_not_kept_again(errors, end):
     relay = made(Model(), Topic(*errors), ledger)
     relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
     assert ledger.notes == [end]
+
+
+class Narrow(Topic):
+    """Takes so many bytes, attributes included."""
+
+    def fits(self, message):
+        return len(message.data) + sum(map(len, (*message.attributes, *message.attributes.values()))) <= self.room
+
+    def publish(self, message, seconds):
+        if not self.fits(message):
+            raise ResponseTooLarge
+        return super().publish(message, seconds)
+
+
+class Traced(Part, Trace, Tracing):
+    """Traces every push."""
+
+    context = MappingProxyType({"traceparent": TRACEPARENT})
+
+    def begin(self, message, parent, seconds):
+        return self
+
+    def publishing(self, topic):
+        return self
+
+
+@pytest.mark.parametrize("claim", [Claim(State.MINE), Claim(State.MINE, kept=KEPT.to_bytes())])
+def test_a_place_in_a_trace_costs_no_response(claim):
+    """It goes along where there is room for it, whether the response is made now or was kept when nobody traced it."""
+
+    def published(topic):
+        relay, record = made(Model(), topic, Notes(claim)), PushRecord(tracing=Traced())
+        record.identify(message(), {})
+        verdict = relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held(), record))
+        assert verdict.reason is Reason.ANSWERED
+        (response,) = topic.messages
+        return response
+
+    whole = published(Narrow())
+    assert whole.attributes["googclient_traceparent"] == TRACEPARENT
+    plain = {name: value for name, value in whole.attributes.items() if name != "googclient_traceparent"}
+    room = len(whole.data) + sum(map(len, (*plain, *plain.values())))
+    assert published(Narrow(room=room)).attributes == plain
