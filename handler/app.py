@@ -93,15 +93,21 @@ class App:
         return answer
 
     def drain(self, grace_seconds: float) -> None:
-        """Take no more messages; cut off calls of the model shortly before `grace_seconds` are over.
+        """Take no more messages; cut off what the model does shortly before `grace_seconds` are over.
 
         So that what is cut off is still given back to Pub/Sub, by an answer.
         """
         self._draining.set()
         self._routes.drain()
-        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._routes.abort)
+        self._claim_check.drain()
+        timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._abort)
         timer.daemon = True
         timer.start()
+
+    def _abort(self) -> None:
+        """End the calls of the models, and the writing of their answers."""
+        self._routes.abort()
+        self._claim_check.abort()
 
     def close(self) -> None:
         """Stop what runs in the background, when everything is answered."""

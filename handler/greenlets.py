@@ -5,7 +5,8 @@ greenlet aside instead, so that thousands of messages can wait at once; it has t
 """
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from socket import socket
 
@@ -112,3 +113,30 @@ class Deadline:
         if self._greenlet is not None:
             self._is_cut = True
             self._greenlet.throw(self._timeout)
+
+
+class Deadlines:
+    """Deadlines of what the end of the process shall not wait for."""
+
+    def __init__(self) -> None:
+        self._running: set[Deadline] = set()
+        self._is_cut = False
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """A deadline for the `with` block. Raises DeadlinePassed, and DeadlineCut from when `cut` is called."""
+        if self._is_cut:
+            raise DeadlineCut
+        deadline = Deadline(seconds)
+        self._running.add(deadline)
+        try:
+            with deadline:
+                yield
+        finally:
+            self._running.discard(deadline)
+
+    def cut(self) -> None:
+        """Break off every block that is running, and all that are still to begin."""
+        self._is_cut = True
+        for deadline in tuple(self._running):
+            deadline.cut()

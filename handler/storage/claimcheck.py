@@ -46,7 +46,7 @@ class ClaimCheck:
     def stored(self, key: str, answer: Answer, seconds: float) -> Answer | None:
         """The answer that refers to an answer's content, written within `seconds`; None where it is not stored.
 
-        Raises StorageFailed.
+        Raises StorageFailed, and Refused after `abort`.
         """
         return self._responses.stored(key, answer, seconds) if self._responses else None
 
@@ -69,6 +69,15 @@ class ClaimCheck:
         except StorageFailed as error:
             return str(error)
         return ""
+
+    def drain(self) -> None:
+        """Fetch nothing any more: no model is called for it."""
+        self._requests.drain()
+
+    def abort(self) -> None:
+        """Store nothing any more: the process is about to end."""
+        if self._responses:
+            self._responses.abort()
 
     def close(self) -> None:
         """Disconnect."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from handler.admission import Refused
 from handler.admission.turns import in_turn
 from handler.config.settings import Settings
-from handler.greenlets import Deadline, DeadlinePassed
+from handler.greenlets import DeadlineCut, DeadlinePassed, Deadlines
 from handler.rules import strictjson
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.message.reference import FILE_FIELD, Reference
@@ -35,6 +35,7 @@ class RequestObjects:
     """Makes of a request that refers to an object one that can be sent to the model."""
 
     def __init__(self, settings: Settings, objects: Objects | None) -> None:
+        self._deadlines = Deadlines()
         self._buckets = settings.request_buckets
         self._max_file = settings.max_file_mb * MB
         self._max_body = settings.max_body_ref_mb * MB
@@ -55,12 +56,17 @@ class RequestObjects:
         with self._memory.taken(file.size, until - time.monotonic()):
             yield self._loaded(file, min(_left(until, request), LOAD_SECONDS))
 
+    def drain(self) -> None:
+        """Break off what is being fetched and send away who waits for room, for good."""
+        self._deadlines.cut()
+        self._memory.drain()
+
     def _found(self, request: InferenceRequest, reference: Reference, seconds: float) -> "_File":
         if self._objects is None or reference.bucket not in self._buckets:
             allowed = f"Use one of: {', '.join(self._buckets)}." if self._buckets else "It reads none."
             message = f"The service does not read the bucket {reference.bucket}. {allowed}"
             raise _refused(ErrorCode.REFERENCE_NOT_ALLOWED, message, request)
-        with _in_time(seconds, request), _there(reference, request):
+        with self._in_time(seconds, request), _there(reference, request):
             found = self._objects.find(reference)
         self._check(found, self._max_file if request.is_form else self._max_body, request)
         return _File(self._objects, found, request)
@@ -75,7 +81,7 @@ class RequestObjects:
 
     def _loaded(self, file: "_File", seconds: float) -> Fetched:
         request, reference = file.request, file.found.reference
-        with _in_time(seconds, request):
+        with self._in_time(seconds, request):
             content = b"".join(file)
         try:
             document = in_turn(len(content), strictjson.loads, content)
@@ -85,6 +91,22 @@ class RequestObjects:
             message = f"{reference} must hold a JSON object, what the model's HTTP API takes."
             raise _refused(ErrorCode.INVALID_REQUEST, message, request)
         return Fetched(request.model_copy(update={"body": document, "body_ref": None}))
+
+    @contextmanager
+    def _in_time(self, seconds: float, request: InferenceRequest) -> Iterator[None]:
+        """What fails here fails with the request's metadata, by which its sender knows it."""
+        try:
+            with self._deadlines.within(seconds):
+                yield
+        except DeadlineCut:
+            raise Refused(Reason.DRAINING, "cut off") from None
+        except DeadlinePassed:
+            error = StorageFailed("not in time")
+            error.metadata = request.metadata
+            raise error from None
+        except StorageFailed as error:
+            error.metadata = request.metadata
+            raise
 
 
 class _File:
@@ -127,18 +149,3 @@ def _there(reference: Reference, request: InferenceRequest) -> Iterator[None]:
     except NoSuchObject:
         message = f"There is no {reference}. Was it deleted, written anew or not written yet?"
         raise _refused(ErrorCode.REFERENCE_NOT_FOUND, message, request) from None
-
-
-@contextmanager
-def _in_time(seconds: float, request: InferenceRequest) -> Iterator[None]:
-    """What fails here fails with the request's metadata, by which its sender knows it."""
-    try:
-        with Deadline(seconds):
-            yield
-    except DeadlinePassed:
-        error = StorageFailed("not in time")
-        error.metadata = request.metadata
-        raise error from None
-    except StorageFailed as error:
-        error.metadata = request.metadata
-        raise

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from handler.admission import Refused
 from handler.config.settings import Settings
-from handler.greenlets import Deadline, DeadlinePassed
+from handler.greenlets import DeadlineCut, DeadlinePassed, Deadlines
 from handler.rules.message.content import unwrap_content
 from handler.rules.message.contract import Answer
 from handler.rules.message.reference import Reference, Stored
+from handler.rules.verdict.outcome import Reason
 from handler.rules.verdict.reply import ModelReply, Overflow, is_storable
 from handler.storage import Objects, StorageFailed, TooLarge
 
@@ -23,6 +25,7 @@ class ResponseObjects:
         self._bucket = bucket
         self._limit = settings.max_response_mb * MB
         self._objects = objects
+        self._deadlines = Deadlines()
 
     def overflow(self, key: str) -> Overflow:
         """Takes the reply to this message while it comes; to be called within the call's deadline."""
@@ -34,17 +37,23 @@ class ResponseObjects:
     def stored(self, key: str, answer: Answer, seconds: float) -> Answer | None:
         """The answer that refers to an answer's content, written within `seconds`.
 
-        None where there is too much of it, or where it is an error. Raises StorageFailed.
+        None where there is too much of it, or where it is an error. Raises StorageFailed, and Refused after `abort`.
         """
         if not 200 <= answer.status_code < 300:
             return None
         content = unwrap_content(answer.body) if answer.wraps else answer.body
         try:
-            with Deadline(seconds):
+            with self._deadlines.within(seconds):
                 stored = self._written(key, answer.wraps or "application/json", iter((content,)))
+        except DeadlineCut:
+            raise Refused(Reason.DRAINING, "cut off") from None
         except DeadlinePassed:
             raise StorageFailed("not in time") from None
         return replace(answer, body=stored.to_json(), wraps="", is_reference=True) if stored else None
+
+    def abort(self) -> None:
+        """End every write of an answer that is there already, and all that are still to begin."""
+        self._deadlines.cut()
 
     def _written(self, key: str, content_type: str, parts: Iterator[bytes]) -> Stored | None:
         reference = Reference(self._bucket, f"{PREFIX}{key}")

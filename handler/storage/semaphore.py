@@ -15,12 +15,19 @@ class ByteSemaphore:
         self._size = size
         self._used = 0
         self._changed = threading.Condition()
+        self._draining = False
 
     @contextmanager
     def taken(self, size: int, seconds: float) -> Iterator[None]:
-        """Hold `size` bytes during the `with` block, once there is room. Raises Refused where that takes too long."""
+        """Hold `size` bytes during the `with` block, once there is room.
+
+        Raises Refused: BUSY where that takes too long, DRAINING.
+        """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has(size), max(0.0, seconds)):
+            has_room = self._changed.wait_for(lambda: self._draining or self._has(size), max(0.0, seconds))
+            if self._draining:
+                raise Refused(Reason.DRAINING)
+            if not has_room:
                 raise Refused(Reason.BUSY, f"MAX_WAITING_MB: bodies that were fetched have {self._used} bytes")
             self._used += size
         try:
@@ -29,6 +36,12 @@ class ByteSemaphore:
             with self._changed:
                 self._used -= size
                 self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Send everybody who waits away, for good."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
 
     def _has(self, size: int) -> bool:
         return not self._used or self._used + size <= self._size

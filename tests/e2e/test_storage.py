@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import platform
+import socket
 import sys
 import threading
 from contextlib import contextmanager
@@ -382,6 +383,22 @@ def test_trouble_that_stays_is_answered_in_the_end(buckets, local_topics, model,
     assert (response["status_code"], response["body"]["error"]["code"]) == (502, "storage_failed")
     assert response["metadata"] == {"id": 1}
     assert model.calls == []
+
+
+def test_sigterm_cuts_off_what_cloud_storage_keeps_waiting(monkeypatch, local_topics, model, serve):
+    """Its push is given back in time, as one whose call of the model takes too long."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        service = serve("gunicorn", MODEL_URL=model.url, **SETTINGS, GRACE_SECONDS="4")
+        statuses, message = [], push_of({"metadata": {}, "body_ref": "gs://inputs/x"}, attempt=10)
+        thread = threading.Thread(target=lambda: statuses.append(service.push(message)))
+        thread.start()
+        connection, _ = silent.accept()
+        with connection:
+            service.process.terminate()
+            thread.join()
+            assert (statuses, service.process.wait(20)) == ([503], 0)
+    assert service.log()[-1]["reason"] == "draining"
 
 
 def test_settings_that_cannot_be(serve, local_topics, model):

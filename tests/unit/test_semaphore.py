@@ -42,3 +42,21 @@ def test_there_is_room_again_after_a_failure():
         raise ZeroDivisionError
     with room.taken(10, 1.0):
         pass
+
+
+def test_nobody_waits_for_room_when_the_process_ends():
+    """Who waits is sent away, and so is who comes; who holds something keeps it."""
+    room, reasons = ByteSemaphore(10), []
+
+    def wait():
+        with pytest.raises(Refused) as refused, room.taken(10, 60.0):
+            pytest.fail("there was room")
+        reasons.append(refused.value.reason)
+
+    with room.taken(10, 1.0):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        room.drain()
+        waiter.join()
+        wait()
+    assert reasons == [Reason.DRAINING] * 2
