@@ -5,26 +5,16 @@ Sources: google.auth.environment_vars, google.auth.transport.mtls, and gRPC's do
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_CHOICES = {
-    "GOOGLE_API_USE_MTLS_ENDPOINT": ("never", "auto", "always"),
-    "GOOGLE_API_USE_CLIENT_CERTIFICATE": ("true", "false"),
-}
 
 
 def problems(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with them, a sentence each that begins with the variable; a variable set to blanks is not set."""
     given = {name: value.strip() for name, value in environment.items() if value.strip()}
-    found = [
-        f"{name} {problem}" for name, check in _CHECKS.items() if name in given and (problem := check(given[name]))
-    ]
-    for name, choices in _CHOICES.items():
-        if name in given and given[name].lower() not in choices:
-            found.append(f"{name} is none of {', '.join(choices)}")
-    return found
+    return [f"{name} {problem}" for name, check in _CHECKS.items() if name in given and (problem := check(given[name]))]
 
 
 def _emulator(value: str) -> str:
@@ -53,8 +43,14 @@ def _file(value: str) -> str:
         return f"names a file that cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
+def _one_of(*choices: str) -> Callable[[str], str]:
+    return lambda value: "" if value.lower() in choices else f"is none of {', '.join(choices)}"
+
+
 _CHECKS = {
     "PUBSUB_EMULATOR_HOST": _emulator,
     "GOOGLE_APPLICATION_CREDENTIALS": _credentials,
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": _file,
+    "GOOGLE_API_USE_MTLS_ENDPOINT": _one_of("never", "auto", "always"),
+    "GOOGLE_API_USE_CLIENT_CERTIFICATE": _one_of("true", "false"),
 }

@@ -4,12 +4,14 @@ Imported where there is one: what reads YAML is not loaded by everybody else.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from handler.config import values, yamlfile
-from handler.config.routing import MODEL_FIELD, Defaults, ModelAuth, Route, Routing, Stream, any_stream
+from handler.config.routing import MODEL_FIELD, ModelAuth, Route, Routing, any_stream
+from handler.config.settings import Settings
 from handler.rules.message.options import Priority
 
 
@@ -101,18 +103,19 @@ def _no_twins(what: str, names: Sequence[str]) -> None:
         raise ValueError(f"{what} stands there twice: {', '.join(twins)}")
 
 
-def read(path: str, defaults: Defaults, environment: Mapping[str, str]) -> Routing:
+def read(path: str, defaults: Settings, environment: Mapping[str, str]) -> Routing:
     """The routes and streams of the file at `path`, filled up. `environment` has the keys.
 
     Raises ValueError with what is wrong or missing.
     """
     file = yamlfile.load(path, RoutingFile)
     routes = tuple(_route(entry, defaults, environment) for entry in file.routes)
-    streams = tuple(_stream(entry, defaults) for entry in file.streams)
-    return Routing(routes, streams, any_stream(defaults))
+    default = any_stream(defaults)
+    streams = tuple(replace(default, **entry.model_dump(exclude_none=True)) for entry in file.streams)
+    return Routing(routes, streams, default)
 
 
-def _route(entry: RouteEntry, defaults: Defaults, environment: Mapping[str, str]) -> Route:
+def _route(entry: RouteEntry, defaults: Settings, environment: Mapping[str, str]) -> Route:
     auth = entry.auth or ("key" if entry.api_key_env else "none")
     adapts = entry.slots == "auto" or (entry.slots is None and defaults.adapts)
     most = entry.max_slots or defaults.max_model_slots
@@ -152,15 +155,3 @@ def _key(entry: RouteEntry, environment: Mapping[str, str]) -> SecretStr:
         return values.header_value(SecretStr(value))
     except ValueError as problem:
         raise ValueError(f"route {entry.name}: {entry.api_key_env} (api_key_env) {problem}") from None
-
-
-def _stream(entry: StreamEntry, defaults: Defaults) -> Stream:
-    return Stream(
-        subscription=entry.subscription,
-        response_topic=entry.response_topic or defaults.response_topic,
-        priority=entry.priority,
-        max_share=entry.max_share,
-        models=entry.models,
-        allowed_paths=entry.allowed_paths,
-        max_attempts=entry.max_attempts or defaults.max_attempts,
-    )

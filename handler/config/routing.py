@@ -6,12 +6,15 @@ The plain settings make one of each; what the file of routes makes of it is rout
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import SecretStr
 
 from handler.config import values
 from handler.rules.message.options import Priority
+
+if TYPE_CHECKING:
+    from handler.config.settings import Settings  # which has one of these
 
 ModelAuth = Literal["none", "key", "google-id-token", "google-access-token"]
 
@@ -71,32 +74,7 @@ class Routing:
         return tuple(dict.fromkeys(path for route in self.routes for path in route.allowed_paths))
 
 
-class Defaults(Protocol):
-    """The plain settings, which decide what an entry leaves open."""
-
-    model_url: str | None
-    model_auth: ModelAuth | None
-    model_api_key: SecretStr | None
-    model_audience: str | None
-    model_ca_file: str | None
-    model_timeout_seconds: float
-    max_model_slots: int
-    max_attempts: int
-    allowed_paths: tuple[str, ...]
-    response_topic: str
-
-    @property
-    def slots(self) -> int:
-        """The most calls at once."""
-        ...
-
-    @property
-    def adapts(self) -> bool:
-        """Whether the slots follow the model."""
-        ...
-
-
-def plain(defaults: Defaults) -> Routing:
+def plain(defaults: "Settings") -> Routing:
     """The one route and the one stream of whoever has one model."""
     url = defaults.model_url or ""
     route = Route(
@@ -116,7 +94,7 @@ def plain(defaults: Defaults) -> Routing:
     return Routing((route,), (), any_stream(defaults))
 
 
-def any_stream(defaults: Defaults) -> Stream:
+def any_stream(defaults: "Settings") -> Stream:
     """What requests may and get where no stream says more."""
     return Stream(
         subscription="any",

@@ -169,7 +169,7 @@ def test_an_emulators_keys_may_come_over_http():
 )
 def test_a_platform_that_may_not_check(environment, doubted):
     """PUSH_AUTH=platform anywhere but on Cloud Run is doubtful."""
-    assert doubted is bool(doubts(Settings.from_environment(GOOD), environment))
+    assert doubted is bool(list(doubts(Settings.from_environment(GOOD), environment)))
 
 
 @pytest.mark.parametrize(
