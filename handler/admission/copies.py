@@ -52,16 +52,13 @@ class Copies:
                 return None
             older, newer = self._waiters[key], Future[Verdict]()
             if older is None:
-                self._take_place()
+                if not self._free:
+                    raise Refused(Reason.BUSY, "as many copies of messages wait as may")
+                self._free -= 1
             self._waiters[key] = newer
         if older is not None:
             older.set_result(Verdict(Reason.IN_PROGRESS, detail="a newer copy waits"))
         return newer
-
-    def _take_place(self) -> None:
-        if not self._free:
-            raise Refused(Reason.BUSY, "as many copies of messages wait as may")
-        self._free -= 1
 
     def _await(self, key: str, waiter: "Future[Verdict]", until: float) -> Verdict:
         try:

@@ -18,14 +18,10 @@ class _Recent:
     """The last durations, in seconds, and what follows from them."""
 
     seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=SAMPLES))
-    total: float = 0.0
     likely: float | None = None
 
     def add(self, seconds: float) -> None:
-        if len(self.seconds) == SAMPLES:
-            self.total -= self.seconds[0]
         self.seconds.append(seconds)
-        self.total += seconds
         self.likely = None
 
     def is_known(self) -> bool:
@@ -49,7 +45,7 @@ class Estimates:
 
     def mean(self) -> float | None:
         """The mean of the last calls of all models: what a place in the line costs. None before there are some."""
-        return self._all.total / len(self._all.seconds) if self._all.is_known() else None
+        return sum(self._all.seconds) / len(self._all.seconds) if self._all.is_known() else None
 
     def likely(self, model: str) -> float | None:
         """What nine in ten calls of `model` do not exceed; None before there are some."""
