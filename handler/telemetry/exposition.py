@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Iterable
-from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from handler.config.settings import Settings, SettingsError
 from handler.telemetry.metrics import DECLARED, REGISTRY
@@ -18,10 +18,7 @@ REQUEST_SECONDS = 10
 application = make_wsgi_app(REGISTRY)
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(ThreadingWSGIServer):
     def handle_error(self, _request: object, _client_address: object) -> None:
         """A scraper that goes away is not worth a line in the log."""
 

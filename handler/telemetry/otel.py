@@ -8,6 +8,7 @@ batches, headers and certificates are set by the SDK's own OTEL_* variables.
 import atexit
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -50,7 +51,6 @@ class OpenTelemetry(Tracing):
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
         self._tracer = self._provider.get_tracer(NAME)
-        self._is_closed = False
         atexit.register(self.close)  # the functions-framework command says nothing of its end
 
     def begin(self, message: PubsubMessage, parent: Context | None, seconds: float) -> Trace:
@@ -77,14 +77,9 @@ class OpenTelemetry(Tracing):
 
     def close(self) -> None:
         """Send what is left, if that can be done within a second; once."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        try:
-            with Deadline(CLOSE_SECONDS):
-                self._provider.shutdown()
-        except DeadlinePassed:
-            pass  # the collector is away: what is left is lost
+        atexit.unregister(self.close)
+        with suppress(DeadlinePassed), Deadline(CLOSE_SECONDS):  # the collector may be away: what is left is lost
+            self._provider.shutdown()
 
 
 class _Push(Trace):

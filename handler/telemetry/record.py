@@ -48,17 +48,14 @@ class PushRecord:
         position = self._trace.position or parent
         if position is not None:
             self.fields.update(position.for_log(self._project))
-        if self._explains:
-            logs.explain(self.fields, "a message of %d bytes, published at %s", len(message.data), message.publish_time)
+        self._explain("a message of %d bytes, published at %s", len(message.data), message.publish_time)
 
     def claimed(self, claim: Claim) -> None:
         """The ledger was asked for the message."""
-        if self._explains:
-            logs.explain(
-                self.fields,
-                "ledger: %s; failures counted: %s, seen here: %d; deliveries that were no attempt: %d; kept: %s",
-                *(claim.state, claim.failures, claim.failed_here, claim.no_attempts, claim.kept is not None),
-            )
+        self._explain(
+            "ledger: %s; failures counted: %s, seen here: %d; deliveries that were no attempt: %d; kept: %s",
+            *(claim.state, claim.failures, claim.failed_here, claim.no_attempts, claim.kept is not None),
+        )
 
     def attempts(self, number: int | None) -> None:
         """The model had its chance, for the so many-th time; None where nobody counts."""
@@ -68,16 +65,14 @@ class PushRecord:
     def joined(self) -> None:
         """Another push of the message is being worked on, and this one waits for its verdict."""
         metrics.count("inference_relay_joined_total")
-        if self._explains:
-            logs.explain(self.fields, "joins a copy of its message")
+        self._explain("joins a copy of its message")
 
     def routed(self, route: str, model: str | None = None) -> None:
         """The message's request goes, or went, this way."""
         self._route = self.fields["route"] = route
         if model:
             self.fields["model"] = model[:MAX_MODEL_CHARACTERS]
-        if self._explains:
-            logs.explain(self.fields, "goes to route %s", route)
+        self._explain("goes to route %s", route)
 
     def kept(self, route: str) -> None:
         """The response is there already: it was made at an earlier delivery."""
@@ -99,8 +94,7 @@ class PushRecord:
 
     def _waited(self, seconds: float) -> None:
         self.fields["line_seconds"] = round(seconds, 3)
-        if self._explains:
-            logs.explain(self.fields, "waited in the line for %.3f s", seconds)
+        self._explain("waited in the line for %.3f s", seconds)
         metrics.observe("inference_relay_line_wait_seconds", seconds, self._route)
 
     def calling(self, path: str, url: str) -> Part:
@@ -119,23 +113,19 @@ class PushRecord:
         self._add("model_seconds", seconds)
         self._add("model_calls", 1)
         size = len(result.body) if isinstance(result, ModelReply) else 0
-        if self._explains:
-            logs.explain(self.fields, "the model said: %s, in %.3f s and %d bytes", status, seconds, size)
+        self._explain("the model said: %s, in %.3f s and %d bytes", status, seconds, size)
 
     def retries(self) -> None:
         """The model is called again in place."""
         metrics.count("inference_relay_model_retries_total", self._route)
-        if self._explains:
-            logs.explain(self.fields, "the model is called again in place")
+        self._explain("the model is called again in place")
 
     def decided(self, verdict: Verdict, now: Situation) -> None:
         """The verdict on what the model did; its tokens are spent, whatever becomes of the answer."""
-        if self._explains:
-            logs.explain(
-                self.fields,
-                "decided: %s %s; attempt %s, the last: %s, bounded by %s, before: %s",
-                *(verdict.reason, verdict.detail, now.attempt, now.last, now.limit, now.before or "nothing"),
-            )
+        self._explain(
+            "decided: %s %s; attempt %s, the last: %s, bounded by %s, before: %s",
+            *(verdict.reason, verdict.detail, now.attempt, now.last, now.limit, now.before or "nothing"),
+        )
         if verdict.answer is None:
             return
         usage = verdict.answer.usage
@@ -162,8 +152,7 @@ class PushRecord:
 
     def published(self, status: str, verdict: Verdict, data: bytes) -> None:
         """A response with this status is published and confirmed."""
-        if self._explains:
-            logs.explain(self.fields, "published: status %s", status)
+        self._explain("published: status %s", status)
         code = verdict.answer.error_code if verdict.answer and not self._is_kept else error_code_in(data)
         metrics.count("inference_relay_answers_total", metrics.status_value(status), code, self._route)
         if self._is_kept:
@@ -178,6 +167,10 @@ class PushRecord:
         metrics.count("inference_relay_pushes_total", verdict.reason.value, str(verdict.status))
         logs.record(verdict, self.fields)
         self._trace.end(verdict.reason.value, verdict.status)
+
+    def _explain(self, text: str, *arguments: object) -> None:
+        if self._explains:
+            logs.explain(self.fields, text, *arguments)
 
     def _add(self, name: str, number: float) -> None:
         before = self.fields.get(name, 0)
