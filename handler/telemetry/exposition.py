@@ -50,7 +50,7 @@ def serve(port: int) -> WSGIServer:
 
 def as_markdown() -> str:
     """Every metric, as Markdown tables: the metrics, and the values of their labels."""
-    rows = (f"| `{one.name}` | {one.kind} | {_names(one.labels)} | {one.help} |" for one in DECLARED)
+    rows = (f"| `{one.name}` | {one.kind.__name__.lower()} | {_names(one.labels)} | {one.help} |" for one in DECLARED)
     labels = (f"| `{label}` | {', '.join(_shown(value) for value in values)} |" for label, values in _values().items())
     buckets = (f"| `{one.name}` | {', '.join(f'{le:g}' for le in one.buckets)} |" for one in DECLARED if one.buckets)
     return "\n".join(

@@ -7,7 +7,6 @@ all of them, and an empty value says that there is none.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache, partial
 from typing import Any
 
@@ -34,14 +33,6 @@ _AGE = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 1440
 _PUBLISH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0)
 
 
-class Kind(StrEnum):
-    """What a metric is, in Prometheus' words."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A metric: what it counts; its labels, and the values that they have together, `route` (the last) left out.
@@ -51,7 +42,7 @@ class Declared:
     """
 
     name: str
-    kind: Kind
+    kind: type[Counter | Gauge | Histogram]
     help: str
     labels: tuple[str, ...] = ()
     series: tuple[tuple[str, ...], ...] = ((),)
@@ -79,14 +70,14 @@ def _answers() -> Iterator[tuple[str, str]]:
 DECLARED: tuple[Declared, ...] = (
     Declared(
         "inference_relay_pushes_total",
-        Kind.COUNTER,
+        Counter,
         "Pushes, by how each ended and the HTTP status that Pub/Sub got. Every push ends in exactly one way.",
         ("reason", "code"),
         tuple((reason.value, str(facts.status)) for reason, facts in FACTS.items()),
     ),
     Declared(
         "inference_relay_answers_total",
-        Kind.COUNTER,
+        Counter,
         "Responses that were published and confirmed: the status in them, and the code where the error is the relay's "
         "own. Together as many as the pushes that were acknowledged, less those already answered.",
         ("status", "error_code", "route"),
@@ -95,7 +86,7 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared(
         "inference_relay_model_call_duration_seconds",
-        Kind.HISTOGRAM,
+        Histogram,
         "Calls of the model, from connecting to the last byte, by the HTTP status or by what there was instead of one.",
         ("status", "route"),
         tuple((status,) for status in (*STATUSES, OTHER_STATUS, *ModelFailure)),
@@ -103,45 +94,45 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared(
         "inference_relay_model_retries_total",
-        Kind.COUNTER,
+        Counter,
         "Calls of the model that were made again in place, after brief trouble (PATIENCE_SECONDS).",
         ("route",),
     ),
     Declared(
         "inference_relay_answer_age_seconds",
-        Kind.HISTOGRAM,
+        Histogram,
         "From the request's publication to the confirmation of its response, where the push says when that was.",
         buckets=_AGE,
     ),
     Declared(
         "inference_relay_publish_duration_seconds",
-        Kind.HISTOGRAM,
+        Histogram,
         "Publishing a response until it was confirmed, or given up on.",
         buckets=_PUBLISH,
     ),
-    Declared("inference_relay_slots", Kind.GAUGE, "Calls that the model gets at once, at most, now.", ("route",)),
-    Declared("inference_relay_slots_in_use", Kind.GAUGE, "Slots in which a call is made now.", ("route",)),
-    Declared("inference_relay_waiting", Kind.GAUGE, "Pushes that wait in the line for a slot now.", ("route",)),
+    Declared("inference_relay_slots", Gauge, "Calls that the model gets at once, at most, now.", ("route",)),
+    Declared("inference_relay_slots_in_use", Gauge, "Slots in which a call is made now.", ("route",)),
+    Declared("inference_relay_waiting", Gauge, "Pushes that wait in the line for a slot now.", ("route",)),
     Declared(
         "inference_relay_line_wait_seconds",
-        Kind.HISTOGRAM,
+        Histogram,
         "The wait in the line, 0 where a slot was free, however it ended. Who is refused at once (busy) does not wait.",
         ("route",),
         buckets=_CALL,
     ),
     Declared(
         "inference_relay_joined_total",
-        Kind.COUNTER,
+        Counter,
         "Pushes that joined a copy of their message on which this instance worked already.",
     ),
     Declared(
         "inference_relay_kept_total",
-        Kind.COUNTER,
+        Counter,
         "Responses that could not be published at first, were kept, and were published by a redelivery without a call.",
     ),
     Declared(
         "inference_relay_ledger_up",
-        Kind.GAUGE,
+        Gauge,
         "1 while the ledger in use answers, 0 while it is bypassed. It is `redis`, or `memory`, this process' own, "
         "which knows of no other instance and is always up.",
         ("ledger",),
@@ -149,7 +140,7 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared(
         "inference_relay_tokens_total",
-        Kind.COUNTER,
+        Counter,
         "Tokens that the model says it has read (input) and written (output), whatever became of the answer.",
         ("type", "route"),
         tuple((kind,) for kind in TOKEN_TYPES),
@@ -162,12 +153,9 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 
-_KINDS = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
-
-
 def _made(one: Declared) -> Any:
-    options = {"buckets": one.buckets} if one.buckets else {}
-    return _KINDS[one.kind](one.name, one.help, one.labels, registry=REGISTRY, **options)
+    options: dict[str, Any] = {"buckets": one.buckets} if one.buckets else {}
+    return one.kind(one.name, one.help, one.labels, registry=REGISTRY, **options)
 
 
 _METRICS: Mapping[str, Any] = {one.name: _made(one) for one in DECLARED}
@@ -229,5 +217,5 @@ def _begin(metric: Declared, series: Iterable[tuple[str, ...]]) -> None:
 
 
 for _metric in DECLARED:
-    if _metric.kind is not Kind.GAUGE:  # those are of what is watched alone
+    if _metric.kind is not Gauge:  # those are of what is watched alone
         _begin(_metric, _metric.series if not _metric.by_route else ((*one, NO_ROUTE) for one in _metric.unrouted))

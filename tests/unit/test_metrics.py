@@ -10,7 +10,7 @@ from pathlib import Path
 
 import flask
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import Gauge, Histogram, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as families
 from werkzeug.test import EnvironBuilder
@@ -22,7 +22,7 @@ from handler.config.settings import Settings, SettingsError
 from handler.rules.message.contract import ERRORS, ErrorCode, error
 from handler.rules.verdict.outcome import FACTS, ModelFailure, Reason, Verdict
 from handler.telemetry import exposition, metrics
-from handler.telemetry.metrics import DECLARED, REGISTRY, Kind
+from handler.telemetry.metrics import DECLARED, REGISTRY
 from handler.telemetry.record import PushRecord
 from tests.parts.processes import free_port
 
@@ -81,9 +81,9 @@ def names_in_the_code():
 
 def test_every_metric_that_is_counted_is_declared_and_the_other_way_round():
     """A name that is in the code alone would end a push with an error; one in the table alone would stay at 0."""
-    counted = {one.name for one in DECLARED if one.kind is not Kind.GAUGE}
+    counted = {one.name for one in DECLARED if one.kind is not Gauge}
     assert names_in_the_code() == counted
-    assert {*metrics._OF_LINES, metrics.LEDGER_UP} == {one.name for one in DECLARED if one.kind is Kind.GAUGE}
+    assert {*metrics._OF_LINES, metrics.LEDGER_UP} == {one.name for one in DECLARED if one.kind is Gauge}
 
 
 @pytest.mark.parametrize("use", [metrics.count, lambda name: metrics.observe(name, 1)])
@@ -136,7 +136,7 @@ def test_a_status_that_no_server_is_known_for():
 def test_buckets():
     """They rise, and reach as far as a call may take."""
     for one in DECLARED:
-        assert (one.kind is Kind.HISTOGRAM) == bool(one.buckets)
+        assert (one.kind is Histogram) == bool(one.buckets)
         assert list(one.buckets) == sorted(set(one.buckets))
         assert not one.buckets or one.buckets[-1] >= 600
 
@@ -145,8 +145,8 @@ def test_every_series_is_there_from_the_start():
     """Whatever is declared is scraped before it happens."""
     found = {(name, labels) for name, labels in scraped() if not name.endswith("_bucket")}
     for one in DECLARED:
-        suffix = "_count" if one.kind is Kind.HISTOGRAM else ""
-        for values in one.series if one.kind is not Kind.GAUGE else ():
+        suffix = "_count" if one.kind is Histogram else ""
+        for values in one.series if one.kind is not Gauge else ():
             labels = dict(zip(one.labels, (*values, "default"), strict=False))
             assert (one.name + suffix, tuple(sorted(labels.items()))) in found
 
