@@ -1,15 +1,22 @@
 """The claim check: what the relay asks of Cloud Storage, whether or not there is any."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 
+from handler.admission import Refused
 from handler.config.settings import Settings
+from handler.greenlets import DeadlineCut, DeadlinePassed, Deadlines
+from handler.rules.message.content import unwrap_content
 from handler.rules.message.contract import Answer, InferenceRequest
-from handler.rules.message.reference import Reference
-from handler.rules.verdict.reply import Overflow
-from handler.storage import NoSuchObject, Objects, StorageFailed
+from handler.rules.message.reference import Reference, Stored
+from handler.rules.verdict.outcome import Reason
+from handler.rules.verdict.reply import ModelReply, Overflow, is_storable
+from handler.storage import NoSuchObject, Objects, StorageFailed, TooLarge
 from handler.storage.requests import Fetched, RequestObjects
-from handler.storage.responses import ResponseObjects
 
+PREFIX = "responses/"
 CHECKED = "inference-relay-check"  # an object that is looked for and written to see whether that may be
 CHECK_SECONDS = 60.0
 
@@ -21,9 +28,9 @@ class ClaimCheck:
         """Without `objects` nothing is read and nothing stored."""
         self._objects = objects
         self._requests = RequestObjects(settings, objects)
-        self._responses = None
-        if objects and settings.response_bucket:
-            self._responses = ResponseObjects(settings.response_bucket, settings, objects)
+        self._bucket = settings.response_bucket if objects else None
+        self._limit = settings.max_response_mb << 20
+        self._writing = Deadlines()
 
     def fetched(self, request: InferenceRequest, seconds: float) -> AbstractContextManager[Fetched]:
         """The request with what it refers to, during a `with` block.
@@ -39,16 +46,40 @@ class ClaimCheck:
     def overflow(self, key: str) -> Overflow | None:
         """What takes a model's reply to the message of this key that no message can hold; None if there is no bucket.
 
-        It raises StorageFailed.
+        To be called while the reply comes, within the call's deadline. It raises StorageFailed.
         """
-        return self._responses.overflow(key) if self._responses else None
+        return partial(self._stream, key) if self._bucket else None
+
+    def _stream(self, key: str, head: ModelReply, parts: Iterator[bytes]) -> Stored | None:
+        return self._written(key, head.content_type, parts) if is_storable(head) else None
 
     def stored(self, key: str, answer: Answer, seconds: float) -> Answer | None:
-        """The answer that refers to an answer's content, written within `seconds`; None where it is not stored.
+        """The answer that refers to an answer's content, written within `seconds`.
 
-        Raises StorageFailed, and Refused after `abort`.
+        None where there is no bucket, or too much of it, or where it is an error. Raises StorageFailed, and Refused
+        after `abort`.
         """
-        return self._responses.stored(key, answer, seconds) if self._responses else None
+        if not (self._bucket and 200 <= answer.status_code < 300):
+            return None
+        content = unwrap_content(answer.body) if answer.wraps else answer.body
+        try:
+            with self._writing.within(seconds):
+                stored = self._written(key, answer.wraps or "application/json", iter((content,)))
+        except DeadlineCut:
+            raise Refused(Reason.DRAINING, "cut off") from None
+        except DeadlinePassed:
+            raise StorageFailed("not in time") from None
+        return replace(answer, body=stored.to_json(), wraps="", is_reference=True) if stored else None
+
+    def _written(self, key: str, content_type: str, parts: Iterator[bytes]) -> Stored | None:
+        """Under its message's key, and so in the same place if it is made again; None where there is too much of it."""
+        if self._objects is None or self._bucket is None:
+            return None
+        reference = Reference(self._bucket, f"{PREFIX}{key}")
+        try:
+            return self._objects.write(reference, content_type or "application/octet-stream", parts, self._limit)
+        except TooLarge:
+            return None
 
     def cannot_read(self, bucket: str) -> str:
         """Why requests cannot refer to objects in a bucket; "" where they can."""
@@ -76,8 +107,7 @@ class ClaimCheck:
 
     def abort(self) -> None:
         """Store nothing any more: the process is about to end."""
-        if self._responses:
-            self._responses.abort()
+        self._writing.cut()
 
     def close(self) -> None:
         """Disconnect."""
