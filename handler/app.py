@@ -8,7 +8,6 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from flask import Request, Response
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from handler import routes
 from handler.admission import Refused
@@ -158,8 +157,6 @@ class App:
             return Verdict(error.reason, detail=str(error))
         except DecodeError as error:
             return Verdict(Reason.NOT_A_PUSH, detail=str(error))
-        except RequestEntityTooLarge:
-            return Verdict(Reason.PUSH_TOO_LARGE, detail=f"more than {MAX_PUSH_BYTES} bytes")
         except Refused as refused:
             return Verdict(refused.reason, detail=refused.detail)
         except Exception:
@@ -203,7 +200,7 @@ class App:
         except DeadlinePassed:
             raise DecodeError("the body took too long to arrive") from None
         if len(body) > MAX_PUSH_BYTES:
-            raise RequestEntityTooLarge
+            raise Refused(Reason.PUSH_TOO_LARGE, f"more than {MAX_PUSH_BYTES} bytes")
         # gunicorn ends a body that was cut off as if it were whole.
         if len(body) < (request.content_length or 0):
             raise DecodeError("the body was cut off")
@@ -214,7 +211,7 @@ def _announced(request: Request) -> int:
     """The bytes of the body, at most."""
     length = request.content_length
     if length is not None and length > MAX_PUSH_BYTES:
-        raise RequestEntityTooLarge
+        raise Refused(Reason.PUSH_TOO_LARGE, f"more than {MAX_PUSH_BYTES} bytes")
     return MAX_PUSH_BYTES if length is None else length
 
 

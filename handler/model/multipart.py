@@ -50,14 +50,10 @@ def form(fields: bytes, file: File) -> Multipart:
 def form_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """JSON as the fields of a form, in the way of OpenAI's clients: `name[]` for lists, `name[key]` for objects."""
     for name, value in fields.items():
-        yield from _field(name, value)
-
-
-def _field(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        yield from form_fields({f"{name}[{key}]": one for key, one in value.items()})
-    elif isinstance(value, list):
-        for one in value:
-            yield from _field(name if name.endswith("[]") else f"{name}[]", one)
-    elif value is not None:
-        yield name, value if isinstance(value, str) else strictjson.dumps(value).decode()
+        if isinstance(value, dict):
+            yield from form_fields({f"{name}[{key}]": one for key, one in value.items()})
+        elif isinstance(value, list):
+            for one in value:
+                yield from form_fields({name if name.endswith("[]") else f"{name}[]": one})
+        elif value is not None:
+            yield name, value if isinstance(value, str) else strictjson.dumps(value).decode()

@@ -45,10 +45,6 @@ class Options(BaseModel):
     )
 
 
-_PRIORITIES = frozenset(priority.value for priority in Priority)
-
-
 def priority_of(attributes: Mapping[str, str]) -> Priority:
     """The priority that a message's attributes ask for; what is none of them asks for nothing."""
-    name = attributes.get("priority", "")
-    return Priority(name) if name in _PRIORITIES else Priority.NORMAL
+    return next((priority for priority in Priority if priority == attributes.get("priority")), Priority.NORMAL)
