@@ -182,19 +182,20 @@ class Relay:
 
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
+        respond = partial(self._responder.respond, delivery, metadata=inference.metadata, model=inference.model)
         if claim.cancelled:
-            return self._responder.respond(delivery, outcome.cancelled(), inference.metadata, inference.model)
-        if self._is_expired(delivery, route, inference):
-            return self._expire(delivery, inference)
+            return respond(outcome.cancelled())
+        if inference.options.deadline is not None and inference.options.deadline <= datetime.now(UTC):
+            return respond(outcome.expired())
         with delivery.record.waiting():
             slot = route.line.take(self._wish(delivery, inference, claim))
         if slot is None:
-            return self._expire(delivery, inference)
+            return respond(outcome.expired())
         with slot:
             delivery.held.resize(0)
             verdict = self._decide(delivery, route, inference, claim, slot)
             slot.pass_on()
-            return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
+            return respond(verdict)
 
     def _decide(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim, slot: Slot) -> Verdict:
         budget = self._budget(delivery, route, inference)
@@ -221,16 +222,6 @@ class Relay:
             max_share=delivery.stream.max_share,
             size=inference.size,
         )
-
-    def _is_expired(self, delivery: Delivery, route: Route, inference: Inference) -> bool:
-        if inference.options.deadline is None:
-            return False
-        budget = self._budget(delivery, route, inference)
-        return budget.limit is Limit.REQUEST_DEADLINE and budget.seconds <= 0
-
-    def _expire(self, delivery: Delivery, inference: Inference) -> Verdict:
-        verdict = Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
-        return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
 
     def _budget(self, delivery: Delivery, route: Route, inference: Inference) -> Budget:
         return call_budget(
@@ -314,7 +305,7 @@ def _key(message: PubsubMessage, topic: str) -> str:
 def _too_late(budget: Budget) -> Verdict:
     """There is no time for a call. That is no failure of the model's, and not the requester's fault."""
     if budget.limit is Limit.REQUEST_DEADLINE:
-        return Verdict(Reason.REQUEST_REFUSED, outcome.past_deadline(), "past its deadline")
+        return outcome.expired()
     return Verdict(Reason.OVERDUE, detail="too little time is left for a call")
 
 

@@ -230,6 +230,11 @@ def past_deadline() -> Answer:
     return error(ErrorCode.DEADLINE_EXCEEDED, PAST_DEADLINE, param="options.deadline")
 
 
+def expired() -> Verdict:
+    """The verdict on a request whose own deadline passed before the model was called."""
+    return Verdict(Reason.REQUEST_REFUSED, past_deadline(), "past its deadline")
+
+
 def storage_failed(detail: str, now: Situation) -> Verdict:
     """The verdict where Cloud Storage did not give or take what it had to."""
     message = (
