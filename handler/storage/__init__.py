@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from handler.rules.message.reference import Reference, Stored
@@ -14,7 +13,7 @@ class StorageFailed(Exception):
     `metadata` is the request's, where it could not be fetched.
     """
 
-    metadata: Mapping[str, Any] = MappingProxyType({})
+    metadata: Mapping[str, Any] = {}
 
 
 class NoSuchObject(Exception):

@@ -1,13 +1,10 @@
 """What a trace is told of a push; all of it does nothing here, where no traces are asked for."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from handler.push.envelope import PubsubMessage
 from handler.rules.message.usage import Usage
 from handler.telemetry.context import Context
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Part:
@@ -22,7 +19,7 @@ class Part:
     @property
     def context(self) -> Mapping[str, str]:
         """What whoever is called has to know to go on with the trace: W3C's `traceparent` and `tracestate`."""
-        return _NOTHING
+        return {}
 
     def note(self, attributes: Mapping[str, str | int | None]) -> None:
         """Add what is known now, by OpenTelemetry's names; None is not known."""

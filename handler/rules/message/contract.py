@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -221,13 +220,13 @@ class RequestError(Exception):
 
 
 def parse_request(
-    data: bytes, allowed_paths: Collection[str], attributes: Mapping[str, str] = MappingProxyType({})
+    data: bytes, allowed_paths: Collection[str], attributes: Mapping[str, str] | None = None
 ) -> InferenceRequest:
     """Read a message's data; `attributes` are the message's.
 
     Raises RequestError and nothing else, whatever the bytes.
     """
-    document = _document(data, attributes)
+    document = _document(data, attributes or {})
     metadata = _echoable(batchline.metadata(document), len(data))
     try:
         request = validated(batchline.as_request(document))

@@ -1,7 +1,6 @@
 """What requesters get wrong, and what to tell them: in the words of JSON, with what to write instead. Pure."""
 
 import base64
-import binascii
 import difflib
 import re
 from collections.abc import Collection, Mapping
@@ -181,5 +180,5 @@ def _is_base64_of_json(data: bytes) -> bool:
     start = match[1][:64].rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     try:
         return base64.b64decode(start[: len(start) // 4 * 4]).lstrip()[:1] in (b"{", b"[")
-    except binascii.Error:
+    except ValueError:
         return False

@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.message.options import Priority
 
-_NONE: Mapping[str, str] = MappingProxyType({})
 _SAFE = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
 
 
@@ -19,7 +17,7 @@ def model_headers(
     `priority` and `deadline` are what counts for the request where the message has no such attributes.
     """
     if not pairs:
-        return _NONE
+        return {}
     deadline = request.options.deadline
     known = {"priority": priority.value, "deadline": deadline.isoformat() if deadline else "", **attributes}
     found = {header: (attribute, known[attribute]) for attribute, header in pairs if known.get(attribute)}
