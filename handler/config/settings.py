@@ -1,9 +1,7 @@
 """Settings, read once from the environment, validated and frozen."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +12,6 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
-    model_validator,
 )
 
 from handler.config import google, problems, routing
@@ -264,61 +261,6 @@ class Settings(BaseModel):
         """Connections, or threads where each push takes one, for everything that may happen at once."""
         return self.pushes + JOINING + SPARE
 
-    @model_validator(mode="after")
-    def _auth_is_complete(self) -> Self:
-        if self.push_auth == "verify" and not (self.push_audience and self.push_service_account):
-            raise ValueError("PUSH_AUTH=verify needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT: set both")
-        if self.push_auth == "none" and not self.pubsub_emulator_host:
-            raise ValueError(
-                "PUSH_AUTH=none lets anybody use the model and is only for an emulator (PUBSUB_EMULATOR_HOST): "
-                "use PUSH_AUTH=platform on Cloud Run, PUSH_AUTH=verify elsewhere"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _key_is_there(self) -> Self:
-        if self.model_auth == "key" and self.model_api_key is None:
-            raise ValueError("MODEL_AUTH=key needs MODEL_API_KEY: set it")
-        if self.model_api_key is not None and self.model_auth not in (None, "key"):
-            raise ValueError(f"MODEL_AUTH={self.model_auth} has no use for MODEL_API_KEY: unset one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _keys_can_be_trusted(self) -> Self:
-        url = urlsplit(self.push_certs_url)
-        if url.scheme == "http" and not (self.pubsub_emulator_host or values.is_loopback(url.hostname or "")):
-            raise ValueError("PUSH_CERTS_URL is not https: whoever is on the way could sign pushes; use https")
-        return self
-
-    @model_validator(mode="after")
-    def _storage_is_installed(self) -> Self:
-        if (self.request_buckets or self.response_bucket) and find_spec("google.cloud.storage") is None:
-            raise ValueError(
-                "REQUEST_BUCKETS and RESPONSE_BUCKET need Google's library, which the image has: pip install "
-                "'inference-relay[gs]'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _cancels_are_shared(self) -> Self:
-        if self.control_messages and self.ledger_url is None:
-            raise ValueError(
-                "CONTROL_MESSAGES=true needs LEDGER_URL: an instance that cancels for itself alone would promise what "
-                "the others do not keep; set LEDGER_URL, or leave CONTROL_MESSAGES out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _times_fit(self) -> Self:
-        needed = self.model_timeout_seconds + self.publish_timeout_seconds + self.margin_seconds
-        if needed > self.ack_deadline_seconds:
-            raise ValueError(
-                f"MODEL_TIMEOUT_SECONDS + PUBLISH_TIMEOUT_SECONDS + MARGIN_SECONDS come to {needed:g}, more than "
-                f"ACK_DEADLINE_SECONDS={self.ack_deadline_seconds:g}: Pub/Sub would deliver again while "
-                "the model still works; shorten the first two"
-            )
-        return self
-
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read `environment`; a variable set to nothing or blanks counts as not set. Raises SettingsError."""
@@ -328,6 +270,7 @@ class Settings(BaseModel):
             settings = cls.model_validate(given)
         except ValidationError as error:
             raise SettingsError(*wrong, *problems.explain(error.errors(), cls)) from None
+        wrong += [*problems.of_access(settings), *problems.of_parts(settings)]
         if wrong:
             raise SettingsError(*wrong)
         if settings.routes_file:

@@ -110,6 +110,18 @@ def test_bad_values(name, value, says):
     assert "\n" not in str(caught.value)
 
 
+def test_all_that_does_not_go_together_is_said_at_once():
+    """Or each start would find the next."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(
+            GOOD
+            | {"PUSH_AUTH": "none", "PUSH_CERTS_URL": "http://keys.example.com/certs", "MODEL_AUTH": "key"}
+            | {"CONTROL_MESSAGES": "true", "ACK_DEADLINE_SECONDS": "60"}
+        )
+    for problem in ("PUSH_AUTH=none lets", "PUSH_CERTS_URL", "MODEL_AUTH=key needs", "needs LEDGER_URL", "come to"):
+        assert problem in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "url",
     [
