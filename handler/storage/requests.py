@@ -21,6 +21,7 @@ from handler.storage.semaphore import ByteSemaphore
 MB = 1 << 20
 FIND_SECONDS = 60.0
 LOAD_SECONDS = 120.0
+LEAST_SECONDS = 5.0  # with less than this Cloud Storage is not asked, or it would be said to have failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class RequestObjects:
 
     def __init__(self, settings: Settings, objects: Objects | None) -> None:
         self._deadlines = Deadlines()
+        # A push that has just come has twice as much at the least.
+        self._least_seconds = min(LEAST_SECONDS, settings.model_timeout_seconds / 2)
         self._buckets = settings.request_buckets
         self._max_file = settings.max_file_mb * MB
         self._max_body = settings.max_body_ref_mb * MB
@@ -46,10 +49,10 @@ class RequestObjects:
     def fetched(self, request: InferenceRequest, reference: Reference, seconds: float) -> Iterator[Fetched]:
         """The request with what it refers to; a body is held during the `with` block.
 
-        Raises RequestError, StorageFailed, and Refused where there is no room within `seconds`, or no time left.
+        Raises RequestError, StorageFailed, and Refused where there is no room within `seconds`, or too little time.
         """
         until = time.monotonic() + seconds
-        file = self._found(request, reference, min(_left(until, request), FIND_SECONDS))
+        file = self._found(request, reference, min(_left(until, request, self._least_seconds), FIND_SECONDS))
         if request.is_form:
             yield Fetched(request, file)
             return
@@ -123,18 +126,18 @@ class _File:
             yield from self._objects.read(self.found)
 
 
-def _left(until: float, request: InferenceRequest) -> float:
-    """Seconds until then. Where there are none Cloud Storage is not asked, or it would be said to have failed.
+def _left(until: float, request: InferenceRequest, least: float = 0.0) -> float:
+    """Seconds until then: more than `least`.
 
-    Raises Refused, and RequestError where the request's own deadline has passed as well.
+    Raises Refused where there are fewer, and RequestError where the request's own deadline has passed as well.
     """
     seconds, deadline = until - time.monotonic(), request.options.deadline
-    if seconds > 0:
+    if seconds > least:
         return seconds
     if deadline is not None and deadline <= datetime.now(UTC):
         code, param = ErrorCode.DEADLINE_EXCEEDED, "options.deadline"
         raise RequestError(code, PAST_DEADLINE, param=param, metadata=request.metadata)
-    raise Refused(Reason.OVERDUE, "no time is left to fetch what it refers to")
+    raise Refused(Reason.OVERDUE, "too little time is left to fetch what it refers to")
 
 
 def _refused(code: ErrorCode, message: str, request: InferenceRequest) -> RequestError:

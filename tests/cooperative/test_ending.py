@@ -1,4 +1,4 @@
-"""What Cloud Storage keeps waiting when the process is to end."""
+"""What Cloud Storage keeps waiting when the process is to end, or a push has little time left."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from handler.config.settings import DEFAULT_PATHS, Settings
 from handler.rules.message.contract import Answer, parse_request
 from handler.rules.message.reference import Reference
 from handler.rules.verdict.outcome import Reason
-from handler.storage import Found
+from handler.storage import Found, StorageFailed
 from handler.storage.claimcheck import ClaimCheck
 
 SETTINGS = Settings.from_environment(
@@ -49,9 +49,9 @@ class Silent:
         self._wait("write")
 
 
-def fetch(claim_check):
+def fetch(claim_check, seconds=60.0):
     """Fetch what a request refers to."""
-    with claim_check.fetched(REQUEST, 60.0):
+    with claim_check.fetched(REQUEST, seconds):
         pass
 
 
@@ -88,3 +88,13 @@ def test_what_is_at_the_model_may_still_be_stored():
     claim_check = ClaimCheck(SETTINGS, Silent(None))
     claim_check.drain()
     assert store(claim_check) is None
+
+
+@pytest.mark.parametrize("when", ["find", "read"])
+@pytest.mark.parametrize(("model_seconds", "error"), [(540.0, Refused), (0.3, StorageFailed)])
+def test_who_is_at_fault_where_time_runs_out(when, model_seconds, error):
+    """Cloud Storage where it had a good part of what a push has that has just come, and else nobody: it was late."""
+    claim_check = ClaimCheck(SETTINGS.model_copy(update={"model_timeout_seconds": model_seconds}), Silent(when))
+    with pytest.raises(error) as raised:
+        fetch(claim_check, 0.2)
+    assert error is StorageFailed or raised.value.reason is Reason.OVERDUE

@@ -25,7 +25,7 @@ from handler.rules.message.contract import Answer, RequestError, parse_request
 from handler.rules.message.reference import Stored
 from handler.rules.verdict.outcome import Reason
 from handler.rules.verdict.reply import ModelReply, is_storable
-from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
+from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge, requests
 from handler.storage.claimcheck import ClaimCheck
 
 from .test_relay import STREAM, Model, Notes, Topic, held, message
@@ -338,8 +338,9 @@ def test_nothing_is_fetched_where_the_requests_own_deadline_has_passed_too():
     assert topic.response["body"]["error"]["code"] == "deadline_exceeded"
 
 
-def test_nothing_is_loaded_where_finding_it_took_all_of_the_time():
+def test_nothing_is_loaded_where_finding_it_took_all_of_the_time(monkeypatch):
     """It was no attempt, either."""
+    monkeypatch.setattr(requests, "LEAST_SECONDS", 0.0)
     shelf = Shelf(body=b"{}")
     shelf.find = lambda reference: time.sleep(0.1) or Shelf.find(shelf, reference)
     with pytest.raises(Refused) as refused, fetched(REQUEST, shelf, seconds=0.05):
