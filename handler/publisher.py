@@ -298,6 +298,8 @@ def _alike(batch: Sequence[_Publish], now: float) -> tuple[Sequence[_Publish], S
 
     A request has the least time that one of its messages has: one that is nearly late would leave none to the others.
     """
+    if len(batch) == 1:
+        return batch, ()
     least = min(one.until for one in batch) - now
     latest = now + max(2 * least, 0)
     return [one for one in batch if one.until <= latest], [one for one in batch if one.until > latest]

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -204,7 +203,7 @@ class Relay:
         result, budget = self._call(delivery, route, inference, budget, slot)
         if result is None:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
-        now = replace(self._situation(delivery, claim), limit=budget.limit, share=budget.share)
+        now = self._situation(delivery, claim, budget)
         verdict = in_turn(_size(result), outcome.decide, result, now)
         delivery.record.decided(verdict, now)
         return verdict
@@ -260,12 +259,13 @@ class Relay:
         """The seconds that may be spent on waiting before another call: some have to be left for the call."""
         return min(patience, self._budget(delivery, route, inference).seconds)
 
-    def _situation(self, delivery: Delivery, claim: Claim) -> Situation:
+    def _situation(self, delivery: Delivery, claim: Claim, budget: Budget | None = None) -> Situation:
         now, message = datetime.now(UTC), delivery.message
         attempt = _attempt(message, claim)
         delivery.record.attempts(attempt)
         return outcome.situation(
-            attempt=attempt,
+            attempt,
+            budget,
             max_attempts=delivery.stream.max_attempts,
             age=(now - (message.publish_time or now)).total_seconds(),
             max_age=self._settings.max_age_seconds,

@@ -45,6 +45,9 @@ class Options(BaseModel):
     )
 
 
+_PRIORITIES = {priority.value: priority for priority in Priority}
+
+
 def priority_of(attributes: Mapping[str, str]) -> Priority:
     """The priority that a message's attributes ask for; what is none of them asks for nothing."""
-    return next((priority for priority in Priority if priority == attributes.get("priority")), Priority.NORMAL)
+    return _PRIORITIES.get(attributes.get("priority", ""), Priority.NORMAL)

@@ -1,6 +1,6 @@
 """How long one call of the model may take, and which limit says so. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -39,4 +39,4 @@ def call_budget(options: Options, *, model_seconds: float, push_seconds: float, 
     if options.deadline is not None:
         limits.append(Budget((options.deadline - now).total_seconds(), Limit.REQUEST_DEADLINE))
     tightest = min(limits, key=lambda budget: budget.seconds)
-    return replace(tightest, share=tightest.seconds / model_seconds)
+    return Budget(tightest.seconds, tightest.limit, tightest.seconds / model_seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from handler.rules.message.contract import Answer, ErrorCode, error
-from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.budget import Budget, Limit
 from handler.rules.verdict.diagnosis import Kind
 from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
 
@@ -141,10 +141,22 @@ class Situation:
     before: str = ""
 
 
-def situation(*, attempt: int | None, max_attempts: int, age: float, max_age: float, before: str = "") -> Situation:
-    """Sum up a delivery without its call. `age` and `max_age` in seconds; `age` counts from the publication."""
+def situation(
+    attempt: int | None,
+    budget: Budget | None = None,
+    *,
+    max_attempts: int,
+    age: float,
+    max_age: float,
+    before: str = "",
+) -> Situation:
+    """Sum up a delivery, and what bounded its call if there was one.
+
+    `age` and `max_age` in seconds; `age` counts from the message's publication.
+    """
     exhausted = attempt is not None and attempt >= max_attempts
-    return Situation(attempt, last=exhausted or age >= max_age, before=before)
+    limit, share = (budget.limit, budget.share) if budget else (Limit.MODEL_TIMEOUT, 1.0)
+    return Situation(attempt, exhausted or age >= max_age, limit, share, before)
 
 
 def decide(result: ModelReply | ModelFailure, now: Situation) -> Verdict:
