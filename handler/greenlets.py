@@ -5,8 +5,7 @@ greenlet aside instead, so that thousands of messages can wait at once; it has t
 """
 
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import metadata
 from socket import socket
 
@@ -119,24 +118,33 @@ class Deadlines:
     """Deadlines of what the end of the process shall not wait for."""
 
     def __init__(self) -> None:
-        self._running: set[Deadline] = set()
-        self._is_cut = False
+        self.running: set[Deadline] = set()
+        self.are_cut = False
 
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """A deadline for the `with` block. Raises DeadlinePassed, and DeadlineCut from when `cut` is called."""
-        if self._is_cut:
-            raise DeadlineCut
-        deadline = Deadline(seconds)
-        self._running.add(deadline)
-        try:
-            with deadline:
-                yield
-        finally:
-            self._running.discard(deadline)
+    def within(self, seconds: float) -> Deadline:
+        """A deadline for a `with` block. Raises DeadlinePassed, and DeadlineCut from when `cut` is called."""
+        return _OneOf(self, seconds)
 
     def cut(self) -> None:
         """Break off every block that is running, and all that are still to begin."""
-        self._is_cut = True
-        for deadline in tuple(self._running):
+        self.are_cut = True
+        for deadline in tuple(self.running):
             deadline.cut()
+
+
+class _OneOf(Deadline):
+    """A deadline that is cut with others; no generator, since each call of the model has one."""
+
+    def __init__(self, deadlines: Deadlines, seconds: float) -> None:
+        super().__init__(seconds)
+        self._deadlines = deadlines
+
+    def __enter__(self) -> Deadline:
+        if self._deadlines.are_cut:
+            raise DeadlineCut
+        self._deadlines.running.add(self)
+        return super().__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._deadlines.running.discard(self)
+        super().__exit__(kind, error, traceback)

@@ -20,7 +20,7 @@ import requests
 from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, InvalidHeader, NewConnectionError
 
 from handler.config.routing import MODEL_FIELD, Route
-from handler.greenlets import Deadline, DeadlineCut, DeadlinePassed
+from handler.greenlets import DeadlineCut, DeadlinePassed, Deadlines
 from handler.http.adapter import Adapter, StaleConnection
 from handler.model.identity import Fixed, Identity, NoToken, access_token, id_token
 from handler.rules.message.streamed import Streamed
@@ -70,8 +70,7 @@ class ModelService:
         self._headers = _headers(route)
         self._identity = _identity(route)
         self._adapter = Adapter(route.slots, SERVICES if MODEL_FIELD in route.url else 1)
-        self._calls: set[Deadline] = set()
-        self._aborted = False
+        self._deadlines = Deadlines()
         # Preparing checks and normalises the URL and every header. Only paths that the settings allow come here.
         self._prepared = lru_cache(64)(self._prepare)
 
@@ -100,9 +99,7 @@ class ModelService:
 
     def abort(self) -> None:
         """End every call under way, and all that are still to begin: the process is about to end."""
-        self._aborted = True
-        for call in tuple(self._calls):
-            call.cut()
+        self._deadlines.cut()
 
     def _prepare(self, method: str, path: str, model: str) -> requests.PreparedRequest:
         request = requests.Request(method, self._url.replace(MODEL_FIELD, model) + path, headers=self._headers)
@@ -125,18 +122,13 @@ class ModelService:
     def _send(
         self, request: requests.PreparedRequest, seconds: float, overflow: Overflow | None = None
     ) -> ModelReply | ModelFailure:
-        if self._aborted:
-            return ModelFailure.ABORTED
-        begun, deadline = time.monotonic(), Deadline(seconds)
-        self._calls.add(deadline)
+        begun = time.monotonic()
         try:
-            with deadline:
+            with self._deadlines.within(seconds):
                 return self._identified(request, seconds, overflow)
         except tuple(kind for kind, _ in FAILURES) as error:
             is_late = isinstance(error, requests.ReadTimeout) and time.monotonic() > begun + seconds
             failure = ModelFailure.TIMEOUT if is_late else failure_of(error)
-        finally:
-            self._calls.discard(deadline)
         _log.debug("call of the model failed: %s", failure)
         if failure is ModelFailure.STALE:
             # What one kept connection went through the others most likely did too. The next call gets a new one.
