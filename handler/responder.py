@@ -50,7 +50,7 @@ class Responder:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
             with delivery.record.publishing(response) as traced:
-                self._confirm(traced if self._publisher.fits(traced) else response)
+                self._confirm(traced if traced is response or self._publisher.fits(traced) else response)
                 delivery.confirmed = verdict
         except (PublishFailed, PublishRefused) as error:
             return Verdict(Reason.PUBLISH_FAILED, detail=str(error))
