@@ -65,7 +65,7 @@ def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> ParsedR
         text = _body(data, status, metadata, body)
     except (strictjson.JsonError, LookupError, TypeError, ValueError):
         raise NotAResponse from None
-    usage = usage_of(body)
+    tokens_in, tokens_out = tokens_of(body)
     return ParsedResponse(
         custom_id=custom_id,
         request_message_id=attributes.get("request_message_id", ""),
@@ -74,8 +74,8 @@ def parse(data: bytes, attributes: Mapping[str, str], custom_id: str) -> ParsedR
         metadata=metadata,
         code=None if 200 <= status < 300 else _code(status, body),
         model=_text(_of(body, "model")) or attributes.get("model"),
-        tokens_in=usage.prompt_tokens or 0,
-        tokens_out=usage.completion_tokens or 0,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
         is_reference=attributes.get("content_ref") == "true",
     )
 
@@ -104,6 +104,12 @@ def _text(value: Any) -> str | None:
 def _code(status: int, body: Any) -> str:
     code = _of(_of(body, "error"), "code")
     return str(code) if isinstance(code, str | int) and code else f"http_{status}"
+
+
+def tokens_of(body: Any) -> tuple[int, int]:
+    """The tokens that an answer says to have taken, of the prompt and of its own; 0 where it does not say."""
+    usage = usage_of(body)
+    return usage.prompt_tokens or 0, usage.completion_tokens or 0
 
 
 def line_of(answer: ParsedResponse, style: Style) -> bytes:

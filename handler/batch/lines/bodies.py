@@ -7,10 +7,9 @@ from typing import Any
 
 from handler.batch.errors import CannotRun
 from handler.batch.lines import objects
-from handler.batch.lines.answers import ParsedResponse, one_line
+from handler.batch.lines.answers import ParsedResponse, one_line, tokens_of
 from handler.rules import strictjson
 from handler.rules.message.content import wrap_content
-from handler.rules.message.usage import usage_of
 
 # What is larger stays where it is: the output is read by others, line by line.
 MAX_BODY_BYTES = 256 << 20
@@ -51,6 +50,5 @@ def _filled(answer: ParsedResponse, content_type: str, content: bytes) -> Parsed
         document = strictjson.loads(content, finite=False)
     except strictjson.JsonError:  # nobody has looked at it so far
         return replace(answer, body=wrap_content(content_type, content))
-    usage = usage_of(document)
-    tokens_in, tokens_out = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    tokens_in, tokens_out = tokens_of(document)
     return replace(answer, body=one_line(content), tokens_in=tokens_in, tokens_out=tokens_out)
