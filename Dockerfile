@@ -12,21 +12,26 @@ FROM python:3.13-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_ROOT_USER_ACTION=ignore
+    PIP_ROOT_USER_ACTION=ignore \
+    UV_NO_CACHE=1 \
+    UV_PYTHON_DOWNLOADS=never
 
 WORKDIR /src
 COPY requirements requirements
+# pip brings the tools, uv among them, which installs and compiles the rest in a fraction of the time.
 RUN python -m venv --without-pip /opt/tools \
-    && python -m pip --python /opt/tools/bin/python install --require-hashes --requirement requirements/build.txt
+    && python -m pip --python /opt/tools/bin/python install --no-compile --no-deps --require-hashes \
+        --requirement requirements/build.txt
 RUN python -m venv --without-pip /opt/relay \
-    && python -m pip --python /opt/relay/bin/python install --require-hashes --compile \
+    && /opt/tools/bin/uv pip install --python /opt/relay/bin/python --compile-bytecode --require-hashes \
         --requirement requirements/service.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY handler handler
-RUN python -m pip --python /opt/tools/bin/python wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
-    && python -m pip --python /opt/relay/bin/python install --no-deps --compile /wheels/*.whl \
-    && python -m pip --python /opt/relay/bin/python check
+RUN /opt/tools/bin/uv build --python /opt/tools/bin/python --no-build-isolation --wheel --out-dir /wheels . \
+    && /opt/tools/bin/uv pip install --python /opt/relay/bin/python --compile-bytecode --no-deps /wheels/*.whl \
+    && /opt/tools/bin/uv pip check --python /opt/relay/bin/python \
+    && rm /opt/relay/.lock
 
 RUN /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
         --output-file /sbom.cdx.json /opt/relay/bin/python

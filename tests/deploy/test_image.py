@@ -26,7 +26,7 @@ TOOLS = ("apt-get", "buildah", "dpkg-deb", "unshare")
 DEBIANS_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # A shell, what the shell starts, Python, and what wheels link to.
 PACKAGES = ("base-files", "coreutils", "dash", "libc-bin", "libstdc++6", "python3")
-NEVER = {"pip", "setuptools", "wheel", "hatchling", "pytest", "rich", "aiohttp", "lark", "xllamacpp"}
+NEVER = {"pip", "uv", "setuptools", "wheel", "hatchling", "pytest", "rich", "aiohttp", "lark", "xllamacpp"}
 
 
 def test_the_dockerfile_passes_its_linter():
@@ -172,6 +172,10 @@ def stand_in(root, scratch):
     authorities = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
     shutil.copy(authorities, root / "etc/authorities.pem")
     (root / "etc/pip.conf").write_text("[global]\ncert = /etc/authorities.pem\n")
+    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    (root / "etc/ssl/certs/ca-certificates.crt").symlink_to("/etc/authorities.pem")
+    (root / "etc/uv").mkdir()
+    (root / "etc/uv/uv.toml").write_text("native-tls = true\n")
 
 
 def builder(store):
