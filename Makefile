@@ -22,12 +22,10 @@ LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 COVERAGE ?= $(CI)
 MEASURED := $(if $(COVERAGE),--cov --cov-report=)
 
-# What measures how fast something is wants the machine for itself.
-SPEED := tests/bench/test_speed.py
-SIDE_BY_SIDE := $(BIN)/pytest --cache-clear $(MEASURED) -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(SPEED)
-ALONE := $(BIN)/pytest $(MEASURED) $(if $(COVERAGE),--cov-append) --last-failed --last-failed-no-failures none --ignore $(SPEED)
+SIDE_BY_SIDE := $(BIN)/pytest --cache-clear $(MEASURED) -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+ALONE := $(BIN)/pytest $(MEASURED) $(if $(COVERAGE),--cov-append) --last-failed --last-failed-no-failures none
 
-.PHONY: help run up test faults lowest lock audit lint format docs site pictures bench bench-pubsub dist clean
+.PHONY: help run up test faults lowest lock audit lint format docs site pictures bench speed bench-pubsub dist clean
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -39,10 +37,9 @@ up: $(VENV)/.local ## The same service, left running for you to publish to
 
 # Some tests have a time to keep (an ack deadline, a lease) that several at once on two cores may make it miss. What fails
 # is run once more, alone, where only the code can be at fault; what passed only then is in the first report as failed.
-test: $(VENV)/.dev ## Every test, side by side; what failed once more, alone; then those that measure (COVERAGE=1: with coverage)
+test: $(VENV)/.dev ## Every test, side by side; what failed once more, alone (COVERAGE=1: with coverage)
 	@$(if $(COVERAGE),$(BIN)/coverage erase)
 	@$(SIDE_BY_SIDE) $(PYTEST_ARGS); code=$$?; [ $$code -ne 1 ] || { echo "once more, alone: what failed"; $(ALONE); code=$$?; }; exit $$code
-	@$(BIN)/pytest $(SPEED)
 	@$(if $(COVERAGE),$(BIN)/coverage report)
 
 faults: $(VENV)/.dev ## Break everything in turn for a quarter of an hour, and count what is lost or repeated (SEED=1)
@@ -94,6 +91,9 @@ pictures: $(VENV)/.dev ## Take the pictures of the page in docs/pictures/ anew (
 bench: $(VENV)/.dev ## Measure the relay beside a plain handler, and a backlog, into docs/benchmarks/ (bench/README.md)
 	@$(BIN)/python -m bench --write $(BENCH_ARGS)
 	@$(BIN)/python -m bench.backlog --write
+
+speed: $(VENV)/.dev ## Does a message still cost less than in a plain handler? Wants the machine for itself
+	@$(BIN)/pytest bench/test_speed.py
 
 bench-pubsub: $(VENV)/.local ## Measure the local Pub/Sub
 	@PYTHONPATH=. $(BIN)/python bench/pubsub.py

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.backlog.figures import Figures
-from bench.backlog.plot import draw
 from bench.backlog.scenarios import SCENARIOS
 
 _NAME = "backlog"
@@ -97,6 +96,8 @@ def save(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{_NAME}.json").write_text(report.to_json())
     (folder / f"{_NAME}.md").write_text(report.to_markdown())
+    from bench.backlog.plot import draw  # half a second of imports, for whoever draws
+
     draw([(one.scenario, one.growth, one.system, one.figures) for one in report.results], folder / f"{_NAME}.svg")
 
 
