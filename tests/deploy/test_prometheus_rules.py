@@ -178,6 +178,14 @@ def test_every_alert_is_terraforms():
         assert one["labels"] == {"severity": listed()[entry(one)]}
 
 
+def test_the_texts_say_when_waiting_ends():
+    """An alert of pushes that are given back says what becomes of these: an error at MAX_ATTEMPTS, or a dead letter."""
+    texts = {name: one["annotations"]["description"] for name, one in ALERTS.items()}
+    waits = {"InferenceRelayStalled", "InferenceRelayOperatorErrors"}
+    assert {name for name, text in texts.items() if "at MAX_ATTEMPTS" in text and "dead letter" in text} == waits
+    assert not any("Nothing is lost," in text for text in texts.values())
+
+
 def test_the_page_says_which_are_missing():
     """What the service's own metrics cannot tell."""
     (said,) = re.findall(r"Missing are ([^.]+)\.", PAGE)

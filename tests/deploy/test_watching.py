@@ -224,6 +224,15 @@ def test_gcloud_knows_the_commands_of_the_texts(made):
     assert [wrong for words in commands if (wrong := gcloud.problem(root, words))] == []
 
 
+def test_the_texts_say_when_waiting_ends(made):
+    """Each that speaks of what waits says what becomes of it: an error at MAX_ATTEMPTS, or a dead letter."""
+    texts = {name: one["documentation"][0]["content"] for name, one in made.policies.items()}
+    waits = {"waiting", "stalled", "slots-unused", "pushes-refused", "near-deadline", "operator-errors"}
+    says = {name for name, text in texts.items() if "at attempt 10" in text and "at delivery 100" in text}
+    assert says == waits & texts.keys()
+    assert not any("Nothing is lost:" in text for text in texts.values())
+
+
 def test_the_texts_fit(made):
     """Into what Google takes of an alert's text, and into a subject that can be read."""
     for one in made.policies.values():
