@@ -156,6 +156,12 @@ def test_every_variable_is_a_setting(installation):
     assert re.fullmatch(r"inference-relay-[a-z0-9]{10}", installation.config["metadata"]["name"])
 
 
+def test_what_the_subscription_has_is_not_fixed(installation):
+    """What Terraform gives the subscription and the service alike is the installation's to say, in settings.env."""
+    alike = {"ACK_DEADLINE_SECONDS", "MAX_ATTEMPTS", "PUSH_AUDIENCE", "PUSH_SERVICE_ACCOUNT", "RESPONSE_TOPIC"}
+    assert not alike & installation.fixed.keys()
+
+
 def test_pushes_are_verified(installation):
     """By the service itself, and no overlay's settings.env can say otherwise."""
     assert installation.settings.push_auth == "verify"
