@@ -74,7 +74,7 @@ output "publish" {
 }
 
 output "read" {
-  description = "Command that reads one response and takes it out of its subscription."
+  description = "Command that reads up to ten responses and takes them out of their subscription. One may be that of the check, which has relay_check in its body."
   value       = module.relay.read
 }
 

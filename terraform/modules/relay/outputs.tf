@@ -74,8 +74,8 @@ output "publish" {
 }
 
 output "read" {
-  description = "Command that reads one response and takes it out of its subscription."
-  value       = length(google_pubsub_subscription.responses) == 0 ? null : "gcloud pubsub subscriptions pull ${values(google_pubsub_subscription.responses)[0].name} --project=${var.project} --auto-ack --format='value(message.data.decode(base64))'"
+  description = "Command that reads up to ten responses and takes them out of their subscription. One may be that of the check, which has relay_check in its body."
+  value       = length(google_pubsub_subscription.responses) == 0 ? null : "gcloud pubsub subscriptions pull ${values(google_pubsub_subscription.responses)[0].name} --project=${var.project} --limit=10 --auto-ack --format='value(message.data.decode(base64))'"
 }
 
 output "read_dead_letters" {

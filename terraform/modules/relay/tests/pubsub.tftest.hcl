@@ -124,7 +124,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = output.read == "gcloud pubsub subscriptions pull inference-relay-answers --project=my-project --auto-ack --format='value(message.data.decode(base64))'"
+    condition     = output.read == "gcloud pubsub subscriptions pull inference-relay-answers --project=my-project --limit=10 --auto-ack --format='value(message.data.decode(base64))'"
     error_message = "An output is the command that reads."
   }
 
