@@ -76,7 +76,7 @@ resource "google_secret_manager_secret_iam_member" "sidecar_reads" {
   member    = local.relay_member
 }
 
-# The only role on the project: Cloud Monitoring knows no smaller one.
+# A role on the project: Cloud Monitoring knows no smaller one.
 resource "google_project_iam_member" "sidecar_writes" {
   count = length(local.sidecar)
 
