@@ -127,7 +127,7 @@ class Settings(BaseModel):
         "separated by commas; `priority` and `deadline` are the request's own where they are no attributes",
     )
     ack_deadline_seconds: Annotated[Seconds, Field(ge=10, le=600)] = Field(
-        600.0, description="the push subscription's ack deadline, 10 to 600: give the same here and there"
+        600.0, description="the push subscription's ack deadline, 10 to 600: the same value as the subscription's"
     )
     model_timeout_seconds: Seconds = Field(540.0, description="the longest that one call of the model may take")
     publish_timeout_seconds: Seconds = Field(30.0, description="the longest that publishing one response may take")

@@ -18,7 +18,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.default
     if value in (None, ()):
-        return "none"
+        return "not set"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

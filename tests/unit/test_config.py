@@ -256,6 +256,13 @@ def test_settings_are_frozen():
         Settings.from_environment(GOOD).port = 1
 
 
+def test_the_table_tells_no_value_from_the_value_none():
+    """`none` is a value of some settings: a default that there is not is called something else."""
+    rows = [line.split(" | ") for line in as_markdown(Settings).splitlines() if line.startswith("| `")]
+    defaults = {row[0].strip("|` "): row[1] for row in rows}
+    assert (defaults["MODEL_AUTH"], defaults["REQUEST_BUCKETS"]) == ("not set", "not set")
+
+
 def test_the_documented_table_is_that_of_the_code():
     """docs/settings.md holds the table that the code prints: run `make docs` after a change."""
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
