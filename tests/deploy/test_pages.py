@@ -41,11 +41,9 @@ def test_every_variable_is_a_setting():
 
 def test_the_sums_of_the_capacity_table():
     """They follow from the overlays, and stay below what the model service takes at once."""
-    page = PAGES["deploy.md"]
-    seconds = int(re.search(r"with answers of (\d+) s", page).group(1))
     checked = 0
-    overlays = (row for row in rows("docs/deploy.md") if len(row) == 5 and " x " in row[2])
-    for name, slots, product, rate, minutes in overlays:
+    overlays = (row for row in rows("docs/deploy.md") if len(row) == 3 and " x " in row[2])
+    for name, slots, product in overlays:
         if name == "model service":
             continue
         room, instances, used = map(int, re.fullmatch(r"(\d+) x (\d+) = (\d+)", product).groups())
@@ -55,8 +53,6 @@ def test_the_sums_of_the_capacity_table():
         assert values["value"] == str(room)
         assert values["autoscaling.knative.dev~1max-scale"] == str(instances)
         assert room * instances == used <= int(slots)
-        assert float(rate) == used / seconds
-        assert int(re.match(r"\d+", minutes).group()) == round(10_000 / (used / seconds) / 60)
         checked += 1
     assert checked == 3
 
