@@ -100,13 +100,15 @@ def _answer(messages: Messages, batch_id: str, seconds: float) -> ParsedResponse
 
 
 def text_of(body: bytes) -> str | None:
-    """What a model said, of an answer to a completion, a chat or a response; None where it is something else."""
+    """What a model said, of an answer to a completion, a chat or a response; None where it is something else.
+
+    Such as the call of a tool, whose text is null.
+    """
     document = strictjson.loads(body, finite=False)
     for read in (_chat, _completion, _response, _error):
-        try:
-            return str(read(document))
-        except (LookupError, TypeError):
-            continue
+        with suppress(LookupError, TypeError):
+            if isinstance(text := read(document), str):
+                return text
     return None
 
 

@@ -56,6 +56,10 @@ def test_the_body_is_recognised():
         (b'{"status_code": 200, "body": {"choices": [{"text": " yes "}]}}', (200, "yes")),
         (b'{"status_code": 400, "body": {"error": {"message": "wrong"}}}', (400, "wrong")),
         (b'{"status_code": 200, "body": {"data": []}}', (200, '{"data": []}')),
+        (
+            b'{"status_code": 200, "body": {"choices": [{"message": {"content": null, "tool_calls": []}}]}}',
+            (200, '{"choices": [{"message": {"content": null, "tool_calls": []}}]}'),
+        ),
         (b"nonsense", (0, "null")),
     ],
 )
