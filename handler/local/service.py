@@ -54,7 +54,7 @@ class Service:
         self._end_of_lines()
 
     def start(self) -> None:
-        """Start it, and wait until it takes pushes. Raises ServiceFailed."""
+        """Start it, and wait until it takes pushes. Raises ServiceFailed, or OSError where there can be no process."""
         output = subprocess.PIPE if self._on_line else self._log
         self._process = subprocess.Popen(
             [sys.executable, *_COMMAND],

@@ -26,7 +26,7 @@ class Service:
     def start(self):
         self.log.append("start")
         if self._starts and (trouble := self._starts.pop(0)):
-            raise ServiceFailed(trouble)
+            raise trouble
 
 
 class Model:
@@ -62,9 +62,10 @@ def test_kill_and_start(quick):
     assert made.view()["service"] == {"state": "running", "trouble": "", "kills": 1}
 
 
-def test_a_service_that_does_not_come_back(quick):
-    """It is said why, and pressing again tries again."""
-    made, _ = pressed(service := Service("port 8080 is taken", ""))
+@pytest.mark.parametrize("kind", [ServiceFailed, OSError], ids=["its own trouble", "the machine's"])
+def test_a_service_that_does_not_come_back(quick, kind):
+    """It is said why, and pressing again tries again; also where the machine has no process left to give."""
+    made, _ = pressed(service := Service(kind("port 8080 is taken"), None))
     asyncio.run(made.kill())
     assert made.view()["service"] == {"state": "failed", "trouble": "port 8080 is taken", "kills": 1}
     asyncio.run(made.kill())

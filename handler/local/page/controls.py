@@ -27,7 +27,7 @@ class Service(Protocol):
         ...
 
     def start(self) -> None:
-        """Start it. Raises ServiceFailed."""
+        """Start it. Raises ServiceFailed, or OSError where there can be no process."""
         ...
 
 
@@ -71,7 +71,7 @@ class Controls:
         self._stand("starting")
         try:
             await asyncio.to_thread(self._service.start)
-        except ServiceFailed as error:
+        except (ServiceFailed, OSError) as error:
             self._stand("failed", str(error))
         else:
             self._stand("running")
