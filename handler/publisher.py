@@ -327,11 +327,14 @@ def _channel() -> Any:
 
 
 # What an operator can do about it. Pub/Sub's own text may quote what was published, so it is not passed on.
+_NO_WAY = "is there a way to Pub/Sub, or to PUBSUB_EMULATOR_HOST where it is set?"
 _HINTS: Mapping[type[Exception], str] = {
     exceptions.NotFound: "there is no such topic: see RESPONSE_TOPIC",
     exceptions.PermissionDenied: "the service account may not publish there: it needs roles/pubsub.publisher",
     exceptions.Unauthenticated: "the service has no valid credentials",
-    exceptions.InvalidArgument: "Pub/Sub does not take it",
+    exceptions.InvalidArgument: "Pub/Sub does not take it: has the topic a schema?",
+    exceptions.ServiceUnavailable: _NO_WAY,
+    exceptions.DeadlineExceeded: _NO_WAY,
     FutureTimeoutError: "no request could be begun in time: Pub/Sub is slow or away",
     google.auth.exceptions.DefaultCredentialsError: "there are no application default credentials",
 }

@@ -184,13 +184,6 @@ def _buckets(settings: Settings) -> Iterator[Finding]:
         yield Finding(not problem, f"response bucket {settings.response_bucket}: {text}")
 
 
-# Of errors that come without a hint.
-_FIX = dict.fromkeys(
-    ("ServiceUnavailable", "DeadlineExceeded"),
-    ": is there a way to Pub/Sub, or to PUBSUB_EMULATOR_HOST where it is set?",
-)
-
-
 def _topics(settings: Settings) -> Iterable[str]:
     """Every topic that a response may go to."""
     of_streams = (stream.response_topic for stream in settings.routing.streams)
@@ -202,5 +195,5 @@ def _publish(publisher: Publisher, topic: str, seconds: float) -> Finding:
     try:
         message_id = publisher.publish(OutgoingMessage(data, {"relay_check": "true"}, topic=topic), seconds)
     except (PublishFailed, PublishRefused) as error:
-        return Finding(False, f"response topic: {topic} takes no publish: {error}{_FIX.get(str(error), '')}")
+        return Finding(False, f"response topic: {topic} takes no publish: {error}")
     return Finding(True, f"response topic: {topic} took message {message_id}")

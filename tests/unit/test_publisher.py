@@ -213,12 +213,23 @@ def test_a_silent_pubsub_holds_nobody_longer_than_asked():
     assert sum(causes.values()) == 100
 
 
-def test_what_pubsub_says_is_not_passed_on(broker):
-    """It may quote attributes, and what is raised is logged."""
-    broker.faults.add(Fault(kind="publish-fails", status="INVALID_ARGUMENT"))
-    with pytest.raises(PublishRefused) as refused:
-        Publisher(TOPIC).publish(OutgoingMessage(b"{}", {"planted": "planted"}), 10)
-    assert str(refused.value) == "InvalidArgument: Pub/Sub does not take it"
+NO_WAY = "is there a way to Pub/Sub, or to PUBSUB_EMULATOR_HOST where it is set?"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("INVALID_ARGUMENT", "InvalidArgument: Pub/Sub does not take it: has the topic a schema?"),
+        ("UNAVAILABLE", f"ServiceUnavailable: {NO_WAY}"),
+        ("DEADLINE_EXCEEDED", f"DeadlineExceeded: {NO_WAY}"),
+    ],
+)
+def test_what_pubsub_says_is_not_passed_on(broker, status, says):
+    """It may quote attributes, and what is raised is logged: its kind is named, and what can be done about it."""
+    broker.faults.add(Fault(kind="publish-fails", status=status))
+    with pytest.raises((PublishFailed, PublishRefused)) as failed:
+        Publisher(TOPIC).publish(OutgoingMessage(b"{}", {"planted": "planted"}), 2)
+    assert str(failed.value) == says
     assert "planted" not in repr(OutgoingMessage(b"planted", {"planted": "planted"}))
 
 
