@@ -38,7 +38,7 @@ class ClaimCheck:
         Raises RequestError and StorageFailed, and Refused where there is no room for it within `seconds`, or no time
         left. What is streamed while the model is called raises the first two there.
         """
-        reference = request.reference
+        reference = request.find_reference()
         if reference is None:
             return nullcontext(Fetched(request))
         return self._requests.fetched(request, reference, seconds)

@@ -89,13 +89,13 @@ def test_references_in_the_wrong_place(fields, code, param):
 def test_where_a_reference_stands():
     """In place of the body, or as the form's file, which is no part of the fields; elsewhere `file` means nothing."""
     found = parse_request(b'{"metadata": {}, "body_ref": "gs://bucket/a"}', PATHS)
-    assert (found.reference, found.body, found.is_form) == (Reference("bucket", "a"), {}, False)
+    assert (found.find_reference(), found.body, found.is_form) == (Reference("bucket", "a"), {}, False)
     body = {"model": "w", "file": "gs://bucket/a#2", "stream": True, "language": "de"}
     found = parse_request(json.dumps({"metadata": {}, "body": body, **FORM}).encode(), PATHS)
-    assert (found.reference, found.is_form, found.model) == (Reference("bucket", "a", 2), True, "w")
+    assert (found.find_reference(), found.is_form, found.model) == (Reference("bucket", "a", 2), True, "w")
     assert json.loads(found.model_body()) == {"model": "w", "stream": False, "language": "de"}
     found = parse_request(b'{"metadata": {}, "body": {"file": "a"}}', PATHS)
-    assert (found.reference, found.model_body()) == (None, b'{"file":"a"}')
+    assert (found.find_reference(), found.model_body()) == (None, b'{"file":"a"}')
 
 
 def test_what_stands_for_a_response():

@@ -153,7 +153,7 @@ def _validated(made: RequestLine, allowed_paths: Collection[str]) -> RequestLine
     document = {"path": made.path, "metadata": made.metadata, **_body(made), "options": made.options}
     try:
         checked = validated(document)
-        _ = checked.reference
+        checked.find_reference()
         if checked.path in allowed_paths:
             return replace(made, path=checked.path)
     except Mistake:

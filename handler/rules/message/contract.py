@@ -86,8 +86,7 @@ class InferenceRequest(BaseModel):
         """Whether the model's endpoint takes a form with a file in it."""
         return self.path in MULTIPART_PATHS
 
-    @property
-    def reference(self) -> Reference | None:
+    def find_reference(self) -> Reference | None:
         """What of the request lies in Cloud Storage. Raises Mistake where that is no reference, or in a wrong place."""
         return reference_of(self.path, self.body, self.body_ref)
 
@@ -240,7 +239,7 @@ def parse_request(
             metadata=metadata,
         )
     try:
-        _ = request.reference
+        request.find_reference()
     except mistakes.Mistake as mistake:
         raise RequestError(ErrorCode.INVALID_REFERENCE, str(mistake), param=mistake.param, metadata=metadata) from None
     return request
