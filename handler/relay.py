@@ -239,7 +239,7 @@ class Relay:
         """
         patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.key)
         for tries in itertools.count(1):
-            if not self._ledger.begin(delivery.key, delivery.owner):
+            if not self._ledger.grant_call(delivery.key, delivery.owner):
                 return ModelFailure.CANCELLED, budget
             result = _called(delivery, route, inference, budget.seconds, slot, overflow)
             to_wait = partial(self._to_wait, patience, delivery, route, inference)

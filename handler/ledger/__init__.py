@@ -90,8 +90,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def begin(self, key: str, owner: str) -> bool:
-        """Whether the owner, whose claim was granted, may call the model: the message was not cancelled meanwhile."""
+    def grant_call(self, key: str, owner: str) -> bool:
+        """Ask for a call of the model, as the owner whose claim was granted: False if the message was cancelled.
+
+        From then on the message counts as one that the model has.
+        """
         ...
 
     def holds(self, key: str, owner: str) -> bool:

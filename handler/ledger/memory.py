@@ -73,7 +73,7 @@ class MemoryLedger:
                 no_attempts=counts.no_attempts,
             )
 
-    def begin(self, key: str, owner: str) -> bool:  # noqa: ARG002
+    def grant_call(self, key: str, owner: str) -> bool:  # noqa: ARG002
         """Yes: nothing is ever cancelled here."""
         return True
 

@@ -31,11 +31,11 @@ from handler.ledger.memory import MemoryLedger
 from handler.ledger.origin import Origin, Target
 from handler.ledger.scripts import (
     ANSWERED,
-    BEGIN,
     CANCEL,
     CLAIM,
     COUNTS,
     EXTEND,
+    GRANT_CALL,
     KEEP,
     LAST_CANCEL,
     MAX_CANCELS,
@@ -142,7 +142,7 @@ class RedisLedger:
             self._cancels.follow(pair, origin, NEVER if claim.cancelled else last_cancel)
         return claim
 
-    def begin(self, key: str, owner: str) -> bool:
+    def grant_call(self, key: str, owner: str) -> bool:
         """Ask Redis, of a message of a batch, or if something was cancelled since the claim. Yes, while it is bypassed.
 
         What was cancelled by way of this process is known here, too.
@@ -153,7 +153,7 @@ class RedisLedger:
             return True
         if self._cancels.means(origin):
             return False
-        call = Call(BEGIN, key, (), origin, _COUNTED_MS)
+        call = Call(GRANT_CALL, key, (), origin, _COUNTED_MS)
         return not self._cancels.is_to_be_asked(pair) or self._ask(lambda: call.send(self._client)) != 0
 
     def holds(self, key: str, owner: str) -> bool:

@@ -74,7 +74,7 @@ redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
 move('w')
 return {'mine', redis.call('GET', kept), redis.call('SCARD', failed), is_cancelled(), news()}
 """
-BEGIN = """
+GRANT_CALL = """
 if is_cancelled() == 1 then return 0 end
 move('m')
 return 1

@@ -119,7 +119,7 @@ class Book(Notes):
         self.origins.append(origin)
         return super().claim(key, owner)
 
-    def begin(self, key, owner):
+    def grant_call(self, key, owner):
         return self.goes.pop(0) if len(self.goes) > 1 else self.goes[0]
 
     def answered(self, key, owner, stage=Stage.ANSWERED):

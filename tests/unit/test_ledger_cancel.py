@@ -105,14 +105,14 @@ def test_whom_a_cancel_means(a, b, target, meant, when):
     assert {claim.state for claim in claims.values()} == {State.MINE}
     known = meant if when == "before the claim" else set()
     assert {name for name, claim in claims.items() if claim.cancelled} == known
-    assert {name for name in MESSAGES if not b.begin(name, "one")} == meant
+    assert {name for name in MESSAGES if not b.grant_call(name, "one")} == meant
 
 
 def test_nothing_is_cancelled_where_that_is_switched_off(a, b):
     """A message without an origin costs nothing more, and no cancel finds it."""
     a.cancel(batch(), NOON_MS)
     assert not b.claim("key", "one").cancelled
-    assert b.begin("key", "one")
+    assert b.grant_call("key", "one")
 
 
 def test_a_cancel_is_for_what_was_published_before_it(a, b):
@@ -132,8 +132,8 @@ def test_where_the_messages_of_a_batch_stand(a, b):
         a.claim(name, "one", one)
         b.claim(name, "two", one)  # which is taken
     for name in ("works", "back", "done", "bad"):
-        assert a.begin(name, "one")
-        assert a.begin(name, "one")
+        assert a.grant_call(name, "one")
+        assert a.grant_call(name, "one")
     a.release("back", "one", failed=True)
     for name, stage in (("done", Stage.ANSWERED), ("bad", Stage.FAILED), ("off", Stage.CANCELLED)):
         a.answered(name, "one", stage)
@@ -149,7 +149,7 @@ def test_who_lost_a_message_does_not_count_it(server, a, b):
     a.claim("key", "one", one)
     server.admin.delete("inference-relay:1:{key}:lease")
     b.claim("key", "two", one)
-    b.begin("key", "two")
+    b.grant_call("key", "two")
     a.release("key", "one", failed=False)
     assert a.counts(batch()) == Counts(working=1)
 
@@ -160,7 +160,7 @@ def test_where_one_request_stands(server, a, monkeypatch):
     server.admin.config_set("hash-max-ziplist-entries", 0)  # Redis gives a small hash in one page, whatever is asked
     for number in range(60):
         a.claim(f"{number}", "one", origin(f"{number}", batch_id="b", custom_id=f"r{number}"))
-    a.begin("7", "one")
+    a.grant_call("7", "one")
     a.claim("again", "one", origin("again", batch_id="b", custom_id="r7"))
     a.answered("again", "one", Stage.FAILED)
     assert a.stages(batch("b", "7")) == [Stage.WORKING]
@@ -175,11 +175,11 @@ def test_the_counts_at_the_moment_of_a_cancel(a, b, of_a_batch):
     of = {f"{n}": origin(f"{n}", **({"batch_id": "b"} if of_a_batch else {})) for n in range(20)}
     for name, one in of.items():
         (a, b)[int(name) % 2].claim(name, "one", one)
-    begun = [name for name in of if int(name) < 7 and (a, b)[int(name) % 2].begin(name, "one")]
+    begun = [name for name in of if int(name) < 7 and (a, b)[int(name) % 2].grant_call(name, "one")]
     if of_a_batch:
         found = b.cancel(batch(), NOON_MS)
         assert (found.working, found.waiting) == (7, 13)
-        assert not any((a, b)[int(name) % 2].begin(name, "one") for name in of)
+        assert not any((a, b)[int(name) % 2].grant_call(name, "one") for name in of)
     else:
         assert b.cancel(batch(None, "19"), NOON_MS).working == 0
     assert len(begun) == 7
@@ -207,9 +207,9 @@ class Batch:
             self.holders[message] = instance
             self.put(message, Stage.WAITING)
 
-    def begin(self, message, instance):
+    def grant_call(self, message, instance):
         if self.holders.get(message) == instance:
-            assert self.ledgers[instance].begin(self.keys[message], f"owner {instance}") is not self.is_off
+            assert self.ledgers[instance].grant_call(self.keys[message], f"owner {instance}") is not self.is_off
             self.put(message, self.stands[message] if self.is_off else Stage.WORKING)
 
     def release(self, message, instance):
@@ -235,7 +235,7 @@ class Batch:
 
 
 STEPS = {
-    **{name: getattr(Batch, name) for name in ("claim", "begin", "release", "cancel", "lose")},
+    **{name: getattr(Batch, name) for name in ("claim", "grant_call", "release", "cancel", "lose")},
     **{stage.name: partial(Batch.answer, stage=stage) for stage in Batch.final},
 }
 steps = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 3), st.integers(0, 1)), max_size=40)
@@ -291,11 +291,11 @@ def test_a_batch_with_more_messages_than_are_counted(a, monkeypatch):
     monkeypatch.setattr(scripts, "MAX_COUNTED", 4)  # with the fields that count
     for number in range(5):
         a.claim(f"{number}", "one", origin(f"{number}", batch_id="b"))
-    a.begin("0", "one")
+    a.grant_call("0", "one")
     found = a.counts(batch())
     assert (found.complete, found.waiting + found.working, found.working) == (False, 3, 1)
     assert a.cancel(batch(), NOON_MS)
-    assert not a.begin("4", "one")  # which can be cancelled all the same
+    assert not a.grant_call("4", "one")  # which can be cancelled all the same
 
 
 # --- who asks when
@@ -309,20 +309,20 @@ def test_a_message_of_no_batch_is_asked_for_only_after_a_cancel(a, b, monkeypatc
     )
     a.claim("key", "one", origin("1"))
     sent.clear()
-    assert a.begin("key", "one")
+    assert a.grant_call("key", "one")
     assert sent == []
     b.cancel(batch("another"), NOON_MS)
-    assert a.begin("key", "one")
+    assert a.grant_call("key", "one")
     assert sent == []
     assert a._renew()
     sent.clear()
-    assert a.begin("key", "one")
+    assert a.grant_call("key", "one")
     assert len(sent) == 1
     b.cancel(batch(None, "1"), NOON_MS)
-    assert not a.begin("key", "one")
+    assert not a.grant_call("key", "one")
     a.claim("next", "one", origin("2"))
     sent.clear()
-    assert a.begin("next", "one")
+    assert a.grant_call("next", "one")
     assert sent == []
 
 
@@ -332,7 +332,7 @@ def test_who_waits_hears_of_a_cancel_in_time(instance, b):
     assert a.spread_seconds >= LEASE / 3
     a.claim("key", "one", origin("1"))
     b.cancel(batch(None, "1"), NOON_MS)
-    until(lambda: not a.begin("key", "one"))
+    until(lambda: not a.grant_call("key", "one"))
 
 
 def test_two_cancels_at_once_are_two(a, b):
@@ -354,13 +354,13 @@ def test_without_redis_nobody_is_held_up(server, a, clock):
     """A cancel is not confirmed, and is kept where it came; calls go on; counts are not known."""
     a.claim("before", "one", origin("1", batch_id="b"))
     server.kill()
-    assert a.begin("before", "one")
+    assert a.grant_call("before", "one")
     assert a.cancel(batch(), NOON_MS) is None
     assert a.counts(batch()) is None
     assert a.stages(batch("b", "1")) == []
-    assert not a.begin("before", "one")
+    assert not a.grant_call("before", "one")
     assert a.claim("after", "one", origin("2", batch_id="b")).cancelled
-    assert a.begin("other", "one")
+    assert a.grant_call("other", "one")
     assert a.troubles == 1
 
 
@@ -372,7 +372,7 @@ def test_the_counts_are_made_good_after_an_outage(server, a, b, clock):
     server.pause()
     a.answered("done", "one", Stage.ANSWERED)
     a.release("back", "one", failed=False)
-    a.begin("held", "one")
+    a.grant_call("held", "one")
     server.go_on()
     clock.now += ledger_redis.BYPASS_SECONDS
     assert a._renew()
@@ -397,7 +397,7 @@ def test_in_memory_nothing_is_cancelled():
     assert ledger.counts(batch()) is None
     assert ledger.stages(batch("b", "1")) == []
     assert not ledger.claim("key", "one", origin(batch_id="b")).cancelled
-    assert ledger.begin("key", "one")
+    assert ledger.grant_call("key", "one")
     ledger.answered("key", "one", Stage.CANCELLED)
     assert ledger.claim("key", "one", origin(batch_id="b")).state is State.ANSWERED
 

@@ -57,7 +57,7 @@ class Notes:
     def keep(self, key, owner, response):
         self.notes.append(("keep", OutgoingMessage.from_bytes(response)))
 
-    def begin(self, key, owner):
+    def grant_call(self, key, owner):
         return True
 
     def answered(self, key, owner, stage=Stage.ANSWERED):
