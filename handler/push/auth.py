@@ -13,7 +13,6 @@ from threading import Lock
 from typing import Any
 
 from cachetools import TLRUCache, cached
-from jwt import PyJWS, PyJWTError
 
 from handler.config.settings import Settings, SettingsError
 from handler.push.keys import Keys, KeysResponse, KeysUnavailable, download
@@ -26,7 +25,6 @@ MAX_VERIFIED = 1000  # tokens that are remembered; a subscription uses a few in 
 MAX_VERIFIED_SECONDS = 3600.0  # so that a key that its issuer withdrew is noticed
 # RFC 9110 11.4: the scheme in any case. Base64 without the padding that PyJWT takes: a token has one spelling.
 _CREDENTIALS = re.compile(r"bearer +([\w-]+\.[\w-]+\.[\w-]*)", re.IGNORECASE | re.ASCII)
-_JWS = PyJWS(["RS256"])
 
 
 class AuthError(Exception):
@@ -75,9 +73,11 @@ def bearer_token(header: str | None) -> str:
 
 def _check(settings: Settings, keys: Keys, clock: Callable[[], float], token: str) -> float:
     """Check a token by the rules and the keys: for how long (seconds since 1970) it holds. Raises AuthError."""
+    from jwt import PyJWS, PyJWTError  # here, since a start that leaves the check to its platform needs none of it
+
     now = clock()
     try:
-        parts = _JWS.decode_complete(token, options={"verify_signature": False})
+        parts = PyJWS(["RS256"]).decode_complete(token, options={"verify_signature": False})
         claims = strictjson.loads(parts["payload"])
     except (PyJWTError, strictjson.JsonError):  # whose own messages may quote the token
         raise AuthError("the bearer token is not a JWT that can be read") from None
@@ -111,6 +111,8 @@ def _check_claims(claims: Any, settings: Settings, now: float) -> None:
 
 def _check_signature(token: str, header: Mapping[str, Any], keys: Keys) -> None:
     """Check it with the issuer's key. Keys that a token carries or points to (jwk, jku, x5c, x5u) are never used."""
+    from jwt import PyJWS, PyJWTError
+
     if header.get("alg") != "RS256":
         raise AuthError("the token is not signed with RS256")
     if "crit" in header:  # RFC 7515 4.1.11: extensions that must be understood, and none is
@@ -124,6 +126,6 @@ def _check_signature(token: str, header: Mapping[str, Any], keys: Keys) -> None:
     if key is None:
         raise AuthError("the token names a key that its issuer does not have")
     try:
-        _JWS.decode(token, key, ["RS256"])
+        PyJWS(["RS256"]).decode(token, key, ["RS256"])
     except PyJWTError:
         raise AuthError("the token's signature is wrong") from None

@@ -14,7 +14,6 @@ import certifi
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt import PyJWK
 from urllib3.exceptions import HTTPError
 from werkzeug.http import parse_age, parse_cache_control_header
 
@@ -117,6 +116,8 @@ def parse(body: bytes) -> Mapping[str, RSAPublicKey]:
 
 
 def _public_keys(table: dict[str, Any]) -> Iterator[tuple[object, object]]:
+    from jwt import PyJWK  # here, as in auth.py
+
     jwks = table["keys"] if isinstance(table.get("keys"), list) else None
     for kid, entry in table.items() if jwks is None else enumerate(jwks):
         # A key that cannot be read here (the issuer's next algorithm) must not take the others along.
