@@ -7,14 +7,12 @@ import click
 from pydantic import BaseModel
 
 from handler.commands import check as checks
+from handler.commands import tables
 from handler.config.routesfile import RoutingFile
-from handler.config.settings import Settings
-from handler.config.table import as_markdown
 from handler.rules import strictjson
-from handler.rules.message import errortable
 from handler.rules.message.contract import InferenceRequest, InferenceResponse
 from handler.rules.message.control import ControlMessage
-from handler.telemetry import exposition, logs
+from handler.telemetry import logs
 
 _SCHEMAS: Mapping[str, type[BaseModel]] = {
     "request": InferenceRequest,
@@ -60,16 +58,16 @@ def schema(of: str) -> None:
 @click.command()
 def settings() -> None:
     """Print every setting as a Markdown table."""
-    click.echo(as_markdown(Settings))
+    click.echo(tables.of_settings())
 
 
 @click.command()
 def metrics() -> None:
     """Print every metric of `GET /metrics` as Markdown tables."""
-    click.echo(exposition.as_markdown())
+    click.echo(tables.of_metrics())
 
 
 @click.command()
 def errors() -> None:
     """Print every error code of the relay's own as a Markdown table."""
-    click.echo(errortable.as_markdown())
+    click.echo(tables.of_errors())

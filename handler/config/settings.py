@@ -14,8 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
-from handler.config import google, problems, routing
-from handler.config import values as values
+from handler.config import google, problems, routing, values
 
 DEFAULT_PATHS = (
     "/v1/completions",

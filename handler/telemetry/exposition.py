@@ -1,14 +1,13 @@
-"""How the metrics get out: GET /metrics, on a port of its own or on the service's, and the page that lists them."""
+"""How the metrics get out: GET /metrics, on a port of its own or on the service's."""
 
 import threading
-from collections.abc import Iterable
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from handler.config.settings import Settings, SettingsError
-from handler.telemetry.metrics import DECLARED, REGISTRY
+from handler.telemetry.metrics import REGISTRY
 
 PATH = "/metrics"
 # For a scraper to say what it wants: nobody shall hold connections for ever.
@@ -46,35 +45,3 @@ def serve(port: int) -> WSGIServer:
     server = make_server("0.0.0.0", port, application, _Server, _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
-
-
-def as_markdown() -> str:
-    """Every metric, as Markdown tables: the metrics, and the values of their labels."""
-    rows = (f"| `{one.name}` | {one.kind.__name__.lower()} | {_names(one.labels)} | {one.help} |" for one in DECLARED)
-    labels = (f"| `{label}` | {', '.join(_shown(value) for value in values)} |" for label, values in _values().items())
-    buckets = (f"| `{one.name}` | {', '.join(f'{le:g}' for le in one.buckets)} |" for one in DECLARED if one.buckets)
-    return "\n".join(
-        (
-            *("| metric | kind | labels | what it says |", "|---|---|---|---|", *rows, ""),
-            *("| label | values |", "|---|---|", *labels, ""),
-            *("| histogram | buckets, in seconds |", "|---|---|", *buckets),
-        )
-    )
-
-
-def _names(labels: Iterable[str]) -> str:
-    return ", ".join(f"`{label}`" for label in labels)
-
-
-def _shown(value: str) -> str:
-    return f"`{value}`" if value else "empty: none"
-
-
-def _values() -> dict[str, tuple[str, ...]]:
-    """All values of each label, `route` left out."""
-    found: dict[str, dict[str, None]] = {}
-    for metric in DECLARED:
-        for label in metric.labels:
-            if label != "route":
-                found.setdefault(label, {}).update(dict.fromkeys(metric.values(label)))
-    return {label: tuple(values) for label, values in found.items()}

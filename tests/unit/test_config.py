@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from handler.commands import tables
 from handler.config.doubts import doubts
 from handler.config.settings import DEFAULT_PATHS, Settings, SettingsError
-from handler.config.table import as_markdown
 
 GOOD = {
     "MODEL_URL": "http://kubeai/openai",
@@ -266,4 +266,4 @@ def test_the_table_tells_no_value_from_the_value_none():
 def test_the_documented_table_is_that_of_the_code():
     """docs/settings.md holds the table that the code prints: run `make docs` after a change."""
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
-    assert as_markdown(Settings) in page
+    assert tables.of_settings() in page

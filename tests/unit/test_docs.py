@@ -4,9 +4,9 @@ import logging
 import re
 from pathlib import Path
 
+from handler.commands import tables
 from handler.config.settings import Settings
 from handler.ledger.memory import MAX_ANSWERED
-from handler.rules.message import errortable
 from handler.rules.message.contract import InferenceRequest
 from handler.rules.message.options import Options
 from handler.rules.verdict.outcome import FACTS
@@ -23,7 +23,7 @@ def rows(page):
 def test_the_table_of_error_codes_is_that_of_the_code():
     """docs/contract.md has what `make docs` writes there: each code with its status, type and meaning, and no other."""
     (table,) = re.findall(r"^\| code \| .*?(?=\n\n)", (DOCS / "contract.md").read_text(), re.M | re.S)
-    assert table == errortable.as_markdown()
+    assert table == tables.of_errors()
 
 
 def test_how_much_is_remembered_is_on_the_pages():
