@@ -258,7 +258,7 @@ def test_settings_are_frozen():
 
 def test_the_table_tells_no_value_from_the_value_none():
     """`none` is a value of some settings: a default that there is not is called something else."""
-    rows = [line.split(" | ") for line in as_markdown(Settings).splitlines() if line.startswith("| `")]
+    rows = [line.split(" | ") for line in tables.of_settings().splitlines() if line.startswith("| `")]
     defaults = {row[0].strip("|` "): row[1] for row in rows}
     assert (defaults["MODEL_AUTH"], defaults["REQUEST_BUCKETS"]) == ("not set", "not set")
 
