@@ -12,6 +12,8 @@ from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason, Verdict
 from handler.storage.claimcheck import ClaimCheck
 
+NO_METADATA = b"{}"
+
 
 class Responder:
     """Publishes the answers of verdicts. Thread-safe."""
@@ -28,7 +30,11 @@ class Responder:
             return verdict
         response = _response(verdict.answer, delivery, metadata, model)
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
-            return self.respond(delivery, self._stored(delivery, verdict, verdict.answer), metadata, model)
+            smaller = self._stored(delivery, verdict, verdict.answer)
+            if verdict.answer != smaller.answer:
+                return self.respond(delivery, smaller, metadata, model)
+            if metadata != NO_METADATA:  # nothing else is left to leave out
+                return self.respond(delivery, smaller, NO_METADATA, model)
         if not verdict.facts.is_free:
             self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
         return self._publish(delivery, verdict, response)
@@ -41,7 +47,9 @@ class Responder:
         return self._publish(delivery, verdict, replace(response, topic=delivery.topic))
 
     def _stored(self, delivery: Delivery, verdict: Verdict, answer: Answer) -> Verdict:
-        """What becomes of an answer that no message can hold."""
+        """What becomes of an answer that no message can hold. It is stored once, and then given up."""
+        if answer.is_reference:
+            return outcome.too_large()
         stored = self._claim_check.stored(delivery.key, answer, delivery.until - time.monotonic() - self._seconds)
         return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
 

@@ -73,6 +73,30 @@ def test_what_cannot_be_read(data, code, says):
     assert says in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"metadata": {"a": "x" * 2_000_000}, "cancel": {"batch_id": "b"}},
+        {"metadata": {"a": "x" * 2_000_000}},
+        {"metadata": {"a": "\u00e9" * 200_000, "b": "\ud800"}, "cancel": {"batch_id": "b"}},
+    ],
+)
+def test_metadata_that_is_too_large(document):
+    """It is refused as a request's is, by what it is when written back; the reply has to hold it."""
+    data = json.dumps(document, ensure_ascii=False).encode(errors="surrogatepass").replace(b"\xed\xa0\x80", b"\\ud800")
+    with pytest.raises(RequestError, match="1 MiB") as refused:
+        parse_control(data, {"relay_control": "cancel"})
+    assert (refused.value.code, refused.value.metadata) == ("invalid_request", {})
+
+
+def test_a_long_name_is_not_quoted_back():
+    """Twice as much as came would not fit into the reply."""
+    data = json.dumps({"x" * 1_000_000: 1, "cancel": {"batch_id": "b"}}).encode()
+    with pytest.raises(RequestError, match="xxx") as refused:
+        parse_control(data, {"relay_control": "cancel"})
+    assert len(refused.value.answer.body) < 1_000
+
+
 @given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.dictionaries(
     st.sampled_from(["cancel", "status", "metadata", "batch_id", "request_id"]), inner
 )).map(lambda document: json.dumps(document).encode()))  # fmt: skip

@@ -226,7 +226,7 @@ def parse_request(
     Raises RequestError and nothing else, whatever the bytes.
     """
     document = _document(data, attributes or {})
-    metadata = _echoable(batchline.metadata(document), len(data))
+    metadata = echoable(batchline.metadata(document), len(data))
     try:
         request = validated(batchline.as_request(document))
     except mistakes.Mistake as mistake:
@@ -276,7 +276,7 @@ def _document(data: bytes, attributes: Mapping[str, str]) -> dict[str, Any]:
     return document
 
 
-def _echoable(metadata: Any, size: int) -> Any:
+def echoable(metadata: Any, size: int) -> Any:
     """The metadata, unless it is too large. Written anew it has less than eight times the `size` of the whole text."""
     may_be_large = size > MAX_METADATA_BYTES // 8 and isinstance(metadata, dict)
     if may_be_large and len(strictjson.dumps(metadata)) > MAX_METADATA_BYTES:

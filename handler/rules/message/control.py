@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from handler.rules import strictjson
-from handler.rules.message.contract import MAX_VALUE_BYTES, ErrorCode, RequestError
+from handler.rules.message.contract import MAX_VALUE_BYTES, ErrorCode, RequestError, echoable
+from handler.rules.message.mistakes import shown
 
 # The attribute that makes a message a control message; its value is the verb.
 ATTRIBUTE = "relay_control"
@@ -75,16 +76,17 @@ def is_control(attributes: Mapping[str, str]) -> bool:
 def parse_control(data: bytes, attributes: Mapping[str, str]) -> ControlMessage:
     """Read a control message. Raises RequestError and nothing else, whatever the bytes."""
     document = _document(data)
+    metadata = echoable(document.get("metadata") if isinstance(document, dict) else None, len(data))
     try:
         message = ControlMessage.model_validate(document)
     except ValidationError as problems:
         problem = problems.errors(include_url=False)[0]
-        param = ".".join(map(str, problem["loc"]))
+        param = shown(".".join(map(str, problem["loc"])))
         what = f"`{param}`: {problem['msg']}" if param else problem["msg"].removeprefix("Value error, ")
-        raise _refused(f"The control message cannot be read: {what}.", document, param or None) from None
+        raise _refused(f"The control message cannot be read: {what}.", metadata, param or None) from None
     if attributes[ATTRIBUTE] != message.verb:
         said = f"The attribute `{ATTRIBUTE}` and the data differ: both say `cancel`, or both say `status`."
-        raise _refused(said, document, ATTRIBUTE)
+        raise _refused(said, metadata, ATTRIBUTE)
     return message
 
 
@@ -99,6 +101,5 @@ def _document(data: bytes) -> Any:
 _EXAMPLE = '{"cancel": {"batch_id": "..."}}, {"cancel": {"request_id": "..."}}, or the same with "status"'
 
 
-def _refused(said: str, document: Any, param: str | None) -> RequestError:
-    metadata = document.get("metadata") if isinstance(document, dict) else None
+def _refused(said: str, metadata: Any, param: str | None) -> RequestError:
     return RequestError(ErrorCode.INVALID_REQUEST, f"{said} Write {_EXAMPLE}.", param=param, metadata=metadata)

@@ -34,7 +34,7 @@ class Mistake(Exception):
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
-        self.param = _shown(param)
+        self.param = shown(param)
 
 
 # The right form of each field, in the words of JSON.
@@ -86,12 +86,12 @@ def _instead(problem: ErrorDetails, form: str) -> str:
 
 def _unknown_field(name: str, fields: Collection[str]) -> str:
     """Say that a request has no such field, and which is meant."""
-    return f"`{_shown(name)}` is not a field of a request.{_meant(name, fields)} A request has {_and(fields)}."
+    return f"`{shown(name)}` is not a field of a request.{_meant(name, fields)} A request has {_and(fields)}."
 
 
 def _unknown_option(name: str, options: Collection[str]) -> str:
     """Say that there is no such option, and which is meant."""
-    return f"`options` takes only {_and(options)}: `{_shown(name)}` is none of them.{_meant(name, options)}"
+    return f"`options` takes only {_and(options)}: `{shown(name)}` is none of them.{_meant(name, options)}"
 
 
 def _meant(name: str, fields: Collection[str]) -> str:
@@ -114,7 +114,7 @@ def _and(fields: Collection[str]) -> str:
     return f"{', '.join(most)} and {last}"
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name as it may stand in a message: not longer than helps."""
     return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
 
