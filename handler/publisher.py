@@ -26,7 +26,7 @@ from google.pubsub_v1.types import PublishRequest, PublishResponse, PubsubMessag
 
 from handler import greenlets
 from handler.rules import strictjson
-from handler.rules.message.contract import MAX_ATTRIBUTES
+from handler.rules.message.attributes import MAX_ATTRIBUTES
 
 MAX_REQUEST_BYTES = 10_000_000  # https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_BATCH_MESSAGES = 1_000  # the same page

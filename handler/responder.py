@@ -7,7 +7,8 @@ from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.ledger import Ledger
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
-from handler.rules.message.contract import OWN_ATTRIBUTES, Answer, response_attributes, response_data
+from handler.rules.message.attributes import OWN_ATTRIBUTES, response_attributes
+from handler.rules.message.contract import Answer, response_data
 from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason, Verdict
 from handler.storage.claimcheck import ClaimCheck

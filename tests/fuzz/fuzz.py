@@ -16,7 +16,8 @@ with atheris.instrument_imports(include=["handler"]):
     from handler.push.envelope import DecodeError, decode
     from handler.push.keys import KeysUnavailable
     from handler.rules.message import batchline
-    from handler.rules.message.contract import Answer, RequestError, encode_response, parse_request, response_attributes
+    from handler.rules.message.attributes import response_attributes
+    from handler.rules.message.contract import Answer, RequestError, encode_response, parse_request
 
 WORDS = [
     *("message", "messageId", "message_id", "data", "attributes", "orderingKey", "publishTime", "subscription"),

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.rules import strictjson
+from handler.rules.message.attributes import response_attributes
 from handler.rules.message.content import wrap_content
 from handler.rules.message.contract import (
     ERRORS,
@@ -26,7 +27,6 @@ from handler.rules.message.contract import (
     encode_response,
     error,
     parse_request,
-    response_attributes,
 )
 from tests.parts.jsonvalues import json_objects, json_values
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from handler.rules import strictjson
 from handler.rules.message import batchline
-from handler.rules.message.contract import MAX_VALUE_BYTES, InferenceRequest, RequestError, parse_request, validated
+from handler.rules.message.attributes import MAX_VALUE_BYTES
+from handler.rules.message.contract import InferenceRequest, RequestError, parse_request, validated
 from handler.rules.message.mistakes import Mistake
 
 # What the service allows unless its ALLOWED_PATHS says otherwise.

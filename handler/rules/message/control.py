@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from handler.rules import strictjson
-from handler.rules.message.contract import MAX_VALUE_BYTES, ErrorCode, RequestError, echoable
+from handler.rules.message.attributes import MAX_VALUE_BYTES
+from handler.rules.message.contract import ErrorCode, RequestError, echoable
 from handler.rules.message.mistakes import shown
 
 # The attribute that makes a message a control message; its value is the verb.
