@@ -7,7 +7,7 @@ from handler.admission.intake import Held
 from handler.config.routing import Stream
 from handler.config.settings import Settings
 from handler.ledger.origin import Origin
-from handler.model.multipart import form
+from handler.model.multipart import FormError, form
 from handler.push.envelope import PubsubMessage
 from handler.rules import strictjson
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
@@ -85,20 +85,27 @@ def inference_of(
 ) -> Inference:
     """What is left of a request, and of its message's attributes; its model service knows the model as `model`.
 
-    With a `file` the body is a form that holds it. Raises RequestError for an attribute that goes to the model service
-    as a header, and cannot.
+    With a `file` the body is a form that holds it. Raises RequestError for fields that become no form, and for an
+    attribute that goes to the model service as a header, and cannot.
     """
-    body = request.model_body(model)
     priority = stream.priority or request.options.priority or priority_of(attributes)
     return Inference(
         path=request.path,
-        body=body if file is None else form(body, file),
+        body=request.model_body(model) if file is None else _form(request, model, file),
         metadata=strictjson.dumps(request.metadata),
         options=request.options,
         model=request.model,
         priority=priority,
         headers=model_headers(settings.attribute_headers, request, attributes, priority),
     )
+
+
+def _form(request: InferenceRequest, model: str | None, file: File) -> Streamed:
+    try:
+        return form(request.sent(model), file)
+    except FormError as error:
+        code = ErrorCode.INVALID_REQUEST
+        raise RequestError(code, str(error), param="body", metadata=request.metadata) from None
 
 
 def topic_of(message: PubsubMessage, stream: Stream, allowed: Collection[str]) -> str:

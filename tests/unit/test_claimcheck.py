@@ -5,19 +5,14 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from io import BytesIO
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from werkzeug.formparser import parse_form_data
 
 from handler.admission import Refused
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
 from handler.config.settings import DEFAULT_PATHS, Settings
 from handler.delivery import inference_of
-from handler.model.multipart import Multipart, form_fields
 from handler.relay import Relay
 from handler.routes import Route, Routes
 from handler.rules.message.content import wrap_content
@@ -105,57 +100,6 @@ def test_a_body_that_lies_elsewhere():
     with fetched(REQUEST, shelf) as whole:
         assert (json.loads(whole.body), whole.model) == ({"model": "m", "stream": False, "n": 1}, "m")
         assert whole.size == len(whole.body) + len(whole.metadata)
-
-
-def test_a_form_is_as_long_as_it_says_and_can_be_sent_twice():
-    """What it takes here is its fields; a server reads the file out of it."""
-    with fetched(FORM, Shelf(**{"a/b.wav": b"RIFF"})) as whole:
-        sent = b"".join(whole.body)
-        assert len(sent) == len(whole.body)
-        assert b"".join(whole.body) == sent
-        assert whole.size == len(whole.metadata)
-        fields, files = form(whole.body)
-    assert fields == {"model": ["w"]}
-    with files["file"].stream as file:
-        assert (files["file"].filename, file.read()) == ("b.wav", b"RIFF")
-    assert files["file"].mimetype in ("audio/x-wav", "audio/wav", "audio/vnd.wave")
-
-
-def form(body):
-    """A form, as a server reads it."""
-    environ = {
-        "wsgi.input": BytesIO(b"".join(body)),
-        "CONTENT_TYPE": body.content_type,
-        "CONTENT_LENGTH": str(len(body)),
-    }
-    _, fields, files = parse_form_data(environ | {"REQUEST_METHOD": "POST"})
-    return fields.to_dict(flat=False), files
-
-
-def test_the_fields_of_a_form():
-    """JSON in the way of OpenAI's clients."""
-    fields = {"a": "x", "b": 1.5, "c": True, "d": None, "e": ["x", 2], "f[]": ["y"], "g": {"h": {"i": 1}, "j": ["z"]}}
-    assert list(form_fields(fields)) == [
-        *(("a", "x"), ("b", "1.5"), ("c", "true"), ("e[]", "x"), ("e[]", "2"), ("f[]", "y")),
-        *(("g[h][i]", "1"), ("g[j][]", "z")),
-    ]
-
-
-@given(
-    st.dictionaries(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), st.text(min_size=1)),
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: name.strip("/. ")),
-    st.binary(),
-)
-def test_no_field_or_name_breaks_a_form(fields, name, content):
-    """The boundary is not to be guessed, and quotes and line breaks do not end a header."""
-    fields = {key: value for key, value in fields.items() if not any(0xD800 <= ord(one) < 0xE000 for one in value)}
-    body = Multipart(fields, "file", name, "audio/mpeg", len(content), [content])
-    sent = b"".join(body)
-    assert len(sent) == len(body)
-    boundary = b"--" + body.content_type.rpartition("boundary=")[2].encode()
-    parts = sent.split(boundary)
-    assert (len(parts), parts[-1]) == (len(fields) + 3, b"--\r\n")
-    assert parts[-2].partition(b"\r\n\r\n")[2] == content + b"\r\n"
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ class InferenceRequest(BaseModel):
         """What of the request lies in Cloud Storage. Raises Mistake where that is no reference, or in a wrong place."""
         return reference_of(self.path, self.body, self.body_ref)
 
-    def model_body(self, model: str | None = None) -> bytes:
-        """The JSON that goes to the model service, or a form's fields besides its file.
+    def sent(self, model: str | None = None) -> dict[str, Any]:
+        """What goes to the model service: the body, or a form's fields besides its file.
 
         With `model` as the model's name, if there is one.
         """
@@ -94,7 +94,11 @@ class InferenceRequest(BaseModel):
             body["model"] = model
         if "stream" in body:
             body["stream"] = False
-        return strictjson.dumps(body)
+        return body
+
+    def model_body(self, model: str | None = None) -> bytes:
+        """What is `sent`, as JSON."""
+        return strictjson.dumps(self.sent(model))
 
 
 class InferenceResponse(BaseModel):
