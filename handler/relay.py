@@ -18,14 +18,15 @@ from handler.admission.turns import in_turn
 from handler.config.routing import Stream
 from handler.config.settings import Settings
 from handler.control import Control
-from handler.delivery import Delivery, Inference, check_topic, inference_of, topic_of
+from handler.delivery import Delivery, Inference, topic_of
 from handler.ledger import Claim, Ledger, Stage, State
 from handler.publisher import Publisher
 from handler.push.envelope import PubsubMessage
+from handler.reader import Over, Reader
 from handler.responder import Responder
 from handler.routes import Route, Routes
 from handler.rules import strictjson
-from handler.rules.message.contract import RequestError, parse_request
+from handler.rules.message.contract import RequestError
 from handler.rules.message.control import is_control
 from handler.rules.verdict import outcome
 from handler.rules.verdict.budget import Budget, Limit, call_budget
@@ -59,10 +60,10 @@ class Relay:
         """`pause` sleeps for some seconds, and returns True at once when the process is about to end."""
         self._settings = settings
         self._routes = routes
-        self._paths = settings.routing.allowed_paths
         self._ledger = ledger
         self._pause = pause
         self._claim_check = claim_check or ClaimCheck(settings)
+        self._reader = Reader(settings, routes, self._claim_check)
         self._responder = Responder(settings, publisher, ledger, self._claim_check)
         self._control = Control(settings, ledger, pause)
         self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
@@ -142,7 +143,9 @@ class Relay:
             return self._responder.respond(delivery, verdict, metadata)
         with ExitStack() as fetched:
             try:
-                route, inference = self._read(delivery, fetched)
+                route, inference = self._reader.read(delivery, claim, fetched)
+            except Over as over:
+                return self._responder.respond(delivery, over.verdict, over.metadata, over.model)
             except (RequestError, StorageFailed) as error:
                 verdict = self._failed(delivery, claim, error)
                 return self._responder.respond(delivery, verdict, strictjson.dumps(error.metadata))
@@ -163,29 +166,9 @@ class Relay:
             return Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
         return outcome.storage_failed(str(error), self._situation(delivery, claim))
 
-    def _read(self, delivery: Delivery, stack: ExitStack) -> tuple[Route, Inference]:
-        """The request with what it refers to, which `stack` holds, and where it goes.
-
-        Raises RequestError and StorageFailed.
-        """
-        data, attributes = delivery.take_data(), delivery.message.attributes
-        request = in_turn(len(data), parse_request, data, self._paths, attributes)
-        del data
-        check_topic(attributes, request, self._settings.response_topics)
-        seconds = self._left(delivery) - self._settings.publish_timeout_seconds
-        fetched = stack.enter_context(self._claim_check.fetched(request, seconds))
-        request = fetched.request
-        route = self._routes.route(request, delivery.stream)
-        model, file = route.settings.model, fetched.file
-        return route, inference_of(request, attributes, delivery.stream, self._settings, model, file)
-
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
         respond = partial(self._responder.respond, delivery, metadata=inference.metadata, model=inference.model)
-        if claim.cancelled:
-            return respond(outcome.cancelled())
-        if inference.options.deadline is not None and inference.options.deadline <= datetime.now(UTC):
-            return respond(outcome.expired())
         with delivery.record.waiting():
             slot = route.line.take(self._wish(delivery, inference, claim))
         if slot is None:

@@ -5,6 +5,7 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,6 +14,7 @@ from handler.admission.limit import FixedLimit
 from handler.admission.line import Line
 from handler.config.settings import DEFAULT_PATHS, Settings
 from handler.delivery import inference_of
+from handler.ledger import Claim, State
 from handler.relay import Relay
 from handler.routes import Route, Routes
 from handler.rules.message.content import wrap_content
@@ -290,3 +292,37 @@ def test_nothing_is_loaded_where_finding_it_took_all_of_the_time(monkeypatch):
     with pytest.raises(Refused) as refused, fetched(REQUEST, shelf, seconds=0.05):
         pytest.fail("it was loaded")
     assert refused.value.reason is Reason.OVERDUE
+
+
+PASSED = {"options": {"deadline": "2020-01-01T00:00:00Z"}}
+
+
+@pytest.mark.parametrize("request_", [REQUEST, FORM])
+@pytest.mark.parametrize(
+    ("claim", "options", "reason", "code"),
+    [
+        (Claim(State.MINE, cancelled=True), {}, Reason.CANCELLED, "cancelled"),
+        (Claim(State.MINE), PASSED, Reason.REQUEST_REFUSED, "deadline_exceeded"),
+    ],
+)
+def test_nothing_is_fetched_for_a_request_that_nobody_waits_for(request_, claim, options, reason, code):
+    """It may be 64 MB, and the answer does not need it."""
+    model, topic, shelf = Model(), Topic(), Shelf(StorageFailed("away"))
+    verdict = relayed(model, topic, message(request_ | options), shelf, Notes(claim))
+    assert (verdict.reason, model.calls, len(shelf.errors)) == (reason, [], 1)
+    assert (topic.response["body"]["error"]["code"], topic.response["metadata"]) == (code, {"id": 7})
+
+
+def test_a_deadline_that_passes_while_a_body_is_fetched():
+    """The model is not called for it."""
+    deadline = datetime.now(UTC) + timedelta(seconds=0.2)
+    shelf, model, topic = Shelf(body=b"{}"), Model(), Topic()
+
+    def find(reference):
+        while datetime.now(UTC) <= deadline:
+            time.sleep(0.01)
+        return Shelf.find(shelf, reference)
+
+    shelf.find = find
+    relayed(model, topic, message(REQUEST | {"options": {"deadline": deadline.isoformat()}}), shelf)
+    assert (topic.response["body"]["error"]["code"], model.calls) == ("deadline_exceeded", [])
