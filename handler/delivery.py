@@ -27,7 +27,8 @@ class Delivery:
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
     attempt at it; `held` is what it takes while it waits; `record` is told what happens to it; `origin` is by what it
     can be cancelled, if it can be; `joined` says that it is a copy, which waits for the verdict on another delivery;
-    `confirmed` is the verdict whose response is published and confirmed, None before.
+    `confirmed` is the verdict whose response is published and confirmed, None before; `metadata`, as JSON, and `model`
+    are the request's own once it is read.
     """
 
     message: PubsubMessage
@@ -42,6 +43,8 @@ class Delivery:
     origin: Origin | None = None
     joined: bool = False
     confirmed: Verdict | None = None
+    metadata: bytes = field(default=b"{}", repr=False)
+    model: str | None = None
 
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""

@@ -46,12 +46,21 @@ class Reader:
         check_topic(attributes, request, self._settings.response_topics)
         route = self._route(delivery, request) if request.body_ref is None else None
         self._check_wanted(delivery, claim, request, route)
+        try:
+            return self._fetched(delivery, request, route, stack)
+        except Exception:
+            delivery.metadata = strictjson.dumps(request.metadata)
+            raise
+
+    def _fetched(
+        self, delivery: Delivery, request: InferenceRequest, route: Route | None, stack: ExitStack
+    ) -> tuple[Route, Inference]:
         seconds = delivery.until - time.monotonic() - self._settings.publish_timeout_seconds
         fetched = stack.enter_context(self._claim_check.fetched(request, seconds))
         request = fetched.request
         route = route or self._route(delivery, request)
         model, file = route.settings.model, fetched.file
-        return route, inference_of(request, attributes, delivery.stream, self._settings, model, file)
+        return route, inference_of(request, delivery.message.attributes, delivery.stream, self._settings, model, file)
 
     def _route(self, delivery: Delivery, request: InferenceRequest) -> Route:
         return self._routes.route(request, delivery.stream)

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import logging
 import math
 import random
 import threading
@@ -12,6 +11,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 
+from handler.admission import Refused
 from handler.admission.intake import Held
 from handler.admission.line import Slot, Wish
 from handler.admission.turns import in_turn
@@ -35,14 +35,13 @@ from handler.rules.verdict.patience import pause as pause_before_next
 from handler.rules.verdict.reply import ModelReply, Overflow
 from handler.storage import StorageFailed
 from handler.storage.claimcheck import ClaimCheck
+from handler.telemetry import logs
 from handler.telemetry.record import PushRecord
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
 # So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
 # delivered to the others at once, and wait until its leases have run out.
 WAITERS_PER_SLOT = 4
-
-_log = logging.getLogger(__name__)
 
 
 class Relay:
@@ -90,18 +89,32 @@ class Relay:
             return Verdict(Reason.ALREADY_ANSWERED)
         if claim.state is State.TAKEN:
             return Verdict(Reason.IN_PROGRESS, detail="another instance works on it")
-        verdict = Verdict(Reason.BUG)
+        verdict = Verdict(Reason.DRAINING)  # where no Exception ends it: the process does
         try:
-            verdict = self._work(delivery, claim)
-        except Exception:
-            if delivery.confirmed is None:
-                raise
-            # Given back, the message would have its response published again at every redelivery.
-            _log.exception("a bug after the response was published: please report it", extra=delivery.record.fields)
-            verdict = delivery.confirmed
+            verdict = self._answered(delivery, claim)
+        except Refused as refused:
+            verdict = Verdict(refused.reason, detail=refused.detail)
+            raise
+        except Exception as bug:
+            verdict = Verdict(Reason.BUG, detail=type(bug).__name__)
+            raise
         finally:
             self._settle(delivery, verdict)
         return verdict
+
+    def _answered(self, delivery: Delivery, claim: Claim) -> Verdict:
+        """The verdict on a message. Raises Refused, and a bug that it meets; at the last attempt that is answered."""
+        try:
+            return _confirmed(delivery, partial(self._work, delivery, claim))
+        except Refused:
+            raise
+        except Exception as bug:
+            verdict = outcome.bug(bug, self._situation(delivery, claim))
+            if verdict.answer is None:
+                raise
+            logs.bug("a bug: please report it with this traceback", delivery.record.fields)
+        respond = partial(self._responder.respond, delivery, verdict, delivery.metadata, delivery.model)
+        return _confirmed(delivery, respond)
 
     def _claim(self, delivery: Delivery) -> Claim:
         """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
@@ -140,6 +153,7 @@ class Relay:
             return self._responder.publish_kept(delivery, claim.kept)
         if is_control(delivery.message.attributes):
             verdict, metadata = self._control.answer(delivery.message, delivery.take_data(), delivery.topic)
+            delivery.metadata = metadata
             return self._responder.respond(delivery, verdict, metadata)
         with ExitStack() as fetched:
             try:
@@ -155,6 +169,7 @@ class Relay:
         """Go on with a request that could be read; what fails here fails while a file is streamed or stored."""
         delivery.record.routed(route.name, inference.model)
         delivery.held.resize(inference.size)
+        delivery.metadata, delivery.model = inference.metadata, inference.model
         try:
             return self._infer(delivery, route, inference, claim)
         except (RequestError, StorageFailed) as error:
@@ -254,6 +269,18 @@ class Relay:
             max_age=self._settings.max_age_seconds,
             before=claim.before,
         )
+
+
+def _confirmed(delivery: Delivery, work: Callable[[], Verdict]) -> Verdict:
+    """What `work` returns; what it raises changes nothing once the response is published and confirmed."""
+    try:
+        return work()
+    except Exception:
+        if delivery.confirmed is None:
+            raise
+        # Given back, the message would have its response published again at every redelivery.
+        logs.bug("a bug after the response was published: please report it", delivery.record.fields)
+        return delivery.confirmed
 
 
 def _called(

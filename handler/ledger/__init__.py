@@ -51,7 +51,7 @@ class Claim:
     """The answer to a claim.
 
     With MINE, `kept` is a response that was made but not published yet, as `keep` was given it. With MINE and TAKEN,
-    `failures` counts the model failures so far that all instances know of, None where they do not tell each other;
+    `failures` counts the failed attempts so far that all instances know of, None where they do not tell each other;
     `failed_here` counts those that this process has seen, `before` is how the last of them went, and `no_attempts`
     counts the deliveries to it that ended without an answer and without a failure of the model. With MINE, `cancelled`
     says that its requester wants no call.
@@ -113,7 +113,7 @@ class Ledger(Protocol):
         ...
 
     def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
-        """Give the message back; `failed` counts one failure of the model. What was kept stays. Ends the claim.
+        """Give the message back; `failed` counts one failed attempt. What was kept stays. Ends the claim.
 
         `detail` says how it failed, in words that hold nothing of the request.
         """

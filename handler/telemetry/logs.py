@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
-from handler.rules.verdict.outcome import Verdict
+from handler.rules.verdict.outcome import Reason, Verdict
 
 _log = logging.getLogger("handler.push")
 
@@ -85,6 +85,11 @@ def record(verdict: Verdict, fields: Mapping[str, object]) -> None:
         f": {verdict.detail}" if verdict.detail else "",
         extra={"reason": verdict.reason.value, "status": verdict.status, **fields},
     )
+
+
+def bug(said: str, fields: Mapping[str, object]) -> None:
+    """Write the traceback of what is being handled, of a push that ends otherwise. Without a status: it is no push."""
+    _log.error(said, exc_info=True, extra={**fields, "reason": Reason.BUG.value})
 
 
 def note_refused(method: str, path: str) -> None:

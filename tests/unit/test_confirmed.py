@@ -43,7 +43,7 @@ def test_a_bug_before_the_confirmation(monkeypatch):
     monkeypatch.setattr(Slot, "__exit__", fail)
     with pytest.raises(ZeroDivisionError):
         relayed(Model(), topic, message(), ledger)
-    assert (topic.messages, ledger.notes[-1]) == ([], "released")
+    assert (topic.messages, ledger.notes[-1]) == ([], "failed")
 
 
 def test_a_bug_in_the_line_about_a_push(monkeypatch, caplog):

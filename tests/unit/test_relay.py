@@ -315,11 +315,11 @@ def test_what_the_ledger_hears_of_a_failure():
 
 
 def test_what_the_ledger_hears_of_a_bug():
-    """The message is given back."""
+    """The message is given back, and the attempt has failed: its call is paid for."""
     ledger = Notes()
     with pytest.raises(ZeroDivisionError):
         relayed(Model(), Topic(ZeroDivisionError()), message(), ledger)
-    assert ledger.notes[-1] == "released"
+    assert ledger.notes[-1] == "failed"
 
 
 def test_an_answered_message_is_acknowledged():

@@ -136,6 +136,7 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     CONTROL_DISABLED = "control_disabled"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
+    INTERNAL_ERROR = "internal_error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ ERRORS: Mapping[ErrorCode, _Kind] = {
     ),
     ErrorCode.CONTROL_DISABLED: _Kind(403, "invalid_request_error", "the service takes no control messages"),
     ErrorCode.LEDGER_UNAVAILABLE: _Kind(503, "server_error", "a control message came while the ledger was in trouble"),
+    ErrorCode.INTERNAL_ERROR: _Kind(500, "server_error", "the service itself failed, on every attempt"),
 }
 
 

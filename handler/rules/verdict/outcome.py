@@ -89,7 +89,7 @@ FACTS: Mapping[Reason, Facts] = {
     Reason.UNAUTHENTICATED: Facts(401, logging.WARNING),
     Reason.FORBIDDEN: Facts(403, logging.WARNING),
     Reason.KEYS_UNAVAILABLE: Facts(503, logging.ERROR),
-    Reason.BUG: Facts(500, logging.ERROR),
+    Reason.BUG: Facts(500, logging.ERROR, is_failure=True),
 }
 
 
@@ -253,6 +253,12 @@ def storage_failed(detail: str, now: Situation) -> Verdict:
         "Cloud Storage could not be read or written. Send the request again later, or tell the service's operator."
     )
     return _retry(Reason.STORAGE_FAILED, error(ErrorCode.STORAGE_FAILED, message), now, detail)
+
+
+def bug(error_: Exception, now: Situation) -> Verdict:
+    """The verdict where the service met an error that it does not know. What its call has cost may be paid again."""
+    message = "The service failed, and has logged why. Tell its operator, and send the request again once it is mended."
+    return _retry(Reason.BUG, error(ErrorCode.INTERNAL_ERROR, message), now, type(error_).__name__)
 
 
 def cancelled() -> Verdict:
