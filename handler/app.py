@@ -144,8 +144,8 @@ class App:
         verdict = self._verdict(request, record)
         try:
             record.end(verdict)
-        except Exception:  # what becomes of the message is settled
-            logging.getLogger(__name__).exception("a bug: please report it with this traceback", extra=record.fields)
+        except Exception:  # noqa: BLE001 - what becomes of the message is settled
+            logs.bug("a bug: please report it with this traceback", record.fields)
         return verdict
 
     def _verdict(self, request: Request, record: PushRecord) -> Verdict:

@@ -26,6 +26,11 @@ def bugs(caplog):
     return [record for record in caplog.records if record.exc_info and record.levelno == logging.ERROR]
 
 
+def found(caplog):
+    """The lines that a search for bugs finds, and whether each counts as a push."""
+    return [hasattr(record, "status") for record in caplog.records if getattr(record, "reason", "") == "bug"]
+
+
 @pytest.mark.parametrize(("owner", "name"), [(PushRecord, "published"), (Slot, "__exit__")])
 @pytest.mark.parametrize("claim", [Claim(State.MINE), Claim(State.MINE, kept=KEPT.to_bytes())])
 def test_a_bug_after_the_confirmation(monkeypatch, caplog, owner, name, claim):
@@ -34,7 +39,8 @@ def test_a_bug_after_the_confirmation(monkeypatch, caplog, owner, name, claim):
     topic, ledger = Topic(), Notes(claim)
     assert relayed(Model(), topic, message(), ledger).reason is Reason.ANSWERED
     assert (len(topic.messages), ledger.notes[-1]) == (1, "answered")
-    assert len(bugs(caplog)) == (0 if claim.kept and owner is Slot else 1)  # what is kept takes no slot
+    expected = 0 if claim.kept and owner is Slot else 1  # what is kept takes no slot
+    assert (len(bugs(caplog)), found(caplog)) == (expected, [False] * expected)
 
 
 def test_a_bug_before_the_confirmation(monkeypatch):
@@ -53,3 +59,12 @@ def test_a_bug_in_the_line_about_a_push(monkeypatch, caplog):
     monkeypatch.setattr(logs, "record", fail)
     assert test_app.respond(app, data=test_app.PUSH).status_code == 204
     assert [record.message_id for record in bugs(caplog)] == ["1"]
+    assert found(caplog) == [False]
+
+
+def test_a_bug_that_ends_a_push_counts_once(caplog):
+    """By the push's own line; that with the traceback comes before it."""
+    app = test_app.App(test_app.Settings.from_environment(test_app.ENVIRONMENT))
+    app._relay = test_app.Relay(ZeroDivisionError())
+    assert test_app.respond(app, data=test_app.PUSH).status_code == 500
+    assert (len(bugs(caplog)), found(caplog)) == (1, [True])
