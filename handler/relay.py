@@ -290,7 +290,11 @@ def _called(
     begun = time.monotonic()
     with delivery.record.calling(inference.path, route.settings.url) as part:
         headers = {**inference.headers, **part.context}
-        result = route.model.call(inference.path, inference.body, seconds, headers, inference.model or "", overflow)
+        try:
+            result = route.model.call(inference.path, inference.body, seconds, headers, inference.model or "", overflow)
+        except Exception:  # a file that is gone, a reply that was not stored: the model may have worked all the same
+            delivery.record.called(ModelFailure.BROKEN, begun, part)
+            raise
         delivery.record.called(result, begun, part)
     if isinstance(result, ModelReply):
         slot.called(

@@ -5,17 +5,23 @@ import time
 import pytest
 
 from handler.ledger import Claim, State
+from handler.rules.message.contract import ErrorCode, RequestError
 from handler.rules.verdict.outcome import ModelFailure
 from handler.storage import StorageFailed
+from handler.telemetry import metrics
 from handler.telemetry.record import PushRecord
 from tests.unit.test_relay import STREAM, Model, Notes, Topic, held, made, message
 
 
 class Stored(Model):
-    """A model whose answer could not be stored."""
+    """A model whose answer could not be stored, or whose call failed here otherwise."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.error = error or StorageFailed()
 
     def call(self, *_):
-        raise StorageFailed
+        raise self.error
 
 
 def fields(model, claim, delivery_attempt=5):
@@ -47,3 +53,13 @@ def test_numbers_that_nobody_counts():
     """They are not made up."""
     found = fields(Model(), Claim(State.MINE), delivery_attempt=None)
     assert (found["delivery_attempt"], "attempt" in found) == (None, False)
+
+
+@pytest.mark.parametrize("error", [StorageFailed(), RequestError(ErrorCode.REFERENCE_NOT_FOUND, "gone"), ValueError()])
+def test_a_call_that_was_broken_off_here_is_a_call(monkeypatch, error):
+    """The model may have worked for it: it is in the line, in the trace, and in the sum of all calls."""
+    observed = []
+    monkeypatch.setattr(metrics, "observe", lambda name, _seconds, *labels: observed.append((name, *labels)))
+    found = fields(Stored(error), Claim(State.MINE), delivery_attempt=10)
+    assert (found["model_calls"], "model_seconds" in found) == (1, True)
+    assert ("inference_relay_model_call_duration_seconds", "broken", found["route"]) in observed
