@@ -57,7 +57,7 @@ class RequestObjects:
             yield Fetched(request, file)
             return
         with self._memory.taken(file.size, until - time.monotonic()):
-            yield self._loaded(file, min(_left(until, request), LOAD_SECONDS))
+            yield self._loaded(file, min(_left(until, request, self._least_seconds), LOAD_SECONDS))
 
     def drain(self) -> None:
         """Break off what is being fetched and send away who waits for room, for good."""
@@ -126,7 +126,7 @@ class _File:
             yield from self._objects.read(self.found)
 
 
-def _left(until: float, request: InferenceRequest, least: float = 0.0) -> float:
+def _left(until: float, request: InferenceRequest, least: float) -> float:
     """Seconds until then: more than `least`.
 
     Raises Refused where there are fewer, and RequestError where the request's own deadline has passed as well.

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -282,6 +283,24 @@ def test_nothing_is_fetched_where_the_requests_own_deadline_has_passed_too():
     verdict = relayed(Model(), topic, late, Shelf(StorageFailed("away")), waited=SETTINGS.ack_deadline_seconds)
     assert (verdict.reason, topic.response["metadata"]) == (Reason.REQUEST_REFUSED, {"id": 7})
     assert topic.response["body"]["error"]["code"] == "deadline_exceeded"
+
+
+def test_nothing_is_loaded_where_the_wait_for_room_took_the_time(monkeypatch):
+    """Cloud Storage would be said to have failed, which it has not: nothing large is asked of it at the very end."""
+    clock, shelf = [0.0], Shelf(body=b"{}")
+    check = ClaimCheck(SETTINGS, shelf)
+
+    @contextmanager
+    def taken(_size, seconds):
+        clock[0] += seconds - 0.1
+        yield
+
+    monkeypatch.setattr(requests, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(check._requests._memory, "taken", taken)
+    monkeypatch.setattr(shelf, "read", lambda _: pytest.fail("it was loaded"))
+    with pytest.raises(Refused) as refused, check.fetched(read(REQUEST), 10.0):
+        pytest.fail("it was fetched")
+    assert refused.value.reason is Reason.OVERDUE
 
 
 def test_nothing_is_loaded_where_finding_it_took_all_of_the_time(monkeypatch):
