@@ -19,8 +19,9 @@ from handler.http.dial import Options, Resolver, connect
 MAX_AGE_SECONDS = 300.0
 MAX_IDLE_SECONDS = 60.0
 # A node that died without a word acknowledges nothing. TCP itself would go on for a quarter of an hour, and the
-# message end as if the model had been slow.
-UNACKNOWLEDGED_MS = 15_000
+# message end as if the model had been slow. Linux takes a model that does not read for so long for dead, too, although
+# its node answers: a busy one may leave the rest of a large body for some seconds where it is.
+UNACKNOWLEDGED_MS = 60_000
 # After the last byte either way. A model that thinks for minutes is silent too, but its node answers probes.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": UNACKNOWLEDGED_MS}
 ONE_PIECE_BYTES = 1 << 16
@@ -87,10 +88,13 @@ class _Watched(HTTPConnection):
         super().request(*arguments, **options)
 
     def send(self, data: Any) -> None:
-        """Send what comes; the head waits for what comes next."""
+        """Send what comes, within the time of whoever calls; the head waits for what comes next."""
         if self._holds_back and not self._head:
             self._head = data
             return
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(None)  # or that of connecting would hold for a whole body, which may take minutes
         head, self._head, self._holds_back = self._head, b"", False
         if head and len(data) > ONE_PIECE_BYTES:
             super().send(head)

@@ -398,6 +398,24 @@ def test_a_request_that_is_not_read():
         assert model.call("/v1/completions", b" " * 30_000_000, 0.3) in (ModelFailure.TIMEOUT, ModelFailure.BROKEN)
 
 
+class SlowReader(Scripted):
+    """A server that thinks for a second before it reads a request, as one whose model is busy may."""
+
+    @staticmethod
+    def _read(connection):
+        time.sleep(1)
+        return Scripted._read(connection)
+
+
+def test_a_request_that_is_read_late():
+    """The call's own time bounds the sending of its body, not that of connecting; on a kept connection, too."""
+    with SlowReader(says(OK)) as server:
+        model = service(server.url, CONNECT_TIMEOUT_SECONDS="0.5")
+        for _ in range(2):
+            assert model.call("/v1/completions", b" " * 30_000_000, 30).status == 200
+    assert server.connections == 1
+
+
 def test_a_kept_connection_has_the_new_calls_deadline():
     """The second call on a connection is bounded by its own deadline, not by what was left of the first."""
     answers = iter([says(OK), lambda connection: time.sleep(0.4) or connection.sendall(OK), says(OK)])
