@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 SAMPLES = 64  # of one model
 LEAST_SAMPLES = 8  # below which nothing is said
 MAX_MODELS = 100  # models that are told apart; requesters choose their names
+NAME_CHARACTERS = 100  # of a name, which may be as long as a message: so many are remembered
 LIKELY = 0.9  # the part of the calls that takes no longer than what is called likely
 
 
@@ -38,8 +39,9 @@ class Estimates:
     def add(self, model: str, seconds: float) -> None:
         """A call of `model` has been answered."""
         self._all.add(seconds)
-        self._models.setdefault(model, _Recent()).add(seconds)
-        self._models.move_to_end(model)
+        name = model[:NAME_CHARACTERS]
+        self._models.setdefault(name, _Recent()).add(seconds)
+        self._models.move_to_end(name)
         if len(self._models) > MAX_MODELS:
             self._models.popitem(last=False)
 
@@ -49,7 +51,7 @@ class Estimates:
 
     def likely(self, model: str) -> float | None:
         """What nine in ten calls of `model` do not exceed; None before there are some."""
-        recent = self._models.get(model)
+        recent = self._models.get(model[:NAME_CHARACTERS])
         if recent is None or not recent.is_known():
             return None
         if recent.likely is None:

@@ -71,7 +71,8 @@ class ModelService:
         self._identity = _identity(route)
         self._adapter = Adapter(route.slots, SERVICES if MODEL_FIELD in route.url else 1)
         self._deadlines = Deadlines()
-        # Preparing checks and normalises the URL and every header. Only paths that the settings allow come here.
+        # Preparing checks and normalises the URL and every header. Only paths that the settings allow come here, and
+        # names of models that may stand in a URL.
         self._prepared = lru_cache(64)(self._prepare)
 
     def call(
@@ -88,22 +89,24 @@ class ModelService:
         `headers` come besides its own; `model` stands for {model} in the route's URL; `overflow` takes a reply that no
         message can hold. What it raises, and what `body` raises, is raised here.
         """
-        request = self._with_body(self._prepared("POST", path, model), body)
+        request = self._with_body(self._prepared("POST", self._at(path, model)), body)
         if headers:
             request.headers.update(headers)
         return self._send(request, seconds, overflow)
 
     def probe(self, path: str, seconds: float, model: str = "") -> ModelReply | ModelFailure:
         """GET `path`: for checking the settings, never while serving."""
-        return self._send(self._with_body(self._prepared("GET", path, model), None), seconds)
+        return self._send(self._with_body(self._prepared("GET", self._at(path, model)), None), seconds)
 
     def abort(self) -> None:
         """End every call under way, and all that are still to begin: the process is about to end."""
         self._deadlines.cut()
 
-    def _prepare(self, method: str, path: str, model: str) -> requests.PreparedRequest:
-        request = requests.Request(method, self._url.replace(MODEL_FIELD, model) + path, headers=self._headers)
-        prepared = request.prepare()
+    def _at(self, path: str, model: str) -> str:
+        return self._url.replace(MODEL_FIELD, model) + path
+
+    def _prepare(self, method: str, url: str) -> requests.PreparedRequest:
+        prepared = requests.Request(method, url, headers=self._headers).prepare()
         # Plain: all names are written in one way here, and requests' own dictionary takes longer to copy than to send.
         prepared.headers = dict(prepared.headers)  # type: ignore[assignment]
         return prepared

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.admission.estimate import LEAST_SAMPLES, MAX_MODELS, SAMPLES, Estimates
+from handler.admission.estimate import LEAST_SAMPLES, MAX_MODELS, NAME_CHARACTERS, SAMPLES, Estimates
 
 
 def fed(seconds, model="m"):
@@ -47,6 +47,13 @@ def test_the_names_of_models_are_bounded():
     for number in range(10 * MAX_MODELS):
         estimates.add(f"model {number}", 1.0)
     assert len(estimates._models) == MAX_MODELS
+
+
+def test_long_names_of_models_are_cut():
+    """Their beginnings are remembered, and tell them apart."""
+    estimates = fed([1.0] * 20, "a" * 1_000_000)
+    assert [len(name) for name in estimates._models] == [NAME_CHARACTERS]
+    assert (estimates.likely("a" * 1_000_000), estimates.likely("a")) == (1.0, None)
 
 
 @given(st.lists(st.floats(0, 600), min_size=LEAST_SAMPLES, max_size=300))
