@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import math
 import random
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -39,9 +38,6 @@ from handler.telemetry import logs
 from handler.telemetry.record import PushRecord
 
 POLL_SECONDS = 0.5  # between looks at a message that another instance works on
-# So much waiting for other instances there may be, for each slot. When an instance dies, all of its messages are
-# delivered to the others at once, and wait until its leases have run out.
-WAITERS_PER_SLOT = 4
 
 
 class Relay:
@@ -65,7 +61,6 @@ class Relay:
         self._reader = Reader(settings, routes, self._claim_check)
         self._responder = Responder(settings, publisher, ledger, self._claim_check)
         self._control = Control(settings, ledger, pause)
-        self._waiters = threading.BoundedSemaphore(settings.routing.slots * WAITERS_PER_SLOT)
 
     def delivery(
         self, message: PubsubMessage, stream: Stream, arrived: float, held: Held, record: PushRecord | None = None
@@ -119,13 +114,10 @@ class Relay:
     def _claim(self, delivery: Delivery) -> Claim:
         """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
         claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
-        if claim.state is not State.TAKEN or not self._waiters.acquire(blocking=False):
+        if claim.state is not State.TAKEN:
             return claim
-        try:
-            with delivery.held.aside():
-                return self._wait(delivery, claim)
-        finally:
-            self._waiters.release()
+        with delivery.held.aside() as has_room:
+            return self._wait(delivery, claim) if has_room else claim
 
     def _wait(self, delivery: Delivery, taken: Claim) -> Claim:
         claim = taken

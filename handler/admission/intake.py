@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from handler.admission import Refused
+from handler.config.settings import WAITERS_PER_SLOT
 from handler.rules.verdict.outcome import Reason
 
 
@@ -29,21 +30,26 @@ class Held:
             self._size = size
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Take neither a place nor bytes during the `with` block: the push waits elsewhere, where that is bounded."""
+    def aside(self) -> Iterator[bool]:
+        """Take no place during the `with` block, where the push waits for another instance; its bytes are there still.
+
+        Whether there is room aside. Where there is none, nothing has changed.
+        """
         size = self._size
-        self._intake.add(-1, -size)
+        has_room = self._intake.put_aside(size)
         try:
-            yield
+            yield has_room
         finally:
-            self._intake.add(1, size)
+            if has_room:
+                self._intake.take_back(size)
 
 
 class Intake:
     """Takes pushes in before their bodies are received, or refuses them. Thread-safe.
 
     As long as there are fewer than the model has slots, a push is taken whatever its size: it will not wait. More are
-    taken while all that wait, and the new one, have no more than `size` bytes together.
+    taken while all that wait, and the new one, have no more than `size` bytes together. Aside as many bytes may wait,
+    or one push that has more: a slot that is free is no reason to hold what does not go to it.
     """
 
     def __init__(self, slots: int, pushes: int, size: int) -> None:
@@ -53,6 +59,8 @@ class Intake:
         self._lock = threading.Lock()
         self._held = 0
         self._bytes = 0
+        self._aside = 0
+        self._aside_bytes = 0
 
     def take(self, size: int) -> Held:
         """Hold a push of at most `size` bytes, during a `with` block. Raises Refused with BUSY."""
@@ -70,3 +78,21 @@ class Intake:
         with self._lock:
             self._held += pushes
             self._bytes += size
+
+    def put_aside(self, size: int) -> bool:
+        """Have a push of so many bytes wait elsewhere, if there is room for that; it has no place here meanwhile."""
+        with self._lock:
+            fits = not self._aside_bytes or self._aside_bytes + size <= self._size
+            if not fits or self._aside >= self._slots * WAITERS_PER_SLOT:
+                return False
+            self._held -= 1
+            self._aside += 1
+            self._aside_bytes += size
+        return True
+
+    def take_back(self, size: int) -> None:
+        """The push waits elsewhere no longer."""
+        with self._lock:
+            self._held += 1
+            self._aside -= 1
+            self._aside_bytes -= size

@@ -31,6 +31,9 @@ DEFAULT_PATHS = (
 
 # So many copies of messages that are being worked on may wait for the verdict on them.
 JOINING = 100
+# So many pushes may wait for other instances, for each slot. When an instance dies, all of its messages are delivered
+# to the others at once, and wait until its leases have run out.
+WAITERS_PER_SLOT = 4
 # Connections, or threads, beyond those of the pushes that are held: health checks and refusals are answered while every
 # place is taken.
 SPARE = 48
@@ -258,7 +261,7 @@ class Settings(BaseModel):
     @property
     def connections(self) -> int:
         """Connections, or threads where each push takes one, for everything that may happen at once."""
-        return self.pushes + JOINING + SPARE
+        return self.pushes + self.routing.slots * WAITERS_PER_SLOT + JOINING + SPARE
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

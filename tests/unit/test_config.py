@@ -21,7 +21,7 @@ def test_the_defaults():
     settings = Settings.from_environment(GOOD)
     assert settings.model_url == "http://kubeai/openai"
     assert settings.allowed_paths == DEFAULT_PATHS
-    assert (settings.slots, settings.pushes, settings.connections) == (64, 3064, 3212)
+    assert (settings.slots, settings.pushes, settings.connections) == (64, 3064, 3468)
 
 
 @pytest.mark.parametrize(

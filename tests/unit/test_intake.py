@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from handler.admission import Refused
 from handler.admission.intake import Intake
+from handler.config.settings import WAITERS_PER_SLOT
 from handler.rules.verdict.outcome import Reason
 
 
@@ -68,14 +69,35 @@ def test_a_push_larger_than_the_bound_waits_when_nothing_else_does():
             pass
 
 
-def test_who_waits_aside_takes_nothing():
-    """Neither a place nor bytes; both are taken again afterwards."""
+def test_who_waits_aside_takes_no_place():
+    """It is taken again afterwards."""
     intake = Intake(slots=1, pushes=2, size=100)
-    with intake.take(60), intake.take(40) as second:
-        with second.aside(), intake.take(40):
+    with intake.take(1), intake.take(1) as second:
+        with second.aside() as has_room, intake.take(1):
+            assert has_room
+        with pytest.raises(Refused, match="busy"), intake.take(1):
             pass
-        with pytest.raises(Refused), intake.take(1):
-            pass
+
+
+def test_who_waits_aside_takes_bytes():
+    """They are there all the same."""
+    intake = Intake(slots=1, pushes=5, size=100)
+    with intake.take(60) as one, one.aside(), intake.take(1), pytest.raises(Refused, match="busy"), intake.take(60):
+        pass
+
+
+def test_so_many_wait_aside():
+    """In number, and in bytes however many slots are free; what is large may wait alone."""
+    intake = Intake(slots=4, pushes=100, size=100)
+    assert aside(intake, [1] * (4 * WAITERS_PER_SLOT + 2)) == [True] * 4 * WAITERS_PER_SLOT + [False] * 2
+    assert aside(intake, [60, 60, 40, 1]) == [True, False, True, False]
+    assert aside(intake, [1000, 1]) == [True, False]
+
+
+def aside(intake, sizes):
+    """Of pushes of these sizes that are taken in, one after the other, for which there is room aside."""
+    with ExitStack() as stack:
+        return [stack.enter_context(stack.enter_context(intake.take(size)).aside()) for size in sizes]
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200), st.booleans()), max_size=50))
@@ -87,4 +109,4 @@ def test_everything_is_given_back(pushes):
         with one.aside() if is_aside else nullcontext():
             one.resize(size)
     stack.close()
-    assert (intake._held, intake._bytes) == (0, 0)
+    assert (intake._held, intake._bytes, intake._aside, intake._aside_bytes) == (0, 0, 0, 0)

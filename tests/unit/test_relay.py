@@ -12,11 +12,11 @@ from handler.admission import Refused
 from handler.admission.intake import Held, Intake
 from handler.admission.limit import FixedLimit
 from handler.admission.line import Line, Wish
-from handler.config.settings import Settings
+from handler.config.settings import WAITERS_PER_SLOT, Settings
 from handler.ledger import Claim, Stage, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.push.envelope import PubsubMessage
-from handler.relay import WAITERS_PER_SLOT, Relay
+from handler.relay import Relay
 from handler.routes import Route, Routes
 from handler.rules.message.options import Priority
 from handler.rules.verdict.outcome import ModelFailure, Reason
@@ -105,9 +105,9 @@ def message(request=REQUEST, **fields):
     return PubsubMessage(**{"message_id": "1", "data": json.dumps(request).encode()} | fields)
 
 
-def held():
+def held(intake=None):
     """A place that was taken in."""
-    return Held(Intake(10, 10, 1_000_000), 0)
+    return Held(intake or Intake(10, 10, 1_000_000), 0)
 
 
 def made(model, topic, ledger=None, pause=None, slots=10, line=None):
@@ -377,10 +377,10 @@ def test_waiting_for_another_instance_has_an_end(ending, arrived):
 
 def test_waiting_for_another_instance_takes_little_room():
     """Only so many may wait; beyond those a message is given back at once."""
-    reasons, depths, depth = [], [], 0
+    reasons, depths, depth, intake = [], [], 0, Intake(1, 10, 1_000_000)
 
     def answer():
-        return relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held())).reason
+        return relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held(intake))).reason
 
     def pause(_seconds):  # while this one waits, another one comes
         nonlocal depth
