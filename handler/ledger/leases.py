@@ -12,6 +12,7 @@ from handler.ledger.scripts import Call
 MAX_OWED = 10_000
 # Of these so many are sent at once, so that they neither take a timeout's time nor hold Redis up.
 OWED_AT_ONCE = 500
+RENEWED_AT_ONCE = 500  # of the leases, for the same reason
 JOIN_SECONDS = 2.0
 
 
@@ -70,6 +71,11 @@ class Leases:
         """The claims that are held."""
         with self._lock:
             return [pair for pair, ours in self._held.items() if ours]
+
+    def parts(self) -> Sequence[Sequence[Pair]]:
+        """The same, as many together as are renewed at once; one part, with nothing in it, where none are held."""
+        held = self.held()
+        return [held[at : at + RENEWED_AT_ONCE] for at in range(0, max(1, len(held)), RENEWED_AT_ONCE)]
 
     def owe(self, calls: Sequence[Call], *, first: bool = False) -> None:
         """Add calls, in front of the others if they are `first`. The oldest are given up when there are too many."""

@@ -264,21 +264,27 @@ class RedisLedger:
             client.connection_pool.disconnect()
 
     def _renew(self) -> bool:
-        """Tell Redis what it has missed and renew the leases, in one round trip; whether nothing is left to be told."""
-        owed, pairs = self._leases.take_owed(), self._leases.held()
-        if not (owed or pairs):
+        """Tell Redis what it has missed and renew the leases, part by part; whether nothing is left to be told."""
+        owed, first, *rest = self._leases.take_owed(), *self._leases.parts()
+        if not (owed or first):
             return True
+        if not self._tell(owed, first):
+            self._leases.owe(owed, first=True)
+            return False
+        return all(self._tell([], pairs) for pairs in rest) and not self._leases.owes()
+
+    def _tell(self, owed: Sequence[Call], pairs: Sequence[Pair]) -> bool:
+        """Send what is owed and renew these leases, in one round trip; whether Redis has answered."""
         news = [LAST_CANCEL] if self._cancels.follows else []
         calls: list[Call | Ask] = [*owed, *(self._extend(pair) for pair in pairs), *news]
         replies = self._ask(lambda: self._send(calls))
         if replies is None:
-            self._leases.owe(owed, first=True)
             return False
-        for pair, reply in zip(pairs, replies[len(owed) : len(owed) + len(pairs)], strict=True):
+        for pair, reply in zip(pairs, replies[len(owed) :], strict=False):  # the news come last
             self._note_renewal(pair, ours=reply == 1)
         if news:
             self._cancels.hear(replies[-1])
-        return not self._leases.owes()
+        return True
 
     def _note_renewal(self, pair: Pair, *, ours: bool) -> None:
         # A release that was overtaken by its renewal: the lease was taken "back", and nobody would ever end it.

@@ -502,6 +502,31 @@ def test_what_redis_has_missed_is_told_in_parts(server, a, clock, monkeypatch):
     assert told == [(False, 2), (False, 4), (True, 5)]
 
 
+def test_leases_are_renewed_in_parts(server, a, monkeypatch):
+    """However many an instance holds, no call takes longer than its timeout; all are renewed."""
+    monkeypatch.setattr(leases, "RENEWED_AT_ONCE", 2)
+    send, lengths = a._send, []
+    monkeypatch.setattr(a, "_send", lambda calls: lengths.append(len(calls)) or send(calls))
+    for number in range(5):
+        a._leases.grant(leases.Pair(f"key {number}", "one"))
+    a._leases.owe([scripts.Call(scripts.ANSWERED, "done", ("one", 60_000))])
+    assert a._renew()
+    assert (lengths, len(server.names())) == ([3, 2, 1], 6)
+
+
+def test_a_renewal_ends_with_the_first_part_that_fails(a, monkeypatch):
+    """What Redis was told before stays told, and what it was not told is owed."""
+    monkeypatch.setattr(leases, "RENEWED_AT_ONCE", 1)
+    for number in range(3):
+        a._leases.grant(leases.Pair(f"key {number}", "one"))
+    owed = scripts.Call(scripts.ANSWERED, "done", ("one", 60_000))
+    for replies, left in (([None], [owed]), ([[1, 1], None], [])):
+        a._leases.owe([owed])
+        monkeypatch.setattr(a, "_send", lambda _, replies=replies: replies.pop(0))
+        assert not a._renew()
+        assert (replies, a._leases.take_owed()) == ([], left)
+
+
 def test_a_thousand_leases_and_a_full_part_are_told_in_time(server, a):
     """Well within one timeout."""
     for number in range(1000):
