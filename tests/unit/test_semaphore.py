@@ -7,6 +7,7 @@ import pytest
 from handler.admission import Refused
 from handler.rules.verdict.outcome import Reason
 from handler.storage.semaphore import ByteSemaphore
+from tests.parts.processes import until
 
 
 def test_bodies_wait_for_room():
@@ -33,6 +34,32 @@ def test_bodies_wait_for_room():
         seen.append("second")
     holder.join()
     assert seen == ["first", "second"]
+
+
+def test_a_large_body_has_its_turn():
+    """Small ones that come after it do not keep the room taken; when it has given up they go on."""
+    room, entered, end = ByteSemaphore(10), threading.Event(), threading.Event()
+
+    def hold():
+        with room.taken(8, 10.0):
+            entered.set()
+            end.wait(10)
+
+    with room.taken(6, 1.0):
+        with pytest.raises(Refused), room.taken(5, 0.0):
+            pytest.fail("there was room")
+        large = threading.Thread(target=hold)
+        large.start()
+        until(lambda: room._turns)
+        with pytest.raises(Refused) as refused, room.taken(4, 0.0):
+            pytest.fail("it went ahead")
+        assert refused.value.reason is Reason.BUSY
+    assert entered.wait(10)
+    end.set()
+    large.join()
+    with room.taken(10, 1.0):
+        pass
+    assert not room._turns
 
 
 def test_there_is_room_again_after_a_failure():
