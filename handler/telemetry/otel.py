@@ -57,7 +57,7 @@ class OpenTelemetry(Tracing):
         """Begin the trace of a push that came so many seconds ago, or go on with the one that it comes from."""
         subscription = message.subscription.rpartition("/")[2]
         span = self._tracer.start_span(
-            f"{subscription} process".lstrip(),
+            _sendable(f"{subscription} process".lstrip()),
             context=_parent(parent),
             kind=SpanKind.CONSUMER,
             start_time=time.time_ns() - int(seconds * 1e9),
@@ -139,7 +139,7 @@ class _Push(Trace):
 
     def _begin(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
         context = set_span_in_context(self._span)
-        return self._tracer.start_span(name, context=context, kind=kind, attributes=_known(attributes))
+        return self._tracer.start_span(_sendable(name), context=context, kind=kind, attributes=_known(attributes))
 
     def _end_call(self) -> None:
         if self._call is not None:
@@ -197,7 +197,13 @@ def _fail(span: Span, kind: str) -> None:
 
 
 def _known(attributes: Attributes) -> dict[str, str | int]:
-    return {name: value for name, value in attributes.items() if value is not None}
+    known = {name: value for name, value in attributes.items() if value is not None}
+    return {name: _sendable(value) if isinstance(value, str) else value for name, value in known.items()}
+
+
+def _sendable(text: str) -> str:
+    """The text without lone surrogates, which requesters may write: one span's would lose the batch that it is in."""
+    return text.encode(errors="replace").decode()
 
 
 def _parent(parent: Context | None) -> OtelContext:

@@ -99,6 +99,20 @@ def test_spans_are_sent_in_the_background(collector, monkeypatch):
     assert sorted(collector.spans) == ["responses create"] * 101 + ["s process"] * 101
 
 
+def test_a_name_that_cannot_be_sent_costs_no_spans(collector, monkeypatch):
+    """JSON allows lone surrogates in a model's name, UTF-8 does not: what stands there instead is sent."""
+    collector.go_on.set()
+    with tracing(collector, monkeypatch) as traces:
+        monkeypatch.setattr("handler.telemetry.otel.CLOSE_SECONDS", 10.0)
+        push(traces)
+        odd = traces.begin(PubsubMessage("\ud800", b"", subscription="\udfff"), None, 0.0)
+        with odd.calling("/v1/completions", "\ud800", "http://model") as call:
+            call.note({"error.type": "\udbff"})
+        odd.end("answered", 204)
+        traces.close()
+        assert sorted(collector.spans) == ["? process", "responses create", "s process", "text_completion ?"]
+
+
 def test_what_is_left_is_sent_at_the_end(collector, monkeypatch):
     """The process does not wait for the next batch's time."""
     collector.go_on.set()
