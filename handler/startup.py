@@ -8,7 +8,6 @@ that.
 """
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,17 @@ from urllib.parse import urlsplit
 
 from handler.config import routing
 from handler.config.settings import Settings
+from handler.greenlets import Deadline, DeadlinePassed
+from handler.http import dial
 
 # Google says "a minute or more"; the platform's own probe lasts for 120 s (terraform/modules/relay/cloudrun.tf).
 LONGEST_START_SECONDS = 90.0
-# For each connection, all side by side: the platform waits 2 s for the probe's answer, however many there are. Within a
-# VPC it takes milliseconds.
+# For each destination, its look-up and all of its addresses; all side by side: the platform waits 2 s for the probe's
+# answer. Within a VPC it takes milliseconds.
 CONNECT_SECONDS = 0.7
 DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
+_resolver = dial.Resolver()
 _log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
@@ -89,9 +91,9 @@ def _not_reached(addresses: dict[str, Address]) -> dict[str, Address]:
 def connects(address: Address) -> bool:
     """Whether a TCP connection opens. Nothing is sent over it."""
     try:
-        with socket.create_connection(address, timeout=CONNECT_SECONDS):
+        with Deadline(CONNECT_SECONDS), dial.connect(_resolver.addresses(*address), CONNECT_SECONDS, ()):
             return True
-    except OSError:  # refused, unreachable, not in time, or a name that nobody knows yet
+    except (OSError, ValueError, DeadlinePassed):  # refused, not in time, a name that nobody knows yet or that is none
         return False
 
 

@@ -103,8 +103,9 @@ def test_a_connection_that_does_not_open_is_given_up():
 
 
 def test_a_name_that_is_not_known_is_not_reached():
-    """DNS comes up with the rest of the network."""
+    """DNS comes up with the rest of the network; some are no names."""
     assert not connects(("nowhere.invalid", 80))
+    assert not connects(("model..svc", 80))
 
 
 @pytest.mark.parametrize(
