@@ -43,6 +43,8 @@ from handler.ledger.scripts import (
     Ask,
     Call,
     Look,
+    as_claim,
+    as_counts,
     batch_key,
 )
 
@@ -132,12 +134,14 @@ class RedisLedger:
 
     def _claim(self, pair: Pair, known: Claim, origin: Origin | None) -> Claim:
         call = Call(CLAIM, pair.key, (pair.owner, self._lease_ms), origin, _COUNTED_MS)
-        answer = self._ask(lambda: _as_claim(call.send(self._client), known))
+        answer = self._ask(lambda: as_claim(call.send(self._client), known))
         if answer is None and self._leases.is_taken(pair.key):
             return Claim(State.TAKEN)
         claim, last_cancel = answer or (known, 0)
         if claim.state is State.TAKEN:
             self._leases.note_taken(pair.key)
+        if answer and claim.kept is not None and claim.kept is known.kept:  # Redis was away then, or has lost it
+            self._keep(pair, claim.kept)
         if origin and claim.state is State.MINE:
             self._cancels.follow(pair, origin, NEVER if claim.cancelled else last_cancel)
         return claim
@@ -172,7 +176,10 @@ class RedisLedger:
     def keep(self, key: str, owner: str, response: bytes) -> None:
         """Keep the response here and, unless somebody else has taken the message over, in Redis."""
         self._memory.keep(key, owner, response)
-        call = Call(KEEP, key, (owner, response, self._kept_ms))
+        self._keep(Pair(key, owner), response)
+
+    def _keep(self, pair: Pair, response: bytes) -> None:
+        call = Call(KEEP, pair.key, (pair.owner, response, self._kept_ms))
         if len(response) < LARGE_BYTES:
             self._ask(lambda: call.send(self._client))
         else:
@@ -196,12 +203,12 @@ class RedisLedger:
         """Note it in Redis, and here in case that is bypassed. None where it is, or takes no more of them."""
         self._cancels.note(target, published)
         look = Look(CANCEL, target, (published, _COUNTED_MS, MAX_CANCELS))
-        return self._ask(lambda: _as_counts(look.send(self._client)))
+        return self._ask(lambda: as_counts(look.send(self._client)))
 
     def counts(self, target: Target) -> Counts | None:
         """Ask Redis. None while it is bypassed."""
         look = Look(COUNTS, target)
-        return self._ask(lambda: _as_counts(look.send(self._client)))
+        return self._ask(lambda: as_counts(look.send(self._client)))
 
     def stages(self, target: Target) -> list[Stage]:
         """Look through the batch, a page at a time, which takes a second for a million messages."""
@@ -329,21 +336,3 @@ def _authorities(url: str) -> dict[str, Any]:
 
 def _milliseconds(seconds: float) -> int:
     return max(int(seconds * 1000), 1)
-
-
-def _as_claim(reply: Sequence[Any], known: Claim) -> tuple[Claim, int]:
-    """Redis' reply in our words, and its last cancel; `known` is what this process remembers of the message itself."""
-    state = State(reply[0].decode())
-    if state is State.ANSWERED:
-        return Claim(state), 0
-    if state is State.TAKEN:
-        return replace(known, state=state, kept=None, failures=int(reply[2])), 0
-    kept, cancelled = reply[1] or known.kept, reply[3] == 1
-    return replace(known, state=state, kept=kept, failures=int(reply[2]), cancelled=cancelled), int(reply[4])
-
-
-def _as_counts(reply: Sequence[Any]) -> Counts | None:
-    if not reply:
-        return None
-    waiting, working, answered, failed, cancelled, over, before = map(int, reply)
-    return Counts(waiting, working, answered, failed, cancelled, not over, before)

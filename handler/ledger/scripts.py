@@ -18,9 +18,11 @@ want a Redis that is none:
   exact whatever is delivered or sent twice.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from handler.ledger import Claim, Counts, State
 from handler.ledger.origin import Origin, Target
 
 _PREFIX = "inference-relay:1"
@@ -189,3 +191,22 @@ _CANCELLED = f"{_PREFIX}:cancelled"
 def batch_key(batch: str) -> str:
     """The key of a batch's counts; "" for no batch."""
     return f"{_PREFIX}:batch:{batch}" if batch else ""
+
+
+def as_claim(reply: Sequence[Any], known: Claim) -> tuple[Claim, int]:
+    """Redis' reply to CLAIM, and its last cancel; `known` is what this process remembers of the message itself."""
+    state = State(reply[0].decode())
+    if state is State.ANSWERED:
+        return Claim(state), 0
+    if state is State.TAKEN:
+        return replace(known, state=state, kept=None, failures=int(reply[2])), 0
+    kept, cancelled = reply[1] or known.kept, reply[3] == 1
+    return replace(known, state=state, kept=kept, failures=int(reply[2]), cancelled=cancelled), int(reply[4])
+
+
+def as_counts(reply: Sequence[Any]) -> Counts | None:
+    """Redis' reply to CANCEL and COUNTS; None where it takes no more to be cancelled."""
+    if not reply:
+        return None
+    waiting, working, answered, failed, cancelled, over, before = map(int, reply)
+    return Counts(waiting, working, answered, failed, cancelled, not over, before)

@@ -462,6 +462,31 @@ def test_what_was_known_survives_a_redis_that_forgets(server, a, clock):
     assert a.claim("kept", "two") == Claim(State.MINE, kept=b"response", failures=0)
 
 
+@pytest.mark.parametrize("size", [1, ledger_redis.LARGE_BYTES])
+def test_what_was_kept_without_redis_reaches_it_with_the_redelivery(server, a, b, clock, size):
+    """The next redelivery may come to another instance, which would call the model again."""
+    response = b"x" * size
+    a.claim("key", "one")
+    server.kill()
+    a.keep("key", "one", response)
+    a.release("key", "one", failed=False)
+    server.start()
+    clock.now += ledger_redis.BYPASS_SECONDS
+    assert a.claim("key", "two").kept == response
+    a.release("key", "two", failed=False)
+    assert b.claim("key", "three").kept == response
+
+
+def test_what_redis_has_kept_is_not_sent_again(server, a):
+    """It may be large."""
+    a.claim("key", "one")
+    a.keep("key", "one", b"response")
+    a.release("key", "one", failed=False)
+    server.admin.config_resetstat()
+    a.claim("key", "two")
+    assert server.admin.info("commandstats")["cmdstat_eval"]["calls"] == 1
+
+
 def test_redis_is_told_what_it_has_missed(server, instance, clock, b):
     """Killed and started again in the middle: the next renewal writes leases, answers and failures."""
     a = instance(server.url, lease_seconds=LEASE, clock=clock)
