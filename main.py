@@ -25,8 +25,10 @@ except SettingsError as error:
     # gunicorn starts a worker that failed anew, for ever, unless it says 3.
     sys.exit(3)
 
-# The functions-framework command reads it when it makes its server, after it has read this file.
+# The functions-framework command reads these when it makes its server, after it has read this file. Nothing that
+# proxies say of a request is believed, so that two that disagree keep none from being answered.
 os.environ.setdefault("THREADS", str(settings.connections))
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 for doubt in doubts(settings, os.environ):
     logging.getLogger("handler").warning(doubt)
 if is_first:  # else gunicorn.conf.py was

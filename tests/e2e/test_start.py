@@ -55,9 +55,10 @@ def test_the_functions_framework_command_says_what_it_cannot(local_topics, local
     assert "drains properly" not in local_world("gunicorn").service.output()
 
 
-def test_proxies_that_disagree_before_the_functions_framework_command(serve, model):
-    """They are not asked where it is told to believe none."""
-    service = serve("functions-framework", MODEL_URL=model.url, FORWARDED_ALLOW_IPS="")
+@pytest.mark.parametrize("server", SERVERS)
+def test_proxies_that_disagree(serve, model, server):
+    """They are not asked, by either command."""
+    service = serve(server, MODEL_URL=model.url)
     said = {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off", "SCRIPT_NAME": "/elsewhere"}
     assert service.request("GET", "/health/live", b"", said)[0] == 200
 
