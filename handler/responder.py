@@ -36,16 +36,19 @@ class Responder:
                 return self.respond(delivery, smaller, metadata, model)
             if metadata != NO_METADATA:  # nothing else is left to leave out
                 return self.respond(delivery, smaller, NO_METADATA, model)
-        if not verdict.facts.is_free:
-            self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
-        return self._publish(delivery, verdict, response)
+        if verdict.facts.is_free:
+            is_held = self._ledger.holds(delivery.key, delivery.owner)
+        else:
+            is_held = self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
+        return self._publish(delivery, verdict, response, is_held=is_held)
 
     def publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:
         """Publish a response that was made and kept at an earlier delivery."""
         response = OutgoingMessage.from_bytes(kept)
         # How it went then does not matter any more, except by its status.
         verdict = Verdict(Reason.ANSWERED, Answer(int(response.attributes.get("status_code", "200")), b""), "kept")
-        return self._publish(delivery, verdict, replace(response, topic=delivery.topic))
+        is_held = self._ledger.holds(delivery.key, delivery.owner)
+        return self._publish(delivery, verdict, replace(response, topic=delivery.topic), is_held=is_held)
 
     def _stored(self, delivery: Delivery, verdict: Verdict, answer: Answer) -> Verdict:
         """What becomes of an answer that no message can hold. It is stored once, and then given up."""
@@ -54,8 +57,8 @@ class Responder:
         stored = self._claim_check.stored(delivery.key, answer, delivery.until - time.monotonic() - self._seconds)
         return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
 
-    def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage) -> Verdict:
-        if not self._ledger.holds(delivery.key, delivery.owner):
+    def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage, *, is_held: bool) -> Verdict:
+        if not is_held:
             return Verdict(Reason.IN_PROGRESS, detail="another instance took over")
         try:
             with delivery.record.publishing(response) as traced:

@@ -101,8 +101,11 @@ class Ledger(Protocol):
         """Whether the owner, whose claim was granted, may publish: nobody else took the message over or answered it."""
         ...
 
-    def keep(self, key: str, owner: str, response: bytes) -> None:
-        """Keep a response, so that a redelivery publishes it instead of calling the model again."""
+    def keep(self, key: str, owner: str, response: bytes) -> bool:
+        """Keep a response, so that a redelivery publishes it instead of calling the model again.
+
+        Returns what `holds` would: nearly each message wants both, and has them in one round trip.
+        """
         ...
 
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:

@@ -82,13 +82,17 @@ class MemoryLedger:
         with self._lock:
             return (key, owner) in self._held and key not in self._answered
 
-    def keep(self, key: str, owner: str, response: bytes) -> None:  # noqa: ARG002 - whoever paid for it
-        """Keep a response until it is answered, is too old, or must make room; one that never fits is not kept."""
+    def keep(self, key: str, owner: str, response: bytes) -> bool:
+        """Keep a response until it is answered, is too old, or must make room; one that never fits is not kept.
+
+        Whoever asks for that has paid for it; what it returns is what `holds` does.
+        """
         with self._lock:
             if key not in self._answered:
                 self._kept.pop(key, None)
                 with suppress(ValueError):  # larger than all of the room
                     self._kept[key] = response
+        return self.holds(key, owner)
 
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:  # noqa: ARG002
         """Remember that the response is published, and forget it."""

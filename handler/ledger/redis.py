@@ -165,25 +165,27 @@ class RedisLedger:
 
         While Redis is bypassed: whether neither this process has answered it nor a renewal has found it lost.
         """
+        pair = Pair(key, owner)
         if not self._memory.holds(key, owner):
             return False
+        return self._is_ours(pair, self._ask(lambda: int(self._extend(pair).send(self._client))))
+
+    def keep(self, key: str, owner: str, response: bytes) -> bool:
+        """Keep the response here and, unless somebody else has the message now, in Redis. Asks as `holds` does."""
         pair = Pair(key, owner)
-        answer = self._ask(lambda: int(self._extend(pair).send(self._client)))
+        return self._memory.keep(key, owner, response) and self._is_ours(pair, self._keep(pair, response))
+
+    def _keep(self, pair: Pair, response: bytes) -> int | None:
+        call = Call(KEEP, pair.key, (pair.owner, response, self._kept_ms, self._lease_ms))
+        if len(response) < LARGE_BYTES:
+            return self._ask(lambda: int(call.send(self._client)))
+        return self._ask(lambda: int(call.send(self._large_client)), LARGE_TIMEOUT_SECONDS)
+
+    def _is_ours(self, pair: Pair, answer: int | None) -> bool:
+        """Whether the claim is still held: by what Redis has answered, if it has, or else by what is known here."""
         if answer is not None:
             self._leases.note(pair, ours=answer == 1)
         return self._leases.is_ours(pair)
-
-    def keep(self, key: str, owner: str, response: bytes) -> None:
-        """Keep the response here and, unless somebody else has taken the message over, in Redis."""
-        self._memory.keep(key, owner, response)
-        self._keep(Pair(key, owner), response)
-
-    def _keep(self, pair: Pair, response: bytes) -> None:
-        call = Call(KEEP, pair.key, (pair.owner, response, self._kept_ms))
-        if len(response) < LARGE_BYTES:
-            self._ask(lambda: call.send(self._client))
-        else:
-            self._ask(lambda: call.send(self._large_client), LARGE_TIMEOUT_SECONDS)
 
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:
         """Mark the message as answered, whoever has its lease; later where Redis is bypassed."""

@@ -92,6 +92,7 @@ return 1
 KEEP = """
 local holder = redis.call('GET', lease)
 if redis.call('EXISTS', answered) == 1 or holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', lease, ARGV[1], 'PX', ARGV[4])
 redis.call('SET', kept, ARGV[2], 'PX', ARGV[3])
 return 1
 """

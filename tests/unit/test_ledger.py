@@ -186,6 +186,7 @@ def test_what_ended_is_held_no_more(ledger, end):
     assert not ledger.holds("key", "stranger")
     end(ledger)
     assert not ledger.holds("key", "one")
+    assert not ledger.keep("key", "one", b"late")
 
 
 def test_nothing_is_held_that_somebody_has_answered(ledger):
@@ -234,6 +235,7 @@ def test_the_ledger_is_in_redis_with_a_url(server, max_age, days):
     given = {"LEDGER_URL": server.url, "MAX_AGE_SECONDS": max_age, "ANSWERED_TTL_SECONDS": "100"}
     ledger = connect(Settings.from_environment(SETTINGS | given))
     assert PASSWORD not in repr(ledger)
+    ledger.claim("key", "one")
     ledger.keep("key", "one", b"response")
     ledger.answered("other", "one")
     ledger.close()
@@ -285,7 +287,7 @@ def test_a_message_goes_on_to_the_next_when_it_is_given_back(a, b):
     a.claim("key", "one")
     assert b.claim("key", "two") == Claim(State.TAKEN, failures=0)
     assert not b.holds("key", "two")
-    a.keep("key", "one", b"response")
+    assert a.keep("key", "one", b"response")
     a.release("key", "one", failed=False)
     assert b.claim("key", "two") == Claim(State.MINE, kept=b"response", failures=0)
     b.answered("key", "two")
@@ -349,7 +351,7 @@ def test_one_who_lost_a_message_neither_publishes_nor_disturbs(server, a, b):
     server.admin.delete(lease_of("key"))
     b.claim("key", "two")
     assert not a.holds("key", "one")
-    a.keep("key", "one", b"response")
+    assert not a.keep("key", "one", b"response")
     a.release("key", "one", failed=False)
     assert b.holds("key", "two")
     assert server.admin.get(lease_of("key")) == b"two"
@@ -364,7 +366,7 @@ def test_an_answer_counts_whoever_gave_it(server, a, b):
     a.answered("key", "one")
     assert server.admin.get(lease_of("key")) == b"two"
     assert not b.holds("key", "two")
-    b.keep("key", "two", b"response")
+    assert not b.keep("key", "two", b"response")
     b.answered("key", "two")
     assert server.names() == {"inference-relay:1:{key}:answered"}
 
@@ -418,6 +420,14 @@ def test_a_flush_takes_nothing_away(server, a, b):
     assert a.holds("key", "one")
     assert b.claim("key", "two").state is State.TAKEN
     assert not a.holds("other", "one")
+
+
+def test_keeping_takes_back_what_is_nobodys(server, a, b):
+    """As asking whether it is held does: whoever keeps a response is about to publish it."""
+    a.claim("key", "one")
+    server.admin.flushall()
+    assert a.keep("key", "one", b"response")
+    assert b.claim("key", "two").state is State.TAKEN
 
 
 def test_renewals_bring_leases_back(server, instance):

@@ -56,6 +56,7 @@ class Notes:
 
     def keep(self, key, owner, response):
         self.notes.append(("keep", OutgoingMessage.from_bytes(response)))
+        return self.owned
 
     def grant_call(self, key, owner):
         return True

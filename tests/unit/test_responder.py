@@ -6,10 +6,12 @@ from types import MappingProxyType
 import pytest
 
 from handler.ledger import Claim, State
+from handler.ledger.redis import RedisLedger
 from handler.publisher import OutgoingMessage, PublishFailed, ResponseTooLarge
 from handler.rules.verdict.outcome import Reason
 from handler.telemetry.record import PushRecord
 from handler.telemetry.tracing import Part, Trace, Tracing
+from tests.parts import redisserver
 
 from .test_relay import STREAM, Model, Notes, Topic, held, made, message
 
@@ -24,6 +26,27 @@ def test_what_the_ledger_has_is_not_kept_again(errors, end):
     relay = made(Model(), Topic(*errors), ledger)
     relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
     assert ledger.notes == [end]
+
+
+def test_an_answer_costs_the_ledger_three_round_trips(tmp_path):
+    """Claiming, keeping, which says whether the message is still held, and the mark that it is answered."""
+    redisserver.needed()
+    with redisserver.Server(tmp_path) as server:
+        ledger, topic = RedisLedger(server.url, 3600, timeout_seconds=10.0), Topic()
+        relay = made(Model(), topic, ledger)
+        assert relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held())).reason is Reason.ANSWERED
+        ledger.close()
+        assert topic.response["status_code"] == 200
+        assert server.admin.info("commandstats")["cmdstat_eval"]["calls"] == 3
+
+
+def test_a_message_that_was_taken_over_is_not_published():
+    """Neither by whoever made its response, nor by whoever was told of one that was kept."""
+    for claim in (Claim(State.MINE), Claim(State.MINE, kept=KEPT.to_bytes())):
+        topic = Topic()
+        relay = made(Model(), topic, Notes(claim, holds=False))
+        verdict = relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
+        assert (verdict.reason, topic.messages) == (Reason.IN_PROGRESS, [])
 
 
 class Narrow(Topic):
