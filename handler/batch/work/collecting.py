@@ -90,12 +90,17 @@ class Collector:
 
     def give_up(self, code: str, message: str) -> None:
         """End all lines that have no answer, with an error that says why."""
-        while page := self._journal.unfinished():
-            with self._journal.transaction():
-                for line, custom_id, state in page:
-                    written = self._outputs.append(LineState.FAILED, line_not_run(custom_id, line, code, message))
-                    self._journal.end(LineOutcome(line, LineState.FAILED, *written, code=code), state)
-                self._outputs.commit()
+        while self._gave_up_some(code, message):
+            pass
+
+    def _gave_up_some(self, code: str, message: str) -> bool:
+        with self._journal.transaction():  # read inside of it too: answers still come, and theirs stay answered
+            page = self._journal.unfinished()
+            for line, custom_id, state in page:
+                written = self._outputs.append(LineState.FAILED, line_not_run(custom_id, line, code, message))
+                self._journal.end(LineOutcome(line, LineState.FAILED, *written, code=code), state)
+            self._outputs.commit()
+        return bool(page)
 
 
 def _outcome(line: int, state: LineState, answer: ParsedResponse, written: tuple[int, int]) -> LineOutcome:
