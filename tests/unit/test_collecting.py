@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+import sqlite3
 import threading
 from contextlib import contextmanager
 
+import pytest
+
+from handler.batch.errors import CannotRun
+from handler.batch.lines import objects
 from handler.batch.lines.answers import Style
 from handler.batch.lines.check import LineRules
 from handler.batch.lines.formats import Form
 from handler.batch.pubsub import Received
+from handler.batch.work import collecting, journal
 from handler.batch.work.beginning import Plan
 from handler.batch.work.collecting import Collector
 from handler.batch.work.journal import Journal, LineOutcome, LineState
@@ -88,3 +94,76 @@ def test_an_answer_that_comes_while_the_rest_is_given_up(tmp_path):
         counts = journal.counts()
         assert (counts.sent, counts.succeeded, counts.failed) == (0, 1, 1)
     assert [json.loads(line)["custom_id"] for line in (tmp_path / "e.jsonl").read_text().splitlines()] == ["2"]
+
+
+def test_others_write_while_content_is_fetched(tmp_path, monkeypatch):
+    """The journal is free for other threads and processes for as long as Cloud Storage takes."""
+    fetched = []
+
+    def content(uri):
+        other = sqlite3.connect(tmp_path / "j", timeout=0)
+        other.execute("INSERT OR REPLACE INTO facts VALUES ('other', ?)", (uri,))
+        other.commit()
+        other.close()
+        fetched.append(uri)
+        return CONTENT
+
+    monkeypatch.setattr(objects, "content", content)
+    acks = Acks()
+    with collecting_to(tmp_path, fetch_bodies=True) as (collector, journal, _):
+        collector._take(acks, [large("1"), answer("2", {"small": True}), large("1"), large("3")])
+        assert set(fetched) == {"gs://bucket/1"}
+        fetched.clear()
+        collector._take(acks, [large("1")])
+        assert journal.counts().succeeded == 2
+        assert (journal.number("duplicates"), journal.number("unexpected")) == (2, 1)
+    assert not fetched
+    assert [json.loads(line)["response"]["body"] for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [
+        {"n": 1},
+        {"small": True},
+    ]
+    assert [each for acked in acks.acked for each in acked] == ["ack-1", "ack-2", "ack-1", "ack-3", "ack-1"]
+
+
+def test_large_answers_are_noted_in_portions(tmp_path, monkeypatch):
+    """What is read is bounded: so many bytes are in their file, and acked, before more is fetched."""
+    acks, seen = Acks(), []
+
+    def content(uri):
+        seen.append((uri, len(acks.acked)))
+        return CONTENT
+
+    monkeypatch.setattr(objects, "content", content)
+    monkeypatch.setattr(collecting, "_MOST_BYTES", len(CONTENT))
+    with collecting_to(tmp_path, lines=3, fetch_bodies=True) as (collector, _, _):
+        collector._take(acks, [large("1"), large("2"), large("3")])
+    assert seen == [("gs://bucket/1", 0), ("gs://bucket/2", 1), ("gs://bucket/3", 2)]
+
+
+def test_content_that_is_gone(tmp_path, monkeypatch):
+    """Where what an answer refers to is not to be had, the sentence says how to go on without it."""
+
+    def content(uri):
+        raise CannotRun(f"{uri}: 404")
+
+    monkeypatch.setattr(objects, "content", content)
+    with (
+        collecting_to(tmp_path, fetch_bodies=True) as (collector, _, _),
+        pytest.raises(CannotRun, match=r"404\. Leave --fetch-bodies out"),
+    ):
+        collector._take(Acks(), [large("1")])
+
+
+def test_a_journal_that_another_process_holds(tmp_path, monkeypatch):
+    """The advice is for what is wrong: to wait for the other process, and not to make room."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(journal.sqlite3, "connect", lambda path, **given: connect(path, **{**given, "timeout": 0}))
+    with (
+        Journal(tmp_path / "j", create=True) as first,
+        Journal(tmp_path / "j") as second,
+        first.transaction(),
+        pytest.raises(CannotRun, match="another process holds it") as told,
+        second.transaction(),
+    ):
+        pass
+    assert "room" not in str(told.value)

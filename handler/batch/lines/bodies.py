@@ -24,7 +24,10 @@ def fetched(answer: ParsedResponse) -> ParsedResponse:
     if reference is None or int(reference["bytes"]) > MAX_BODY_BYTES:
         return answer
     uri = str(reference["uri"])
-    content = objects.content(uri)
+    try:
+        content = objects.content(uri)
+    except CannotRun as error:
+        raise CannotRun(f"{error}. {_WITHOUT}") from None
     if hashlib.sha256(content).hexdigest() != reference["sha256"]:
         raise CannotRun(
             f"{uri} is not what the answer to {answer.custom_id!r} refers to: it was written anew. {_WITHOUT}"

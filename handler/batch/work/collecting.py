@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from handler.batch.errors import NotAcked
 from handler.batch.lines import bodies
@@ -17,9 +16,24 @@ from handler.batch.work.outputs import Outputs
 from handler.rules.message.control import is_control
 
 _MOST = 2_000  # answers that are noted together
+_MOST_BYTES = 32 << 20  # of them, with what was fetched: they are in memory until they are noted
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.05  # more may come, to share the wait for the disk
 _FINAL = (LineState.SUCCEEDED, LineState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A message of this batch, and what was read of it; None where it is no response of the relay's."""
+
+    message: Received
+    custom_id: str
+    read: ParsedResponse | None
+
+    @property
+    def message_id(self) -> str:
+        """Which request it answers."""
+        return self.message.attributes.get("request_message_id", "")
 
 
 class Collector:
@@ -31,7 +45,12 @@ class Collector:
         """With `fetch_bodies` what answers refer to is written out."""
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
         self._fetch_bodies = fetch_bodies
-        self.last_answer = time.monotonic()
+        self._last_answer, self._reading = time.monotonic(), False
+
+    @property
+    def last_answer(self) -> float:
+        """When the last answer was had, by the monotonic clock; now, while some are read and noted."""
+        return time.monotonic() if self._reading else self._last_answer
 
     def run(self, messages: Messages) -> None:
         """Take answers. Raises CannotRun where the subscription cannot be read, or what an answer refers to."""
@@ -48,30 +67,55 @@ class Collector:
         mine = [
             (message, custom_id or "") for message, batch_id, custom_id in origins if batch_id == self._plan.batch_id
         ]
-        answers = [(message, custom_id) for message, custom_id in mine if not is_control(message.attributes)]
-        with self._journal.transaction():
-            for message, custom_id in answers:
-                self._note(message.data, message.attributes, custom_id)
-            self._outputs.commit()
-        with suppress(NotAcked):  # what comes again is known to the journal
-            messages.ack([message for message, _ in mine])
-        if answers:
-            self.last_answer = time.monotonic()
+        for portion in self._portions(mine):
+            self._note(portion)
+            with suppress(NotAcked):  # what comes again is known to the journal
+                messages.ack([each.message for each in portion])
+        if self._reading:
+            self._last_answer, self._reading = time.monotonic(), False
 
-    def _note(self, data: bytes, attributes: Any, custom_id: str) -> None:
-        known = self._journal.find(custom_id)
+    def _portions(self, mine: Sequence[tuple[Received, str]]) -> Iterator[list[_Answer]]:
+        """What is noted together, read before that: others write the journal while Cloud Storage takes its time."""
+        portion, size = list[_Answer](), 0
+        for message, custom_id in mine:
+            read = None if is_control(message.attributes) else self._read(message, custom_id)
+            portion.append(_Answer(message, custom_id, read))
+            size += len(read.body) if read else 0
+            if size >= _MOST_BYTES:
+                yield portion
+                portion, size = [], 0
+        if portion:
+            yield portion
+
+    def _read(self, message: Received, custom_id: str) -> ParsedResponse | None:
+        """What an answer says, with its content if that is wished and not there yet; None where it is no response."""
+        self._reading = True
+        try:
+            answer = parse(message.data, message.attributes, custom_id)
+        except NotAResponse:
+            return None
+        known = self._journal.find(custom_id) if self._fetch_bodies and answer.is_reference else None
+        return bodies.fetched(answer) if known and known.state not in _FINAL else answer
+
+    def _note(self, portion: Sequence[_Answer]) -> None:
+        with self._journal.transaction():
+            for each in portion:
+                if not is_control(each.message.attributes):
+                    self._note_one(each)
+            self._outputs.commit()
+
+    def _note_one(self, answer: _Answer) -> None:
+        known = self._journal.find(answer.custom_id)
         if known is None:
             self._journal.add("unexpected", 1)
-        elif known.state in _FINAL or self._journal.is_settled(attributes.get("request_message_id", "")):
+        elif known.state in _FINAL or self._journal.is_settled(answer.message_id):
             self._journal.add("duplicates", 1)
         else:
-            self._journal.end(self._written(known, data, attributes, custom_id), known.state)
+            self._journal.end(self._written(known, answer.custom_id, answer.read), known.state)
 
-    def _written(self, known: KnownLine, data: bytes, attributes: Any, custom_id: str) -> LineOutcome:
+    def _written(self, known: KnownLine, custom_id: str, answer: ParsedResponse | None) -> LineOutcome:
         """Write the answer's line; how its request ended."""
-        try:
-            answer = self._filled(parse(data, attributes, custom_id))
-        except NotAResponse:
+        if answer is None:
             return self._not_run(known, custom_id, "invalid_answer", "What came back is no response of the relay's.")
         if answer.is_cancelled:
             outcome = self._not_run(
@@ -80,9 +124,6 @@ class Collector:
             return replace(outcome, message_id=answer.request_message_id or None)
         state = LineState.FAILED if answer.code else LineState.SUCCEEDED
         return _outcome(known.line, state, answer, self._outputs.append(state, line_of(answer, self._plan.style)))
-
-    def _filled(self, answer: ParsedResponse) -> ParsedResponse:
-        return bodies.fetched(answer) if self._fetch_bodies else answer
 
     def _not_run(self, known: KnownLine, custom_id: str, code: str, message: str) -> LineOutcome:
         text = line_not_run(custom_id, known.line, code, message)

@@ -315,8 +315,12 @@ def _written(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        advice = "Make room on its disk, and run it again to go on: what was sent and answered until now is noted."
-        raise CannotRun(f"the journal {path} cannot be written: {error}. {advice}") from None
+        held = error.sqlite_errorname.startswith("SQLITE_BUSY")
+        advice = "another process holds it: let it finish, or end it" if held else "make room on its disk"
+        raise CannotRun(
+            f"the journal {path} cannot be written: {error}; {advice}, and run it again to go on: what was sent and "
+            "answered until now is noted"
+        ) from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
