@@ -167,3 +167,26 @@ def test_a_journal_that_another_process_holds(tmp_path, monkeypatch):
     ):
         pass
     assert "room" not in str(told.value)
+
+
+def test_the_lines_are_counted_when_somebody_asks(tmp_path, monkeypatch):
+    """To look up a fact reads no whole table; the counts are right whenever they are asked for first."""
+    asked, connect = [], journal._connect
+
+    def traced(path):
+        db = connect(path)
+        db.set_trace_callback(asked.append)
+        return db
+
+    with collecting_to(tmp_path, lines=3):
+        pass
+    monkeypatch.setattr(journal, "_connect", traced)
+    with Journal(tmp_path / "j") as opened:
+        opened.fact("style")
+        with opened.transaction():
+            opened.end(LineOutcome(1, LineState.SUCCEEDED, 0, 1, tokens_in=2, tokens_out=3), LineState.SENT)
+        assert not [query for query in asked if "count(*)" in query or "sum(" in query]
+        assert (opened.counts().sent, opened.counts().succeeded, opened.tokens) == (2, 1, 5)
+        with opened.transaction():
+            opened.end(LineOutcome(2, LineState.FAILED, 0, 1, tokens_in=1), LineState.SENT)
+        assert (opened.counts().sent, opened.counts().failed, opened.tokens) == (1, 1, 6)

@@ -101,8 +101,8 @@ class Journal:
         self.path = path
         self._lock = threading.RLock()
         self._db = _connect(path)
-        self._counts = [0] * len(LineState)
-        self.recount()
+        self._counts: list[int] | None = None  # until somebody asks: to count reads the whole table
+        self._tokens = 0
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +127,7 @@ class Journal:
             except BaseException:
                 if self._db.in_transaction:  # after some errors, as when the disk is full, it is no more
                     self._db.execute("ROLLBACK")
-                self.recount()
+                self._counts = None
                 raise
 
     def _all(self, query: str, *values: Any) -> list[Any]:
@@ -161,15 +161,25 @@ class Journal:
     def counts(self) -> LineCounts:
         """How many lines stand where, as far as this process knows."""
         with self._lock:
-            return LineCounts(*self._counts)
+            return LineCounts(*self._counted())
 
-    def recount(self) -> None:
-        """Count the lines: another process may have moved some."""
-        found = dict(self._all("SELECT state, count(*) FROM lines GROUP BY state"))
-        self._counts = [found.get(state, 0) for state in LineState]
-        self.tokens = int(self._all("SELECT coalesce(sum(tokens_in + tokens_out), 0) FROM lines")[0][0])
+    @property
+    def tokens(self) -> int:
+        """Tokens of all answers, in and out, as far as this process knows."""
+        with self._lock:
+            self._counted()
+            return self._tokens
+
+    def _counted(self) -> list[int]:
+        if self._counts is None:
+            found = dict(self._all("SELECT state, count(*) FROM lines GROUP BY state"))
+            self._counts = [found.get(state, 0) for state in LineState]
+            self._tokens = int(self._all("SELECT coalesce(sum(tokens_in + tokens_out), 0) FROM lines")[0][0])
+        return self._counts
 
     def _moved(self, number: int, before: LineState | None, after: LineState) -> None:
+        if self._counts is None:
+            return
         if before is not None:
             self._counts[before] -= number
         self._counts[after] += number
@@ -259,7 +269,7 @@ class Journal:
             ),
         )
         self._moved(1, before, outcome.state)
-        self.tokens += outcome.tokens_in + outcome.tokens_out
+        self._tokens += outcome.tokens_in + outcome.tokens_out
 
     def enter_bad(self, outcome: LineOutcome) -> None:
         """Take in a line that cannot be sent. It has no id here, or it would bar the line that has a right to it."""
