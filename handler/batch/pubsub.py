@@ -215,12 +215,12 @@ class Subscription:
         """Begin to read."""
         return Messages(self._client, self.name)
 
-    def see(self, seconds: float = _PULL_SECONDS) -> None:
-        """See, in so many seconds, that it can be read before answers to it are paid for. Raises CannotRun."""
-        messages = self.messages()
+    def see(self, seconds: float = _PULL_SECONDS, *, by_reader: bool = True) -> None:
+        """See, in so many seconds, that it can be read, or is there, before answers are paid for. Raises CannotRun."""
+        messages, fatal = self.messages(), _NOT_ALLOWED + _NEVER if by_reader else (exceptions.NotFound, *_NEVER)
         try:
             reply = self._client.pull(subscription=self.name, max_messages=1, retry=None, timeout=seconds)
-        except _NOT_ALLOWED + _NEVER as error:
+        except fatal as error:
             raise messages.meaning(error) from None
         except exceptions.GoogleAPICallError:  # none waits, or Pub/Sub is away, which the work waits out
             return

@@ -86,6 +86,7 @@ class Session:
         """Send everything that is to be sent."""
         with self._opened() as parts:
             self._make_subscription()
+            self._see_subscription(by_reader=False)
             sender = self._sender(None)
             topic = parts.enter_context(Topic(self.plan.topic))
             with self._threads_end():
@@ -121,11 +122,11 @@ class Session:
             with Subscription(self.plan.subscription) as subscription:
                 subscription.create(self.plan.responses, batch_filter(self.plan.batch_id))
 
-    def _see_subscription(self) -> None:
+    def _see_subscription(self, *, by_reader: bool = True) -> None:
         """A given one may be misspelt: its answers would be paid for, and gone."""
         if not self.plan.own_subscription and self.counts.pending:
             with Subscription(self.plan.subscription) as subscription:
-                subscription.see()
+                subscription.see(by_reader=by_reader)
 
     def _sender(self, in_vain: Callable[[], bool] | None) -> Sender:
         return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, in_vain)

@@ -1,0 +1,51 @@
+"""The subscription that answers wait in: how long they may, and that it is there before they are paid for."""
+
+import pytest
+from google.api_core import exceptions
+
+from handler.batch import pubsub
+from handler.batch.errors import CannotRun
+from handler.batch.pubsub import Subscription
+
+from .conftest import openai_line, states, write_lines
+
+
+def test_submit_sends_nothing_that_nobody_could_read(local_place, files):
+    """A given subscription that is not there ends `submit` before anything is published."""
+    write_lines(files.requests, [openai_line("a")])
+    done = local_place.run("batch", "submit", files.requests, "-o", files.answers, "--subscription", "misspelt")
+    assert (done.returncode, "misspelt does not exist" in done.stderr) == (2, True), done.stderr
+    assert states(files.journal)["pending"] == 1
+    assert local_place.calls() == []
+
+
+class Refusing:
+    """A client whose pulls are refused."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def pull(self, **_):
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "by_reader", "is_refused"),
+    [
+        (exceptions.NotFound("gone"), True, True),
+        (exceptions.NotFound("gone"), False, True),
+        (exceptions.FailedPrecondition("it pushes"), False, True),
+        (exceptions.PermissionDenied("no"), True, True),
+        (exceptions.PermissionDenied("no"), False, False),
+        (exceptions.DeadlineExceeded("none waits"), True, False),
+    ],
+)
+def test_what_is_seen_of_a_subscription(monkeypatch, error, by_reader, is_refused):
+    """Whoever reads has to be allowed to; whoever only sends need not be, but what is not there is nobody's."""
+    monkeypatch.setattr(pubsub, "_client", lambda *_: Refusing(error))
+    subscription = Subscription("projects/p/subscriptions/s")
+    if is_refused:
+        with pytest.raises(CannotRun, match="projects/p/subscriptions/s"):
+            subscription.see(by_reader=by_reader)
+    else:
+        subscription.see(by_reader=by_reader)
