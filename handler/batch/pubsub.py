@@ -262,12 +262,12 @@ class Messages:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
 
-    def next_ones(self, most: int, seconds: float) -> list[Received]:
-        """At least `most` messages if so many wait, or none when `seconds` pass. Raises CannotRun."""
+    def next_ones(self, enough: int, seconds: float) -> list[Received]:
+        """At least `enough` messages if so many wait, or none when `seconds` pass. Raises CannotRun."""
         taken: list[Received] = []
         with suppress(queue.Empty):
             taken += self._pulled.get(timeout=seconds) if seconds else self._pulled.get_nowait()
-            while len(taken) < most:
+            while len(taken) < enough:
                 taken += self._pulled.get_nowait()
         if not taken and self._failure:
             raise self.meaning(self._failure)

@@ -15,7 +15,7 @@ from handler.batch.work.journal import Journal, KnownLine, LineOutcome, LineStat
 from handler.batch.work.outputs import Outputs
 from handler.rules.message.control import is_control
 
-_MOST = 2_000  # answers that are noted together
+_ENOUGH = 2_000  # answers to be noted together; a pull's come on top
 _MOST_BYTES = 32 << 20  # of them, with what was fetched: they are in memory until they are noted
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.05  # more may come, to share the wait for the disk
@@ -55,9 +55,9 @@ class Collector:
     def run(self, messages: Messages) -> None:
         """Take answers. Raises CannotRun where the subscription cannot be read, or what an answer refers to."""
         while not self._stop.is_set():
-            received = messages.next_ones(_MOST, _LOOK_SECONDS)
-            if received and len(received) < _MOST and not self._stop.wait(_GATHER_SECONDS):
-                received += messages.next_ones(_MOST - len(received), 0.0)
+            received = messages.next_ones(_ENOUGH, _LOOK_SECONDS)
+            if received and len(received) < _ENOUGH and not self._stop.wait(_GATHER_SECONDS):
+                received += messages.next_ones(_ENOUGH - len(received), 0.0)
             if received:
                 self._take(messages, received)
 
