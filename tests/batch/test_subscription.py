@@ -10,6 +10,20 @@ from handler.batch.pubsub import Subscription
 from .conftest import openai_line, states, write_lines
 
 
+def test_answers_wait_for_as_long_as_pubsub_keeps_any(place, brokers):
+    """A batch's own subscription keeps answers for 31 days, and is there for as long as any could be in it.
+
+    Google's emulator refuses to keep anything for longer than 7 days, and has the batch all the same.
+    """
+    requests = write_lines(place.folder / "requests.jsonl", [openai_line("a")])
+    done = place.run("batch", "submit", requests, "-o", place.folder / "answers.jsonl", "--batch-id", "b1")
+    assert done.returncode == 0, done.stderr
+    made = place.subscriber.get_subscription(subscription=place.name("subscriptions", "relay-b1"))
+    assert made.message_retention_duration.days == (31 if place.address == brokers("local") else 7)
+    if place.address == brokers("local"):
+        assert made.expiration_policy.ttl.days >= 2 * 31  # a request waits for that long at most, and then its answer
+
+
 def test_submit_sends_nothing_that_nobody_could_read(local_place, files):
     """A given subscription that is not there ends `submit` before anything is published."""
     write_lines(files.requests, [openai_line("a")])
