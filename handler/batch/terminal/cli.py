@@ -136,7 +136,8 @@ def run(
 ) -> None:
     """Send REQUESTS and write each answer to ANSWERS as it comes.
 
-    The same command goes on after Ctrl-C, a crash or a reboot: nothing is sent twice, nothing is lost.
+    The same command goes on after Ctrl-C, a crash or a reboot: nothing is lost, and nothing is sent twice but what was
+    under way when it was killed (2,000 lines at most), if that gets no answer for --unsure-after.
 
     \b
     inference-relay batch run requests.jsonl -o answers.jsonl
