@@ -92,8 +92,8 @@ def collect(
     paths = beginning.paths_of(answers, options)
     if requests is None and not paths.journal.exists():
         raise CannotRun(
-            f"{paths.journal} does not exist. Copy it from where the batch was submitted, or give the request file and "
-            "--batch-id"
+            f"{paths.journal} does not exist. Copy {paths.output.name}, {paths.errors.name} and every "
+            f"{paths.journal.name}* from where the batch was submitted, or give the request file and --batch-id"
         )
     with beginning.alone(paths.journal):
         if requests is not None:

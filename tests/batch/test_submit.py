@@ -1,6 +1,7 @@
 """What `submit` leaves, and what `collect` makes of it."""
 
 import json
+import shutil
 import signal
 
 from tests.parts.processes import until
@@ -64,3 +65,33 @@ def test_collect_where_some_may_not_have_been_sent(local_place, files):
     status, summary, _ = collected(local_place, files, "--unsure-after", "2s")
     assert (status, summary["end"]) == (1, "unsure_left")
     assert summary["not_sent"] > 0
+
+
+def test_collect_on_another_machine(local_place, files):
+    """It takes all of the batch's files there; without the outputs it says so, and what it costs to begin anew."""
+    write_lines(files.requests, [openai_line("a"), openai_line("b"), "{bad"])
+    with local_place.running("batch", "run", files.requests, "-o", files.answers, "--rate", 1) as child:
+        until(lambda: states(files.journal)["succeeded"] == 1)
+        child.kill()
+    assert local_place.run("batch", "submit", files.requests, "-o", files.answers).returncode == 0
+    there = local_place.folder / "there"
+    there.mkdir()
+    answers = there / files.answers.name
+    for copied in local_place.folder.glob(f"{files.journal.name}*"):
+        shutil.copy(copied, there)
+    done = local_place.run("batch", "collect", "-o", answers)
+    assert (done.returncode, "bring it back" in done.stderr) == (2, True), done.stderr
+    assert "sends, and pays for, everything again" in done.stderr
+    shutil.copy(files.answers, there)
+    shutil.copy(files.errors, there)
+    done = local_place.run("batch", "collect", "-o", answers)
+    assert done.returncode == 1, done.stderr
+    assert {each["custom_id"] for each in read_lines(answers)} == {"a", "b"}
+    assert local_place.asked() == {"a": 1, "b": 1}
+
+
+def test_collect_where_nothing_was_copied(local_place, files):
+    """It names every file that belongs to a batch."""
+    done = local_place.run("batch", "collect", "-o", files.answers)
+    assert (done.returncode, "answers.jsonl.journal*" in done.stderr) == (2, True), done.stderr
+    assert "answers.errors.jsonl" in done.stderr

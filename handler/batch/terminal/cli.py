@@ -209,8 +209,8 @@ def submit(requests: str, answers: str, **given: Any) -> None:
 def collect(requests: str | None, answers: str, price: Price | None, **given: Any) -> None:
     """Write the answers of a submitted batch to ANSWERS as they come.
 
-    On the machine that submitted it, or with its journal copied from there. Without the journal, give the request
-    file and the batch's id:
+    On the machine that submitted it, or with its files copied from there once nothing runs: answers.jsonl,
+    answers.errors.jsonl, and every answers.jsonl.journal*. Without them, give the request file and the batch's id:
 
     \b
     inference-relay batch collect -o answers.jsonl

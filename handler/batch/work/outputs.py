@@ -25,7 +25,8 @@ class Appended:
         self._dirty = False
         if self._file.tell() < length:
             raise CannotRun(
-                f"{path} is shorter than the journal says: bring it back, or remove it and the journal to begin anew"
+                f"{path} is shorter than the journal says: bring it back, or remove it and the journal to begin anew "
+                "(that sends, and pays for, everything again)"
             )
         self._file.truncate(length)
 
