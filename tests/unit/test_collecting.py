@@ -5,6 +5,7 @@ import json
 import sqlite3
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -190,3 +191,17 @@ def test_the_lines_are_counted_when_somebody_asks(tmp_path, monkeypatch):
         with opened.transaction():
             opened.end(LineOutcome(2, LineState.FAILED, 0, 1, tokens_in=1), LineState.SENT)
         assert (opened.counts().sent, opened.counts().failed, opened.tokens) == (1, 1, 6)
+
+
+def test_errors_are_heard(tmp_path):
+    """An error is an answer; a line that could not be sent is none. The next run knows of it."""
+    with collecting_to(tmp_path) as (collector, journal, outputs):
+        with journal.transaction():
+            journal.enter_bad(LineOutcome(3, LineState.FAILED, *outputs.append(LineState.FAILED, b"bad\n"), code="x"))
+            outputs.commit()
+        assert not Collector(journal, outputs, PLAN, threading.Event()).heard
+        document = {"status_code": 503, "metadata": {}, "body": {"error": {"code": "model_failed"}}}
+        message = replace(answer("1", {}), data=json.dumps(document).encode())
+        collector._take(Acks(), [message])
+        assert collector.heard
+        assert Collector(journal, outputs, PLAN, threading.Event()).heard

@@ -97,10 +97,7 @@ def hopeless(name: str, contents: Contents) -> str | None:
     if contents.good:
         return None
     what = f"none of its {contents.bad:,} lines can be sent" if contents.bad else "it has no requests"
-    return (
-        f"{name}: {what}. Nothing was sent. A request is a line of JSON: `inference-relay batch --help` shows one, "
-        "and docs/batch.md how to make them of a table."
-    )
+    return f"{name}: {what}. Nothing was sent. A request is a line of JSON: `inference-relay batch --help` shows one."
 
 
 def form_of(stream: IO[bytes]) -> Form:

@@ -12,6 +12,7 @@ from handler.batch.work.journal import LineCounts
 from handler.batch.work.session import Session
 
 QUIET_SECONDS = 60.0
+_RETRIED_SECONDS = 2_400.0  # a request whose model fails, by default
 _RATE_SECONDS = 30.0
 _REDRAW_SECONDS = 0.25
 _FIRST_LINE_SECONDS = 1.0
@@ -53,20 +54,28 @@ def figures(counts: LineCounts, speed: float, tokens: int) -> str:
 
 
 def word_of_silence(session: Session) -> str | None:
-    """What it may mean that nothing has come for a while."""
+    """What it may mean that nothing has come for a while, and what follows."""
     quiet, counts = session.quiet_seconds, session.counts
     if quiet < QUIET_SECONDS or not counts.waiting:
         return None
     if counts.sending and not counts.sent and not counts.pending:
+        until = time.strftime("%H:%M", time.localtime(time.time() + max(0.0, session.unsure_seconds_left)))
         return (
-            f"{counts.sending:,} requests may not have been sent before the last run ended; waiting for their answers"
+            f"no confirmation came for {counts.sending:,} requests, sent or not: their answers are waited for until "
+            f"{until} (--unsure-after); what has none then `inference-relay batch run` sends again"
         )
-    said = f"no answer for {duration(quiet)}: "
-    if not counts.succeeded:
+    return f"no answer for {duration(quiet)}: {_meaning(quiet, heard=session.heard)}"
+
+
+def _meaning(quiet: float, *, heard: bool) -> str:
+    if quiet > _RETRIED_SECONDS:
         return (
-            said + "the model may be starting, or the relay gets no pushes; its log has a line for each (docs/batch.md)"
+            "longer than retries last by default. The topic of responses may take nothing, or the requests are dead "
+            "letters: ask your platform team. --give-up-after ends the wait"
         )
-    return said + "the model may be restarting or overloaded; the relay retries, for up to 40 minutes by default"
+    if heard:
+        return "the model may be restarting or overloaded; the relay retries, for up to 40 minutes by default"
+    return "the model may be starting, or Pub/Sub does not reach the relay: if it lasts, ask your platform team"
 
 
 class Display:

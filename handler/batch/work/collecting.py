@@ -46,6 +46,7 @@ class Collector:
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
         self._fetch_bodies = fetch_bodies
         self._last_answer, self._reading = time.monotonic(), False
+        self.heard = bool(journal.ask("SELECT 1 FROM lines WHERE status_code NOT NULL LIMIT 1"))  # of a model or relay
 
     @property
     def last_answer(self) -> float:
@@ -89,7 +90,7 @@ class Collector:
 
     def _read(self, message: Received, custom_id: str) -> ParsedResponse | None:
         """What an answer says, with its content if that is wished and not there yet; None where it is no response."""
-        self._reading = True
+        self._reading = self.heard = True
         try:
             answer = parse(message.data, message.attributes, custom_id)
         except NotAResponse:

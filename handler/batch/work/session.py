@@ -67,6 +67,17 @@ class Session:
         """For how long no answer has come."""
         return time.monotonic() - max(self._collector.last_answer, self._started)
 
+    @property
+    def heard(self) -> bool:
+        """Whether any answer has come, now or in an earlier run, an error or not."""
+        return self._collector.heard
+
+    @property
+    def unsure_seconds_left(self) -> float:
+        """How long those are still waited for that may not have been sent: from the last answer, or their sending."""
+        waited = min(self.quiet_seconds, time.time() - self.journal.latest_unsure())
+        return self._options.unsure_seconds - waited
+
     # --- the three kinds of work
 
     def run(self) -> SessionEnd:
@@ -217,10 +228,8 @@ class Session:
 
     def _only_unsure_is_left(self) -> bool:
         """Whether all that is waited for is lines that may not have been sent, for the time agreed."""
-        counts, patience = self.counts, self._options.unsure_seconds
-        if counts.sent or not counts.sending:
-            return False
-        return self.quiet_seconds > patience and time.time() - self.journal.latest_unsure() > patience
+        counts = self.counts
+        return bool(counts.sending and not counts.sent) and self.unsure_seconds_left < 0
 
     def _send_again(self) -> None:
         with self.journal.transaction():
