@@ -152,7 +152,7 @@ def cancel(answers: str, options: Options | None = None) -> LineCounts:
 
 
 def cancel_sent(answers: str, options: Options | None = None, *, seconds: float = REPLY_SECONDS) -> Reply | None:
-    """Have the relay cancel what was sent of a batch; None where nothing is waited for.
+    """Have the relay cancel what was sent of a batch; None where all is answered.
 
     Raises CannotRun, NoAnswer, and NotDone where the relay does not do it.
     """
@@ -175,6 +175,8 @@ def _ended(paths: Paths, work: Callable[[], SessionEnd]) -> SessionEnd:
 
 
 def _summed_up(paths: Paths, end: str, price: Price | None) -> Summary:
-    named: dict[str, Any] = {"output": paths.deliver or paths.output, "errors": paths.errors, "journal": paths.journal}
+    output = paths.deliver or paths.output
+    errors = output if paths.errors == paths.output else paths.errors
+    named: dict[str, Any] = {"output": output, "errors": errors, "journal": paths.journal}
     with Journal(paths.journal) as journal:
         return summarise(journal, end, {name: str(path) for name, path in named.items()}, price)

@@ -42,11 +42,13 @@ class Where:
 
 def ask(path: str, body: dict[str, Any], where: Where | None = None, *, seconds: float = 600.0) -> ParsedResponse:
     """Send one request and wait for its answer, whatever its status. Raises CannotRun and NoAnswer."""
-    answer = exchange("ask", {"path": path, "body": body}, {}, where or Where(), seconds)
+    where = where or Where()
+    answer = exchange("ask", {"path": path, "body": body}, {}, where, seconds)
     if answer is None:
+        late = f"stays in {where.subscription}" if where.subscription else "will be dropped"
         raise NoAnswer(
-            f"no answer within {seconds:g} s: the model may be starting, or the relay gets no pushes. The request "
-            "stays with Pub/Sub; its answer will be dropped."
+            f"no answer within {seconds:g} s: the model may be starting, or Pub/Sub does not reach the relay. The "
+            f"request stays with Pub/Sub; its answer {late}."
         )
     return answer
 

@@ -69,8 +69,8 @@ def _asked(verb: Verb, batch_id: str | None, request_id: str | None, where: Wher
     if answer is None:
         raise NoAnswer(
             f"no reply within {seconds:g} s. The message waits behind the requests before it, unless the relay has a "
-            "subscription for control messages alone (Terraform: control_messages), or the relay gets no pushes. It "
-            "will be done when it is delivered."
+            "subscription for control messages alone (Terraform: control_messages), or Pub/Sub does not reach the "
+            "relay. It will be done when it is delivered."
         )
     if answer.code:
         raise NotDone(text_of(answer.body) or answer.code)

@@ -298,8 +298,8 @@ def _told(answers: str, options: Options, seconds: float) -> str:
     except (NotDone, NoAnswer, CannotRun) as error:
         return f"the relay has not confirmed it, so what is sent may still be answered, and paid for: {error}"
     if reply is None:
-        return "nothing is waited for."
-    return f"the relay calls the model for none of them any more that it has not begun: {report.counted(reply)}"
+        return "Everything that was sent is answered: the relay has nothing to cancel."
+    return f"cancelled: the model is called for no further request. So far: {report.counted(reply)}"
 
 
 @batch.command()

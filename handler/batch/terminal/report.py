@@ -9,7 +9,7 @@ from handler.batch.terminal.progress import duration
 from handler.batch.work.summary import Summary
 
 _ENDS = {
-    "completed": "every line is in one of the two files",
+    "completed": "every line is in {files}",
     "submitted": "everything is sent: collect the answers with `inference-relay batch collect`",
     "stopped": "stopped; the same command goes on from here",
     "tokens_spent": "stopped at --max-tokens-total; the same command with a higher limit goes on from here",
@@ -38,7 +38,9 @@ def counted(reply: Reply) -> str:
 
 def table(summary: Summary) -> Table:
     """Everything that a person wants to know in the end."""
-    end = _ENDS.get(summary.end, summary.end).format(summary)
+    one_file = summary.files.get("errors") == summary.files.get("output")  # the form of vLLM
+    files = "the output" if one_file else "one of the two files"
+    end = _ENDS.get(summary.end, summary.end).format(summary, files=files)
     made = Table(title=f"{summary.batch_id}: {end}", title_justify="left", show_header=False)
     made.add_column()
     made.add_column(overflow="fold")  # the name of a file is of no use with its end cut off
