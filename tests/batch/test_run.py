@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sys
 import threading
 from pathlib import Path
@@ -134,15 +135,24 @@ def test_compressed_files(local_place, files, ending):
 
 
 def test_standard_input_and_output(local_place, files):
-    """`-` is both; run again with the same input, it goes on rather than sending anything twice."""
+    """`-` is both; run again with the same input, it goes on rather than sending anything twice.
+
+    Another input is refused, by a word that names every file to remove before it.
+    """
     text = (json.dumps(openai_line("a")) + "\n").encode()
     for _ in range(2):
         done = local_place.run("batch", "run", "-", "-o", "-", stdin=text)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["custom_id"] == "a"
     assert local_place.asked() == {"a": 1}
-    done = local_place.run("batch", "run", "-", "-o", "-", stdin=text + b"\n")
+    other = (json.dumps(openai_line("b")) + "\n").encode()
+    done = local_place.run("batch", "run", "-", "-o", "-", stdin=other)
     assert (done.returncode, b"not the file that this batch was begun with" in done.stderr) == (2, True)
+    for name in ("batch-answers.jsonl.journal", "batch-answers.jsonl", "batch-answers.errors.jsonl"):
+        assert re.search(rf"remove [^:]*\b{re.escape(name)}[ ,]".encode(), done.stderr), done.stderr
+        (local_place.folder / name).unlink()
+    done = local_place.run("batch", "run", "-", "-o", "-", stdin=other)
+    assert (done.returncode, json.loads(done.stdout)["custom_id"]) == (0, "b"), done.stderr
 
 
 def test_a_subscription_of_ones_own(local_place, files):

@@ -181,7 +181,8 @@ def _see_that_it_is_the_same_file(journal: Journal, requests: str, paths: Paths)
         raise CannotRun(
             f"{requests} is not the file that this batch was begun with ({journal.fact('requests')}), or was changed "
             "since. Put new or mended lines into a file of their own, with another output file (-o). Or remove "
-            f"{paths.journal} and the answers to begin anew: everything is sent again then, and paid for again."
+            f"{paths.journal}, {paths.output} and {paths.errors} to begin anew: every line of this file is sent then, "
+            "and paid for, also what was sent before."
         )
 
 
