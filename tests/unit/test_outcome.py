@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from handler.rules.message.contract import Answer
-from handler.rules.verdict.budget import Limit
+from handler.rules.verdict.budget import Budget, Limit
 from handler.rules.verdict.outcome import (
     FACTS,
     ModelFailure,
@@ -280,6 +280,23 @@ def test_timeouts(now, reason):
     assert verdict.reason is reason
     if verdict.answer:
         assert (verdict.answer.status_code, code(verdict)) == (504, "model_timeout")
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (Limit.MODEL_TIMEOUT, "did not finish within 90 s"),
+        (Limit.REQUEST_TIMEOUT, "did not finish within 90 s"),
+        (Limit.PUSH_DEADLINE, "had waited"),
+    ],
+)
+def test_what_a_requester_is_told_of_a_timeout(limit, said):
+    """The time that there was, and what may help: settings are the operator's, whatever set them. A wait is a wait."""
+    now = situation(10, Budget(90.0, limit), max_attempts=10, age=1.0, max_age=10.0)
+    message = json.loads(decide(ModelFailure.TIMEOUT, now).answer.body)["error"]["message"]
+    assert said in message
+    assert "SECONDS" not in message
+    assert ("Ask for less" in message) is (limit is not Limit.PUSH_DEADLINE)
 
 
 def test_cut_at_the_requests_deadline():

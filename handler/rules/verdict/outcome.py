@@ -130,8 +130,8 @@ class Situation:
     """What besides the model's reply the decision rests on.
 
     `attempt` is None where nobody counts; `last` says that no redelivery will be waited for; `limit` is what bounded
-    the call, and `share` the part of the model's timeout that it had; `before` is the `detail` of the verdict on this
-    message's last call, "" where nobody remembers one.
+    the call to so many `seconds`, and `share` the part of the model's timeout that they are; `before` is the `detail`
+    of the verdict on this message's last call, "" where nobody remembers one.
     """
 
     attempt: int | None
@@ -139,6 +139,7 @@ class Situation:
     limit: Limit = Limit.MODEL_TIMEOUT
     share: float = 1.0
     before: str = ""
+    seconds: float = 0.0
 
 
 def situation(
@@ -155,8 +156,8 @@ def situation(
     `age` and `max_age` in seconds; `age` counts from the message's publication.
     """
     exhausted = attempt is not None and attempt >= max_attempts
-    limit, share = (budget.limit, budget.share) if budget else (Limit.MODEL_TIMEOUT, 1.0)
-    return Situation(attempt, exhausted or age >= max_age, limit, share, before)
+    budget = budget or Budget(0.0, Limit.MODEL_TIMEOUT)
+    return Situation(attempt, exhausted or age >= max_age, budget.limit, budget.share, before, budget.seconds)
 
 
 def decide(result: ModelReply | ModelFailure, now: Situation) -> Verdict:
@@ -216,11 +217,7 @@ def _failed(failure: ModelFailure, now: Situation) -> Verdict:
 def _timed_out(now: Situation) -> Verdict:
     if now.limit is Limit.REQUEST_DEADLINE:
         return Verdict(Reason.MODEL_TIMED_OUT, past_deadline(), now.limit)
-    message = (
-        f"The model did not finish within the time that {now.limit} allows. Ask for less (set max_tokens, shorten the "
-        "prompt), or have the limit raised."
-    )
-    answer = error(ErrorCode.MODEL_TIMEOUT, message)
+    answer = error(ErrorCode.MODEL_TIMEOUT, _overtime(now))
     if now.limit is Limit.REQUEST_TIMEOUT:
         return Verdict(Reason.MODEL_TIMED_OUT, answer, now.limit)
     # A request that spends all of the time will most likely do so again. Attempts are reckoned to be as long as this
@@ -228,6 +225,18 @@ def _timed_out(now: Situation) -> Verdict:
     if (now.attempt or WHOLE_TIMEOUTS) * now.share >= WHOLE_TIMEOUTS:
         return Verdict(Reason.MODEL_TIMED_OUT, answer, now.limit)
     return _retry(Reason.MODEL_FAILED, answer, now, f"timeout: {now.limit}")
+
+
+def _overtime(now: Situation) -> str:
+    if now.limit is Limit.PUSH_DEADLINE:  # it leaves all that the model may take, but for what was waited before
+        return (
+            "The request had waited, for a free slot or for a busy model, and what was left of its time was too "
+            "little. Send it again when there is less to do."
+        )
+    return (
+        f"The model did not finish within {round(now.seconds, 1):g} s. Ask for less (set max_tokens, shorten the "
+        "prompt), or have the limit raised."
+    )
 
 
 def _retry(reason: Reason, answer: Answer, now: Situation, detail: str) -> Verdict:
