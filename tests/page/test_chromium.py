@@ -36,8 +36,8 @@ def test_a_hundred_through_every_trouble(up, page):
     row.locator("summary").click()
     row.get_by_text("acknowledged").first.wait_for()  # it is drawn when it has opened
     story = row.locator(".details").inner_text()
-    assert re.search(r"Attempt 1(: 503| broke off) .*Pub/Sub pushed it again\.", story, re.S), story
-    assert re.search(r"Attempt \d: 204 after \d+\.\d s, acknowledged", story), story
+    assert re.search(r"Delivery 1(: 503| broke off) .*Pub/Sub pushed it again\.", story, re.S), story
+    assert re.search(r"Delivery \d: 204 after \d+\.\d s, acknowledged", story), story
     assert SAID in story
 
 
@@ -75,7 +75,7 @@ def test_by_keyboard_alone(up, page):
     focused = page.locator("#modes input:checked + span")
     assert focused.evaluate("each => getComputedStyle(each).outlineWidth") == "3px"
     page.locator("#rows summary").first.press("Enter")
-    page.get_by_text("Attempt 1: 204").wait_for()
+    page.get_by_text("Delivery 1: 204").wait_for()
 
 
 def test_it_survives_a_reload_and_a_second_browser(up, page, browser):

@@ -25,7 +25,7 @@ export function drawWords() {
   drawExample();
 }
 
-/** The last message that was answered at a later attempt, as an example of a redelivery. */
+/** The last message that was answered at a later delivery, as an example of a redelivery. */
 function drawExample() {
   const example = [...store.messages.values()].reverse().find(({ stage, attempts }) => stage === "answered" && attempts.length > 1);
   if (by("example").dataset.number === String(example?.number)) return;

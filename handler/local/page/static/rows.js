@@ -101,7 +101,7 @@ function drawBadge(badge, message) {
 export function chip(attempt) {
   const [tone, words] = chipOf(attempt);
   const made = make("span", "chip");
-  made.append(make("span", "hidden", "attempt "), words);
+  made.append(make("span", "hidden", "delivery "), words);
   mark(made, "tone", tone);
   return made;
 }

@@ -76,24 +76,24 @@ export function countdown(message) {
 
 const isAck = (status) => status >= 100 && status < 300;
 
-/** An attempt as a chip: its tone and its words. */
+/** A delivery as a chip: its tone and its words. */
 export function chipOf(attempt) {
   if (attempt.status === null) return ["line", `${attempt.number} · …`];
   if (attempt.status === 0) return ["again", `${attempt.number} · broke off`];
   return [isAck(attempt.status) ? "done" : "again", `${attempt.number} · ${attempt.status}`];
 }
 
-/** An attempt as sentences: tone, what Pub/Sub got, why. */
+/** A delivery as sentences: tone, what Pub/Sub got, why. */
 export function storyOf(attempt, message, isLast) {
   const [tone] = chipOf(attempt);
   return { tone, title: titleOf(attempt), calls: callsOf(attempt), why: whyOf(attempt, message.stage), then: thenOf(attempt, message, isLast) };
 }
 
 function titleOf({ number, status, seconds }) {
-  if (status === null) return `Attempt ${number} is under way`;
+  if (status === null) return `Delivery ${number} is under way`;
   const took = `after ${seconds.toFixed(1)} s`;
-  if (status === 0) return `Attempt ${number} broke off ${took}`;
-  return `Attempt ${number}: ${status} ${took}, ${isAck(status) ? "acknowledged" : "not acknowledged"}`;
+  if (status === 0) return `Delivery ${number} broke off ${took}`;
+  return `Delivery ${number}: ${status} ${took}, ${isAck(status) ? "acknowledged" : "not acknowledged"}`;
 }
 
 function callsOf({ calls }) {
