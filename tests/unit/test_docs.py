@@ -46,3 +46,12 @@ def test_every_reason_is_on_the_page():
     assert listed == [
         (f"`{reason}`", str(facts.status), logging.getLevelName(facts.level)) for reason, facts in FACTS.items()
     ]
+
+
+def test_what_is_another_in_each_project_is_in_one_line():
+    """docs/publish.md's program has each name that a reader has to change in the first line after its imports."""
+    (script,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "publish.md").read_text(), re.M | re.S)
+    _, names, rest = re.split(r"^(PROJECT, .*)$", script, flags=re.M)
+    values = re.findall(r'"([^"]+)"', names)
+    assert {"local", "requests", "responses", "smollm2"} <= set(values)
+    assert [value for value in values if f'"{value}"' in rest] == []
