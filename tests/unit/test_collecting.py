@@ -26,10 +26,14 @@ CONTENT = b'{"n": 1}'
 
 
 class Acks:
-    """What was acked, in one go each."""
+    """What was acked, in one go each, and what was leased anew."""
 
     def __init__(self):
-        self.acked = []
+        self.acked, self.leased = [], []
+
+    def lease(self, received, seconds):
+        assert seconds > 30
+        self.leased.append([each.ack_id for each in received])
 
     def ack(self, received):
         self.acked.append([each.ack_id for each in received])
@@ -127,7 +131,10 @@ def test_others_write_while_content_is_fetched(tmp_path, monkeypatch):
 
 
 def test_large_answers_are_noted_in_portions(tmp_path, monkeypatch):
-    """What is read is bounded: so many bytes are in their file, and acked, before more is fetched."""
+    """What is read is bounded: so many bytes are in their file, and acked, before more is fetched.
+
+    What waits for its turn is leased anew, or it would come again meanwhile.
+    """
     acks, seen = Acks(), []
 
     def content(uri):
@@ -139,6 +146,7 @@ def test_large_answers_are_noted_in_portions(tmp_path, monkeypatch):
     with collecting_to(tmp_path, lines=3, fetch_bodies=True) as (collector, _, _):
         collector._take(acks, [large("1"), large("2"), large("3")])
     assert seen == [("gs://bucket/1", 0), ("gs://bucket/2", 1), ("gs://bucket/3", 2)]
+    assert acks.leased == [["ack-2", "ack-3"], ["ack-3"]]
 
 
 def test_content_that_is_gone(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from handler.rules.message.control import is_control
 
 _ENOUGH = 2_000  # answers to be noted together; a pull's come on top
 _MOST_BYTES = 32 << 20  # of them, with what was fetched: they are in memory until they are noted
+_LEASE_SECONDS = 120  # of what waits for its turn while the content of others is fetched
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.05  # more may come, to share the wait for the disk
 _FINAL = (LineState.SUCCEEDED, LineState.FAILED)
@@ -68,10 +69,14 @@ class Collector:
         mine = [
             (message, custom_id or "") for message, batch_id, custom_id in origins if batch_id == self._plan.batch_id
         ]
+        left = [message for message, _ in mine]
         for portion in self._portions(mine):
             self._note(portion)
             with suppress(NotAcked):  # what comes again is known to the journal
                 messages.ack([each.message for each in portion])
+            left = left[len(portion) :]
+            if left:
+                messages.lease(left, _LEASE_SECONDS)
         if self._reading:
             self._last_answer, self._reading = time.monotonic(), False
 
