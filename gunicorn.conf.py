@@ -40,6 +40,11 @@ logger_class = "handler.server.Quiet"
 logconfig_dict = logs.for_gunicorn()
 
 
+def pre_fork(_server: Any, _worker: Any) -> None:
+    """Keep what is loaded in memory that both processes share: to search it for cycles is to write to all of it."""
+    gc.freeze()
+
+
 def post_worker_init(worker: Any) -> None:
     """Let the service hear when the process is told to end."""
     from main import app

@@ -1,11 +1,12 @@
 """How the service starts, and how it refuses to."""
 
+import itertools
 import subprocess
 
 import pytest
 
 from tests.parts.model import http
-from tests.parts.processes import ROOT, process
+from tests.parts.processes import ROOT, free_port, process
 from tests.parts.service import SERVERS, push_of
 
 
@@ -53,6 +54,17 @@ def test_the_functions_framework_command_says_what_it_cannot(local_topics, local
     service.process.terminate()
     assert service.process.wait(20) == 0
     assert "drains properly" not in local_world("gunicorn").service.output()
+
+
+def test_what_is_loaded_before_the_fork_stays_shared(tmp_path):
+    """The worker never looks for cycles there, which would copy what it looks at: three megabytes."""
+    (tmp_path / "probe.py").write_text("import gc\nprint('frozen', gc.get_freeze_count(), flush=True)\napp = None\n")
+    command = [*SERVERS["gunicorn"][:-1], "--pythonpath", tmp_path, "probe:app"]
+    settings = {"MODEL_URL": "http://model.invalid", "RESPONSE_TOPIC": "projects/p/topics/responses"}
+    settings |= {"PUSH_AUTH": "none", "PUBSUB_EMULATOR_HOST": "pubsub.invalid:80", "PORT": str(free_port())}
+    with process(command, settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as it:
+        (count,) = itertools.islice((line for line in it.stdout if line.startswith("frozen")), 1)
+    assert int(count.split()[1]) > 10_000
 
 
 @pytest.mark.parametrize("server", SERVERS)
