@@ -10,6 +10,7 @@ from handler.ledger.origin import Origin
 from handler.model.multipart import FormError, form
 from handler.push.envelope import PubsubMessage
 from handler.rules import strictjson
+from handler.rules.message.attributes import MAX_VALUE_BYTES
 from handler.rules.message.contract import ErrorCode, InferenceRequest, RequestError
 from handler.rules.message.modelheaders import model_headers
 from handler.rules.message.options import Options, Priority, priority_of
@@ -27,8 +28,8 @@ class Delivery:
     `key` names the message here and in the ledger, and is the same for its copies and redeliveries; `owner` names this
     attempt at it; `held` is what it takes while it waits; `record` is told what happens to it; `origin` is by what it
     can be cancelled, if it can be; `joined` says that it is a copy, which waits for the verdict on another delivery;
-    `confirmed` is the verdict whose response is published and confirmed, None before; `metadata`, as JSON, and `model`
-    are the request's own once it is read.
+    `kept` says that its response was made and kept; `confirmed` is the verdict whose response is published and
+    confirmed, None before; `metadata`, as JSON, and `model` are the request's own once it is read.
     """
 
     message: PubsubMessage
@@ -42,6 +43,7 @@ class Delivery:
     record: PushRecord
     origin: Origin | None = None
     joined: bool = False
+    kept: bool = False
     confirmed: Verdict | None = None
     metadata: bytes = field(default=b"{}", repr=False)
     model: str | None = None
@@ -75,7 +77,7 @@ class Inference:
     @property
     def size(self) -> int:
         """The bytes that it takes here."""
-        return len(self.metadata) + (len(self.body) if isinstance(self.body, bytes) else 0)
+        return len(self.metadata) + (len(self.body) if isinstance(self.body, bytes) else self.body.held)
 
 
 def inference_of(
@@ -97,7 +99,7 @@ def inference_of(
         body=request.model_body(model) if file is None else _form(request, model, file),
         metadata=strictjson.dumps(request.metadata),
         options=request.options,
-        model=request.model,
+        model=request.model and request.model[:MAX_VALUE_BYTES],  # it may be as long as a message, and is held on
         priority=priority,
         headers=model_headers(settings.attribute_headers, request, attributes, priority),
     )

@@ -100,7 +100,9 @@ def made(settings: Settings) -> Routes:
     """The routes that the settings ask for; each may have an equal part of what may wait."""
     configured = settings.routing.routes
     room = Room(settings.max_waiting // len(configured), (settings.max_waiting_mb << 20) // len(configured))
-    return Routes([_made(route, settings, room if len(configured) > 1 else Room()) for route in configured])
+    if len(configured) == 1:
+        room = Room(size=room.size)  # forms are larger than the messages that were taken in
+    return Routes([_made(route, settings, room) for route in configured])
 
 
 def _made(route: routing.Route, settings: Settings, room: Room) -> Route:

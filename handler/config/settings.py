@@ -200,7 +200,7 @@ class Settings(BaseModel):
         "to a slow endpoint. More are refused with 429, which slows the whole subscription down",
     )
     max_waiting_mb: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        128, description="MiB that the pushes in the line may have together"
+        128, description="MiB that the pushes may have together that wait, in the line or for another instance"
     )
     concurrency: Annotated[int, Field(ge=1, le=2000)] | None = Field(
         None, description="the old name of MODEL_SLOTS, which it sets where that is not set; goes in the next version"

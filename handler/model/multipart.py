@@ -15,6 +15,7 @@ from handler.rules.message.streamed import File
 # a list has the list's name anew, and costs about a kilobyte while the form is made.
 MAX_FIELDS_BYTES = 10_000_000
 MAX_FIELDS = 10_000
+_ESCAPED = str.maketrans({'"': "%22", "\n": "%0A", "\r": "%0D"})  # as urllib3 writes them in a name
 
 
 class FormError(ValueError):
@@ -40,6 +41,7 @@ class Multipart:
         whole, self.content_type = encode_multipart_formdata(parts, boundary)
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._head = whole.removesuffix(self._tail)
+        self.held = len(self._head)
         self._size, self._content = size, content
 
     def __len__(self) -> int:
@@ -64,7 +66,7 @@ def form_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     used = 0
     for number, (name, value) in enumerate(_values(fields.items()), 1):
         text = "" if value is None else value if isinstance(value, str) else strictjson.dumps(value).decode()
-        used += _size(name) + _size(text)
+        used += _size(name.translate(_ESCAPED)) + _size(text)
         if number > MAX_FIELDS or used > MAX_FIELDS_BYTES:
             raise FormError("The form has more than 10,000 fields, or they come to more than 10 MB.")
         if value is not None:

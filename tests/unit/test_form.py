@@ -23,7 +23,7 @@ def test_a_form_is_as_long_as_it_says_and_can_be_sent_twice():
         sent = b"".join(whole.body)
         assert len(sent) == len(whole.body)
         assert b"".join(whole.body) == sent
-        assert whole.size == len(whole.metadata)
+        assert whole.size == len(whole.metadata) + len(sent) - len(b"RIFF") - len(sent.partition(b"RIFF")[2])
         fields, files = form(whole.body)
     assert fields == {"model": ["w"]}
     with files["file"].stream as file:
@@ -40,6 +40,13 @@ def form(body):
     }
     _, fields, files = parse_form_data(environ | {"REQUEST_METHOD": "POST"})
     return fields.to_dict(flat=False), files
+
+
+def test_the_fields_are_held_while_it_waits():
+    """So their bytes count among what may wait: a small message may become a large form."""
+    body = FORM["body"] | {"p": "y" * 5_000_000}
+    with fetched(FORM | {"body": body}, Shelf(**{"a/b.wav": b"RIFF"})) as whole:
+        assert whole.size >= 5_000_000
 
 
 def test_the_fields_of_a_form():
@@ -64,6 +71,7 @@ LONG = "k" * 1_000_000
         pytest.param({"x": [[[None] * 100] * 100] * 100}, id="nothing, many times"),
         pytest.param({"x": {LONG: {LONG: {LONG: {LONG: 0}}}}}, id="a name that grows"),
         pytest.param({"\u00e9" * 3_000_000: [0, 0]}, id="in UTF-8"),
+        pytest.param({'"' * 1_000: [0] * 9_000}, id="quotes, which are escaped"),
     ],
 )
 def test_a_small_request_becomes_no_large_form(fields):

@@ -18,9 +18,10 @@ class File(Protocol):
 
 
 class Streamed(Protocol):
-    """A body that is read while it is sent, anew each time; its length is that in bytes."""
+    """A body that is read while it is sent, anew each time; its length is that in bytes, of which `held` are here."""
 
     content_type: str
+    held: int
 
     def __len__(self) -> int: ...
 
