@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handler.config.settings import Settings
+from handler.delivery import Delivery
 from handler.ledger import Counts, Ledger, Stage
 from handler.ledger.origin import Origin, Target, milliseconds, origin_of, target_of
 from handler.push.envelope import PubsubMessage
@@ -41,13 +42,16 @@ class Control:
             return None
         return origin_of(topic, message.message_id, message.attributes, message.publish_time)
 
-    def answer(self, message: PubsubMessage, data: bytes, topic: str) -> tuple[Verdict, bytes]:
-        """Do what a control message asks, whose reply goes to `topic`; the verdict on it, and its metadata as JSON."""
+    def answer(self, delivery: Delivery) -> Verdict:
+        """Do what a control message asks; the verdict on it. Its metadata is the delivery's from here on."""
+        message = delivery.message
         try:
-            asked = parse_control(data, message.attributes)
+            asked = parse_control(delivery.take_data(), message.attributes)
         except RequestError as refused:
-            return Verdict(Reason.REQUEST_REFUSED, refused.answer, refused.code), strictjson.dumps(refused.metadata)
-        return self._done(asked, milliseconds(message.publish_time), topic), strictjson.dumps(asked.metadata)
+            delivery.metadata = strictjson.dumps(refused.metadata)
+            return Verdict(Reason.REQUEST_REFUSED, refused.answer, refused.code)
+        delivery.metadata = strictjson.dumps(asked.metadata)
+        return self._done(asked, milliseconds(message.publish_time), delivery.topic)
 
     def _done(self, asked: ControlMessage, published: int, topic: str) -> Verdict:
         if not self._is_on:

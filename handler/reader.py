@@ -17,13 +17,12 @@ from handler.storage.claimcheck import ClaimCheck
 
 
 class Over(Exception):
-    """Nobody waits for the model's answer any more: the verdict, the request's metadata as JSON, and its model."""
+    """Nobody waits for the model's answer any more: the verdict, and the model that was asked for."""
 
-    def __init__(self, verdict: Verdict, request: InferenceRequest) -> None:
+    def __init__(self, verdict: Verdict, model: str | None) -> None:
         super().__init__(verdict.reason)
         self.verdict = verdict
-        self.metadata = strictjson.dumps(request.metadata)
-        self.model = request.model
+        self.model = model
 
 
 class Reader:
@@ -43,10 +42,10 @@ class Reader:
         data, attributes = delivery.take_data(), delivery.message.attributes
         request = in_turn(len(data), parse_request, data, self._paths, attributes)
         del data
-        check_topic(attributes, request, self._settings.response_topics)
-        route = self._route(delivery, request) if request.body_ref is None else None
-        self._check_wanted(delivery, claim, request, route)
         try:
+            check_topic(attributes, request, self._settings.response_topics)
+            route = self._route(delivery, request) if request.body_ref is None else None
+            self._check_wanted(delivery, claim, request, route)
             return self._fetched(delivery, request, route, stack)
         except Exception:
             delivery.metadata = strictjson.dumps(request.metadata)
@@ -71,4 +70,4 @@ class Reader:
         is_late = deadline is not None and deadline <= datetime.now(UTC)
         if claim.cancelled or is_late:
             delivery.record.routed(route.name if route else self._routes.only_name, request.model)
-            raise Over(outcome.cancelled() if claim.cancelled else outcome.expired(), request)
+            raise Over(outcome.cancelled() if claim.cancelled else outcome.expired(), request.model)

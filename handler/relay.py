@@ -105,7 +105,8 @@ class Relay:
             raise
         except Exception as bug:
             verdict = outcome.bug(bug, self._situation(delivery, claim))
-            if verdict.answer is None:
+            # An answer that is paid for and kept is tried once more: its redelivery has it as `claim.kept`.
+            if verdict.answer is None or (delivery.kept and claim.kept is None):
                 raise
             logs.bug("a bug: please report it with this traceback", delivery.record.fields)
         respond = partial(self._responder.respond, delivery, verdict, delivery.metadata, delivery.model)
@@ -144,14 +145,13 @@ class Relay:
             delivery.record.kept(self._routes.only_name)
             return self._responder.publish_kept(delivery, claim.kept)
         if is_control(delivery.message.attributes):
-            verdict, metadata = self._control.answer(delivery.message, delivery.take_data(), delivery.topic)
-            delivery.metadata = metadata
-            return self._responder.respond(delivery, verdict, metadata)
+            verdict = self._control.answer(delivery)
+            return self._responder.respond(delivery, verdict, delivery.metadata)
         with ExitStack() as fetched:
             try:
                 route, inference = self._reader.read(delivery, claim, fetched)
             except Over as over:
-                return self._responder.respond(delivery, over.verdict, over.metadata, over.model)
+                return self._responder.respond(delivery, over.verdict, delivery.metadata, over.model)
             except (RequestError, StorageFailed) as error:
                 verdict = self._failed(delivery, claim, error)
                 return self._responder.respond(delivery, verdict, strictjson.dumps(error.metadata))

@@ -40,6 +40,7 @@ class Responder:
             is_held = self._ledger.holds(delivery.key, delivery.owner)
         else:
             is_held = self._ledger.keep(delivery.key, delivery.owner, response.to_bytes())
+            delivery.kept = True
         return self._publish(delivery, verdict, response, is_held=is_held)
 
     def publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:

@@ -7,7 +7,8 @@ import pytest
 
 from handler.ledger import Claim, State
 from handler.ledger.memory import MemoryLedger
-from handler.publisher import PublishFailed
+from handler.publisher import OutgoingMessage, PublishFailed
+from handler.routes import Routes
 from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason
 from handler.telemetry.record import PushRecord
@@ -83,12 +84,41 @@ def test_a_bug_before_the_call(incoming):
     assert topic.response["metadata"] == {"id": 7}
 
 
+def test_a_bug_while_it_is_routed(monkeypatch):
+    """Whoever joins responses by their metadata finds this one."""
+    monkeypatch.setattr(Routes, "route", fail)
+    topic = Topic()
+    assert relayed(Model(), topic, message(delivery_attempt=10)).reason is Reason.GAVE_UP
+    assert topic.response["metadata"] == {"id": 7}
+
+
 def test_a_control_message_meets_a_bug(monkeypatch):
-    """It is answered, too."""
+    """It is answered, too, with its metadata."""
     monkeypatch.setattr(test_control.Book, "cancel", fail)
     book = test_control.Book(Claim(State.MINE, failures=9))
-    verdict, topic = test_control.relayed(test_control.control(batch_id="b"), book)
+    verdict, topic = test_control.relayed(test_control.control(batch_id="b", metadata={"id": 7}), book)
     assert (verdict.reason, topic.response["status_code"]) == (Reason.GAVE_UP, 500)
+    assert topic.response["metadata"] == {"id": 7}
+
+
+def test_an_answer_that_is_paid_for_and_kept():
+    """It is not overwritten by the error: the redelivery publishes it."""
+    topic, ledger = Topic(ZeroDivisionError()), Notes()
+    with pytest.raises(ZeroDivisionError):
+        relayed(Model(), topic, message(delivery_attempt=10), ledger)
+    kept = [note[1] for note in ledger.notes if note[0] == "keep"]
+    assert [one.attributes["status_code"] for one in kept] == ["200"]
+    claim = Claim(State.MINE, kept=kept[0].to_bytes(), failures=10)
+    assert relayed(Model(), topic, message(delivery_attempt=11), Notes(claim)).reason is Reason.ANSWERED
+    assert topic.response["status_code"] == 200
+
+
+def test_a_kept_answer_that_cannot_be_published():
+    """At last its error is the answer."""
+    response = OutgoingMessage(b'{"status_code":200,"metadata":{},"body":{}}', {"status_code": "200"})
+    topic, claim = Topic(ZeroDivisionError()), Claim(State.MINE, kept=response.to_bytes(), failures=10)
+    assert relayed(Model(), topic, message(delivery_attempt=11), Notes(claim)).reason is Reason.GAVE_UP
+    assert topic.response["body"]["error"]["code"] == "internal_error"
 
 
 def test_the_error_meets_the_bug_as_well():

@@ -130,7 +130,7 @@ def test_settings_that_cannot_be(given, says):
 
 
 class Book(Notes):
-    """A ledger that notes cancels and gives these counts; `goes` is what `begin` says, the last word for ever."""
+    """A ledger that notes cancels and gives these counts; `goes` is what `grant_call` says, the last word for ever."""
 
     spread_seconds = 6.0
 
