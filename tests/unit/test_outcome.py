@@ -283,20 +283,22 @@ def test_timeouts(now, reason):
 
 
 @pytest.mark.parametrize(
-    ("limit", "said"),
+    ("limit", "share", "said", "helps"),
     [
-        (Limit.MODEL_TIMEOUT, "did not finish within 90 s"),
-        (Limit.REQUEST_TIMEOUT, "did not finish within 90 s"),
-        (Limit.PUSH_DEADLINE, "had waited"),
+        (Limit.MODEL_TIMEOUT, 1.0, "did not finish within 90 s", "have the limit raised"),
+        (Limit.REQUEST_TIMEOUT, 0.1, "did not finish within 90 s", "raise options.timeout_seconds"),
+        (Limit.PUSH_DEADLINE, 0.998, "did not finish within 90 s", "have the limit raised"),
+        (Limit.PUSH_DEADLINE, 0.3, "had waited", "when there is less to do"),
     ],
 )
-def test_what_a_requester_is_told_of_a_timeout(limit, said):
+def test_what_a_requester_is_told_of_a_timeout(limit, share, said, helps):
     """The time that there was, and what may help: settings are the operator's, whatever set them. A wait is a wait."""
-    now = situation(10, Budget(90.0, limit), max_attempts=10, age=1.0, max_age=10.0)
+    now = situation(10, Budget(90.0, limit, share), max_attempts=10, age=1.0, max_age=10.0)
     message = json.loads(decide(ModelFailure.TIMEOUT, now).answer.body)["error"]["message"]
     assert said in message
+    assert helps in message
     assert "SECONDS" not in message
-    assert ("Ask for less" in message) is (limit is not Limit.PUSH_DEADLINE)
+    assert ("Ask for less" in message) is (said != "had waited")
 
 
 def test_cut_at_the_requests_deadline():

@@ -19,6 +19,8 @@ from handler.rules.verdict.reply import ModelReply, Reading, invalid, read
 FEW_ATTEMPTS = 3
 # The model's timeout, so many times, is what a request that never ends may cost.
 WHOLE_TIMEOUTS = 2
+# A call that had so much of the model's timeout was not cut short by what its push had waited.
+NEARLY_ALL = 0.9
 PAST_DEADLINE = "The request's own deadline (options.deadline) passed before the model had answered."
 STORED = "stored"  # in the log, of an answer that no message can hold
 
@@ -228,14 +230,15 @@ def _timed_out(now: Situation) -> Verdict:
 
 
 def _overtime(now: Situation) -> str:
-    if now.limit is Limit.PUSH_DEADLINE:  # it leaves all that the model may take, but for what was waited before
+    if now.limit is Limit.PUSH_DEADLINE and now.share < NEARLY_ALL:
         return (
             "The request had waited, for a free slot or for a busy model, and what was left of its time was too "
             "little. Send it again when there is less to do."
         )
+    limit = "raise options.timeout_seconds" if now.limit is Limit.REQUEST_TIMEOUT else "have the limit raised"
     return (
         f"The model did not finish within {round(now.seconds, 1):g} s. Ask for less (set max_tokens, shorten the "
-        "prompt), or have the limit raised."
+        f"prompt), or {limit}."
     )
 
 
