@@ -22,7 +22,7 @@ from handler.http import dial
 LONGEST_START_SECONDS = 90.0
 # For each destination, its look-up and all of its addresses; all side by side: the platform waits 2 s for the probe's
 # answer. Within a VPC it takes milliseconds.
-CONNECT_SECONDS = 0.7
+CONNECT_SECONDS = 1.5
 DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 _resolver = dial.Resolver()
