@@ -71,7 +71,7 @@ FIRES = {
         {reason(word): "0+1x60"}
         for word in ("model_misconfigured", "publish_failed", "storage_failed", "keys_unavailable")
     ],
-    "bug": [{reason("bug"): "0x30 1x30"}],
+    "bug": [{logged("bugs"): "0x30 1x30"}],
     "ledger-away": [{logged("ledger_troubles"): "0+1x60"}],
 }
 QUIET = {
@@ -111,7 +111,7 @@ QUIET = {
         {reason("publish_failed"): "0x50 9x10"},  # one bad moment
         {reason("model_failed"): "0+9x60"},
     ],
-    "bug": [{reason("bug"): "3x120"}, {reason("answered"): "0+9x60"}],
+    "bug": [{logged("bugs"): "3x120"}, {reason("answered"): "0+9x60"}],
     "ledger-away": [{logged("ledger_troubles"): "0x50 3x10"}],
 }
 MORE = {"operator-errors": ["model_misconfigured", "publish_failed", "storage_failed", "keys_unavailable"]}

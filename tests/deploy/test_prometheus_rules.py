@@ -35,6 +35,7 @@ def gauge(name, **labels):
 IN_USE, SLOTS, WAITING = (gauge(name, route="default") for name in ("slots_in_use", "slots", "waiting"))
 UP = gauge("ledger_up", ledger="redis")
 GOOD = pushes("answered", 204)
+ERROR = f'inference_relay_answers_total{{{HERE},status="500",error_code="internal_error",route="default"}}'
 OPERATORS = ("model_misconfigured", "publish_failed", "storage_failed", "keys_unavailable")
 # By alert: what raises it, one case after the other, and below what does not, in promtool's notation: a value a minute.
 FIRES = {
@@ -66,7 +67,7 @@ FIRES = {
         {UP: "1x60", UP.replace("relay-1", "relay-2"): "0x60"},  # one of two instances
         {UP: "1 0 1 0 1 0 1 0 1 0" + " 1 0 1 0 1 0 1 0 1 0" * 5},  # slow: away every other minute
     ],
-    "InferenceRelayBug": [{pushes("bug", 500): "0x30 1x30"}],
+    "InferenceRelayBug": [{pushes("bug", 500): "0x30 1x30"}, {ERROR: "0x30 1x30"}],
 }
 QUIET = {
     "InferenceRelayStalled": [
@@ -98,7 +99,7 @@ QUIET = {
         {pushes("model_failed"): "0+9x60"},
     ],
     "InferenceRelayLedgerAway": [{UP: "1x60"}, {UP: "1x50 0 1x9"}, {gauge("ledger_up", ledger="memory"): "1x60"}],
-    "InferenceRelayBug": [{pushes("bug", 500): "3x120"}, {GOOD: "0+9x60"}],
+    "InferenceRelayBug": [{pushes("bug", 500): "3x120"}, {GOOD: "0+9x60"}, {ERROR: "3x120"}],
 }
 BY_ROUTE = {"InferenceRelaySlotsUnused": [{"route": "default"}]}
 BY_REASON = {"InferenceRelayOperatorErrors": [{"reason": reason} for reason in OPERATORS]}

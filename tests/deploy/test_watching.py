@@ -135,11 +135,20 @@ def test_the_log_metrics_count_what_is_logged(watched, lines):
         assert counted["pushes"] == counted["push_seconds"] == pushes
         assert counted["late_pushes"] == []
         assert counted["ledger_troubles"] == [None]
+        assert counted["bugs"] == []
         # On Cloud Run nobody asks the service, whose lines are not in the request log.
         assert counted["tokens_refused"] == ([] if run == "defaults" else ["unauthenticated"])
     elsewhere = [logfilter.entry(line, {"type": "cloud_run_job", "labels": {}}) for line in lines]
     for one in watched["defaults"].of("google_logging_metric"):
         assert not [entry for entry in elsewhere if logfilter.takes(one["filter"], entry)]
+
+
+def test_a_bug_is_counted_however_its_message_ended(watched):
+    """Its line has a status where the push ended so, and none where the response was published, or is its error."""
+    (bugs,) = (one for one in watched["defaults"].of("google_logging_metric") if one["name"].endswith("/bugs"))
+    for line, is_counted in (({"status": 500}, True), ({}, True), ({"reason": "gave_up", "status": 204}, False)):
+        entry = logfilter.entry({"severity": "ERROR", "reason": "bug"} | line, ON_CLOUD_RUN)
+        assert logfilter.takes(bugs["filter"], entry) is is_counted
 
 
 def test_every_field_is_written(watched, lines):

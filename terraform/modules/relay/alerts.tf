@@ -74,7 +74,7 @@ locals {
         seconds = 600
       }
       bug = {
-        query   = "sum(increase(${local.logged}_pushes{${local.logged_on},reason=\"bug\"}[1h])) > 0"
+        query   = "sum(increase(${local.logged}_bugs{${local.logged_on}}[1h])) > 0"
         seconds = 0
       }
       ledger-away = {

@@ -27,6 +27,12 @@ locals {
       filter = local.on_cloud_run ? "${local.own_lines} AND logName=\"projects/${var.project}/logs/run.googleapis.com%2Frequests\" AND httpRequest.status=(401 OR 403)" : "${local.push_lines} AND jsonPayload.reason=(\"unauthenticated\" OR \"forbidden\")"
       labels = {}
     }
+    # Those too that end otherwise: after the response was published, or answered at the last attempt.
+    bugs = {
+      says   = "Lines that a bug in the service has left."
+      filter = "${local.own_lines} AND jsonPayload.reason=\"bug\""
+      labels = {}
+    }
     ledger_troubles = {
       says   = "Lines that say that the ledger is bypassed: one a minute at most from each instance, while it is."
       filter = "${local.own_lines} AND jsonPayload.troubles:*"

@@ -65,7 +65,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = { for name, one in google_logging_metric.relay : name => one.name } == { for name in ["late_pushes", "ledger_troubles", "pushes", "tokens_refused"] : name => "inference-relay/${name}" } && google_logging_metric.push_seconds[0].name == "inference-relay/push_seconds"
+    condition     = { for name, one in google_logging_metric.relay : name => one.name } == { for name in ["bugs", "late_pushes", "ledger_troubles", "pushes", "tokens_refused"] : name => "inference-relay/${name}" } && google_logging_metric.push_seconds[0].name == "inference-relay/push_seconds"
     error_message = "Metrics are named after the relay."
   }
 
