@@ -5,7 +5,7 @@ Of each message Redis has at most four keys, `inference-relay:1:{KEY}:` and then
 - `lease`: the owner who works on it. Short, and renewed while it is held: a process that died blocks nobody for long.
 - `kept`: the response that is made but not published. **Whoever can read Redis can read these responses**; nothing else
   in it says anything of a request or a response.
-- `failed`: the owners whose model call failed. A set, so that a release that is sent twice counts once.
+- `failed`: the owners whose attempt failed. A set, so that a release that is sent twice counts once.
 - `answered`: that its response is published. It outranks a lease.
 
 `{KEY}` keeps the four in one slot of a cluster. Where messages can be cancelled there are two more kinds of keys, which

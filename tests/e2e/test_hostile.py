@@ -335,7 +335,7 @@ def test_memory_after_many_rounds(start):
     assert len(list(Path(f"/proc/{worker(service)}/task").iterdir())) < 100
 
 
-# --- slow peers: more of them than the service has connections (152)
+# --- slow peers: more of them than the service has connections (168)
 
 
 def everything_answers(service):

@@ -73,11 +73,10 @@ class Traced(Part, Trace, Tracing):
         return self
 
 
-@pytest.mark.parametrize("room", [0, 200, 1_000])
 @pytest.mark.parametrize("control", [{}, {"relay_control": "cancel"}])
-def test_a_response_that_fits_in_no_form(room, control):
-    """It is made smaller twice, its metadata left out at last; then Pub/Sub decides, and nothing is made for ever."""
-    topic, data = Topic(room=room), b'{"metadata":{"a":"%b"},"body":{},"cancel":{"batch_id":"b"}}' % (b"x" * 5_000)
+def test_a_response_that_fits_in_no_form(control):
+    """It is made smaller twice, its metadata left out at last."""
+    topic, data = Narrow(room=1_000), b'{"metadata":{"a":"%b"},"body":{},"cancel":{"batch_id":"b"}}' % (b"x" * 5_000)
     relay = made(Model(), topic)
     verdict = relay.answer(relay.delivery(message(data=data, attributes=control), STREAM, time.monotonic(), held()))
     assert (verdict.reason, topic.response["metadata"]) == (Reason.RESPONSE_TOO_LARGE, {})

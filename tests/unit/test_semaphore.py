@@ -62,6 +62,28 @@ def test_a_large_body_has_its_turn():
     assert not room._turns
 
 
+def test_who_waits_behind_one_that_gives_up_goes_on():
+    """At once: it does not sleep beside room that is free."""
+    room, entered = ByteSemaphore(10), threading.Event()
+
+    def large():
+        with pytest.raises(Refused), room.taken(8, 0.3):
+            pytest.fail("there was room")
+
+    def small():
+        with room.taken(4, 600.0):
+            entered.set()
+
+    with room.taken(6, 1.0):
+        threads = [threading.Thread(target=large), threading.Thread(target=small)]
+        for number, one in enumerate(threads, 1):
+            one.start()
+            until(lambda number=number: len(room._turns) == number)
+        assert entered.wait(10)
+    for one in threads:
+        one.join()
+
+
 def test_there_is_room_again_after_a_failure():
     """Whatever happens to those who had it."""
     room = ByteSemaphore(10)
