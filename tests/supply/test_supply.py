@@ -61,7 +61,7 @@ def test_lowest_versions(tool):
 # --- requirements/
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("service", "test", "build", "model")
+LOCKS = ("service", "test", "build", "uv", "model")
 
 
 def normal(name):
@@ -86,9 +86,9 @@ def test_each_file_that_is_installed_is_known_by_its_hash(tool, name):
 def test_what_ships_is_what_is_tested(tool):
     """The service's packages are among those of the tests, in the same version and the same files."""
     tested = {normal(one.name): (one.specifier, hashes) for one, hashes in tool("locked").entries("test")}
-    for name in ("service", "build"):
+    for name in ("service", "build", "uv"):
         for requirement, hashes in tool("locked").entries(name):
-            if name == "service" or normal(requirement.name) in tested:
+            if name != "build" or normal(requirement.name) in tested:
                 assert tested[normal(requirement.name)] == (requirement.specifier, hashes), requirement
 
 
@@ -128,7 +128,7 @@ def test_the_image_takes_nothing_else():
     """Each installation in the Dockerfile is by hash, or of a wheel that was made there of what is there."""
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     installs = re.findall(r"pip (?:--python \S+ )?install [^&\n]+", text)
-    assert len(installs) == 3
+    assert len(installs) == 4
     assert all("--require-hashes" in one or "--no-deps /wheels/*.whl" in one for one in installs)
     (build,) = re.findall(r"uv build [^&\n]+", text)
     assert "--no-build-isolation" in build
