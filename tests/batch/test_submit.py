@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 
+import grpc
+
 from tests.parts.processes import until
 
 from .conftest import openai_line, read_lines, states, write_lines
@@ -65,6 +67,18 @@ def test_collect_where_some_may_not_have_been_sent(local_place, files):
     status, summary, _ = collected(local_place, files, "--unsure-after", "2s")
     assert (status, summary["end"]) == (1, "unsure_left")
     assert summary["not_sent"] > 0
+
+
+def test_collect_long_after_the_deadline(local_place, files):
+    """What was answered is taken however late, also where Pub/Sub lets the first pulls wait."""
+    write_lines(files.requests, [openai_line("a"), openai_line("b")])
+    command = ("batch", "submit", files.requests, "-o", files.answers, "--deadline", "2020-01-01T00:00:00Z")
+    assert local_place.run(*command).returncode == 0
+    until(lambda: local_place.asked() == {"a": 1, "b": 1})
+    with Refusing(local_place.address, "Pull", grpc.StatusCode.UNAVAILABLE, times=4) as proxy:
+        done = local_place.run("batch", "collect", "-o", files.answers, address=proxy.address)
+    assert done.returncode == 0, done.stderr
+    assert {each["custom_id"] for each in read_lines(files.answers)} == {"a", "b"}
 
 
 def test_collect_on_another_machine(local_place, files):

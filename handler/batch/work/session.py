@@ -195,6 +195,7 @@ class Session:
             raise self._failure
 
     def _until_over(self, sender: Sender | None, topic: Topic | None) -> SessionEnd:
+        self._over()
         if sender:
             self._start(sender.run, topic)
         else:
@@ -212,7 +213,7 @@ class Session:
                 if not sender:
                     return SessionEnd.UNSURE_LEFT
                 self._send_again()
-            if sender and self.counts.pending and not sender.spent:
+            if sender and self.counts.pending and not (sender.spent or self._stop_sending.is_set()):
                 self._start(sender.run, topic)
 
     def _take_as_sent(self) -> None:
@@ -249,16 +250,28 @@ class Session:
         return True
 
     def _reason(self) -> tuple[str, str] | None:
-        if self._cancelled():
-            self._stop_sending.set()
-            if not self.counts.waiting or self.quiet_seconds > DRAIN_SECONDS:
-                return "batch_cancelled", "The batch was cancelled before this request was answered."
-        if self.plan.seconds_past_deadline > EXPIRY_SECONDS:
-            return "batch_expired", f"No answer came before the batch's deadline, {self.plan.rules.deadline}."
+        over = self._over()
+        if over and self._drained():
+            return over
         if self._given_up() and not self.sending:
             seconds = self._options.give_up_seconds
             return "request_timeout", f"No answer came, nor any other for {seconds:g} seconds."
         return None
+
+    def _over(self) -> tuple[str, str] | None:
+        """Why nothing more is sent, if so: the code and the sentence of what will have no answer."""
+        if self._cancelled():
+            why = "batch_cancelled", "The batch was cancelled before this request was answered."
+        elif self.plan.seconds_past_deadline > EXPIRY_SECONDS:
+            why = "batch_expired", f"No answer came before the batch's deadline, {self.plan.rules.deadline}."
+        else:
+            return None
+        self._stop_sending.set()
+        return why
+
+    def _drained(self) -> bool:
+        """Whether what was answered is taken: the answers are paid for, and may have waited long for who collects."""
+        return not self.sending and (not self.counts.waiting or self.quiet_seconds > DRAIN_SECONDS)
 
     def _given_up(self) -> bool:
         patience = self._options.give_up_seconds
