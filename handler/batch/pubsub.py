@@ -28,7 +28,7 @@ MAX_BATCH_MESSAGES = 500  # of the 1,000 that a publish request may have: what a
 MAX_BATCH_BYTES = 9_000_000  # of 10,000,000; a larger message goes alone
 _PUBLISH_SECONDS = 60.0
 _CONNECT_SECONDS = 60.0
-_ACK_SECONDS = 30  # of a batch's own subscription: what a killed process had pulled comes again after these
+LEASE_SECONDS = 30  # of a batch's own subscription: what a killed process had pulled comes again after these
 # The longest retention there is; a request and then its answer wait for twice that, after which none can be left.
 _KEPT = {"message_retention_duration": timedelta(days=31), "expiration_policy": {"ttl": timedelta(days=63)}}
 _PULLS_AT_ONCE = 4
@@ -191,7 +191,7 @@ class Subscription:
 
     def create(self, topic: str, only: str) -> None:
         """Make it, with a filter, unless it is there. Raises CannotRun."""
-        request = {"name": self.name, "topic": topic, "filter": only, "ack_deadline_seconds": _ACK_SECONDS}
+        request = {"name": self.name, "topic": topic, "filter": only, "ack_deadline_seconds": LEASE_SECONDS}
         try:
             with suppress(exceptions.InvalidArgument):  # Google's emulator keeps nothing for so long
                 self._client.create_subscription({**request, **_KEPT}, timeout=_CONNECT_SECONDS)
@@ -244,8 +244,8 @@ class Received:
 class Messages:
     """Messages as they come, pulled by a few threads into a short queue, which bounds what is held.
 
-    The library's streaming pull would extend leases for as long as a message is worked on. These are settled within a
-    second, and a killed process leaves nothing leased but what its last pulls had.
+    The library's streaming pull would extend leases for as long as a message is worked on. Here who takes them settles
+    them or extends their leases, and what a killed process has left comes again `LEASE_SECONDS` after its last word.
     """
 
     def __init__(self, client: Any, name: str) -> None:

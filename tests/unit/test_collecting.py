@@ -14,7 +14,8 @@ from handler.batch.lines import objects
 from handler.batch.lines.answers import Style
 from handler.batch.lines.check import LineRules
 from handler.batch.lines.formats import Form
-from handler.batch.pubsub import Received
+from handler.batch.options import DRAIN_SECONDS
+from handler.batch.pubsub import LEASE_SECONDS, Received
 from handler.batch.work import collecting, journal
 from handler.batch.work.beginning import Plan
 from handler.batch.work.collecting import Collector
@@ -26,14 +27,16 @@ CONTENT = b'{"n": 1}'
 
 
 class Acks:
-    """What was acked, in one go each, and what was leased anew."""
+    """What was acked, in one go each, and what was leased anew; `pulled` waits behind what was taken."""
 
-    def __init__(self):
-        self.acked, self.leased = [], []
+    def __init__(self, *pulled):
+        self.acked, self.leased, self.pulled = [], [], pulled
+
+    def stop(self):
+        return self.pulled
 
     def lease(self, received, seconds):
-        assert seconds > 30
-        self.leased.append([each.ack_id for each in received])
+        self.leased.append(([each.ack_id for each in received], seconds))
 
     def ack(self, received):
         self.acked.append([each.ack_id for each in received])
@@ -146,7 +149,46 @@ def test_large_answers_are_noted_in_portions(tmp_path, monkeypatch):
     with collecting_to(tmp_path, lines=3, fetch_bodies=True) as (collector, _, _):
         collector._take(acks, [large("1"), large("2"), large("3")])
     assert seen == [("gs://bucket/1", 0), ("gs://bucket/2", 1), ("gs://bucket/3", 2)]
-    assert acks.leased == [["ack-2", "ack-3"], ["ack-3"]]
+    assert acks.leased == [(["ack-2", "ack-3"], LEASE_SECONDS), (["ack-3"], LEASE_SECONDS)]
+
+
+def test_what_is_leased_comes_before_a_batch_is_drained():
+    """What a killed process had comes again before the next one takes it for never answered."""
+    assert LEASE_SECONDS <= DRAIN_SECONDS
+
+
+def test_what_a_failure_leaves_is_given_back(tmp_path, monkeypatch):
+    """Whoever takes up the batch next gets it at once; this process pulls it no more."""
+    acks = Acks(large("4"))
+
+    def content(uri):
+        if uri == "gs://bucket/2":
+            raise CannotRun(uri)
+        return CONTENT
+
+    monkeypatch.setattr(objects, "content", content)
+    monkeypatch.setattr(collecting, "_MOST_BYTES", len(CONTENT))
+    with collecting_to(tmp_path, lines=3, fetch_bodies=True) as (collector, _, _), pytest.raises(CannotRun):
+        collector._take(acks, [large("1"), large("2"), large("3")])
+    assert acks.acked == [["ack-1"]]
+    assert acks.leased[-1] == (["ack-2", "ack-3", "ack-4"], 0)
+
+
+def test_told_to_stop_it_fetches_no_more(tmp_path, monkeypatch):
+    """What it has by then is noted, and the rest is given back."""
+    acks, fetched = Acks(), []
+    with collecting_to(tmp_path, lines=3, fetch_bodies=True) as (collector, journal, _):
+
+        def content(uri):
+            fetched.append(uri)
+            collector._stop.set()
+            return CONTENT
+
+        monkeypatch.setattr(objects, "content", content)
+        collector._take(acks, [large("1"), large("2"), large("3")])
+        assert journal.counts().succeeded == 1
+    assert fetched == ["gs://bucket/1"]
+    assert (acks.acked, acks.leased) == ([["ack-1"]], [(["ack-2", "ack-3"], 0)])
 
 
 def test_content_that_is_gone(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from handler.batch.errors import NotAcked
 from handler.batch.lines import bodies
 from handler.batch.lines.answers import NotAResponse, ParsedResponse, line_not_run, line_of, origin, parse
-from handler.batch.pubsub import Messages, Received
+from handler.batch.pubsub import LEASE_SECONDS, Messages, Received
 from handler.batch.work.beginning import Plan
 from handler.batch.work.journal import Journal, KnownLine, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
@@ -17,7 +17,6 @@ from handler.rules.message.control import is_control
 
 _ENOUGH = 2_000  # answers to be noted together; a pull's come on top
 _MOST_BYTES = 32 << 20  # of them, with what was fetched: they are in memory until they are noted
-_LEASE_SECONDS = 120  # of what waits for its turn while the content of others is fetched
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.05  # more may come, to share the wait for the disk
 _FINAL = (LineState.SUCCEEDED, LineState.FAILED)
@@ -70,13 +69,17 @@ class Collector:
             (message, custom_id or "") for message, batch_id, custom_id in origins if batch_id == self._plan.batch_id
         ]
         left = [message for message, _ in mine]
-        for portion in self._portions(mine):
-            self._note(portion)
-            with suppress(NotAcked):  # what comes again is known to the journal
-                messages.ack([each.message for each in portion])
-            left = left[len(portion) :]
-            if left:
-                messages.lease(left, _LEASE_SECONDS)
+        try:
+            for portion in self._portions(mine):
+                self._note(portion)
+                with suppress(NotAcked):  # what comes again is known to the journal
+                    messages.ack([each.message for each in portion])
+                left = left[len(portion) :]
+                if left and not self._stop.is_set():  # it would come again while the content of others is fetched
+                    messages.lease(left, LEASE_SECONDS)
+        finally:
+            if left:  # whoever takes up the batch next has it at once, unless it is pulled here again
+                messages.lease([*left, *messages.stop()], 0)
         if self._reading:
             self._last_answer, self._reading = time.monotonic(), False
 
@@ -84,6 +87,8 @@ class Collector:
         """What is noted together, read before that: others write the journal while Cloud Storage takes its time."""
         portion, size = list[_Answer](), 0
         for message, custom_id in mine:
+            if self._stop.is_set():
+                break
             read = None if is_control(message.attributes) else self._read(message, custom_id)
             portion.append(_Answer(message, custom_id, read))
             size += len(read.body) if read else 0
