@@ -218,7 +218,7 @@ variable "request_buckets" {
 }
 
 variable "response_bucket" {
-  description = "Makes a bucket for responses over Pub/Sub's 10 MB (RESPONSE_BUCKET): its name, which nobody else in Google Cloud may have (left out, PROJECT-NAME-responses), the days after which a response is deleted (left out, a day more than twice message_retention_seconds, for which the message that names it may wait), and who may read, such as group:team@example.com."
+  description = "Makes a bucket for responses over Pub/Sub's 10 MB (RESPONSE_BUCKET): its name, which nobody else in Google Cloud may have (left out, PROJECT-NAME-responses), the days after which a response is deleted (left out, 31 days and one more than message_retention_seconds: a request waits for that, and the message that names its response for up to 31 days), and who may read, such as group:team@example.com."
   type = object({
     name    = optional(string)
     days    = optional(number)

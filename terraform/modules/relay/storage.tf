@@ -2,8 +2,8 @@
 
 locals {
   # A request waits for its retention at most; the response that was stored for it may be published only then, and waits for
-  # as long again.
-  outlived_days   = ceil(2 * var.message_retention_seconds / 86400)
+  # up to the longest retention there is, 31 days, which the subscription of a batch's own has.
+  outlived_days   = ceil((var.message_retention_seconds + 2678400) / 86400)
   response_bucket = var.response_bucket == null ? null : coalesce(var.response_bucket.name, "${var.project}-${var.name}-responses")
 }
 

@@ -216,7 +216,7 @@ variable "request_buckets" {
 }
 
 variable "response_bucket" {
-  description = "Makes a bucket for responses over Pub/Sub's 10 MB (RESPONSE_BUCKET): its name, which nobody else in Google Cloud may have (left out, PROJECT-NAME-responses), the days after which a response is deleted (left out, a day more than twice message_retention_seconds, for which the message that names it may wait), and who may read, such as group:team@example.com."
+  description = "Makes a bucket for responses over Pub/Sub's 10 MB (RESPONSE_BUCKET): its name, which nobody else in Google Cloud may have (left out, PROJECT-NAME-responses), the days after which a response is deleted (left out, 31 days and one more than message_retention_seconds: a request waits for that, and the message that names its response for up to 31 days), and who may read, such as group:team@example.com."
   type = object({
     name    = optional(string)
     days    = optional(number)
@@ -230,8 +230,8 @@ variable "response_bucket" {
   }
 
   validation {
-    condition     = try(coalesce(var.response_bucket.days) >= ceil(2 * var.message_retention_seconds / 86400) && floor(var.response_bucket.days) == var.response_bucket.days, true)
-    error_message = "response_bucket has whole days that come to twice message_retention_seconds at least: a request waits for so long, and then its response, whose message would name an object that is gone."
+    condition     = try(coalesce(var.response_bucket.days) >= ceil((var.message_retention_seconds + 2678400) / 86400) && floor(var.response_bucket.days) == var.response_bucket.days, true)
+    error_message = "response_bucket has whole days, 31 more at least than message_retention_seconds come to: a request waits for that, and its response for up to 31 days, whose message would name an object that is gone."
   }
 
   validation {

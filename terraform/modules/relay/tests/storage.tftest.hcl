@@ -43,8 +43,8 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_storage_bucket.responses[0].lifecycle_rule[0].condition[0].age == 15 && google_storage_bucket.responses[0].lifecycle_rule[0].action[0].type == "Delete" && google_storage_bucket.responses[0].soft_delete_policy[0].retention_duration_seconds == 0 && length(google_storage_bucket.responses[0].encryption) == 0
-    error_message = "A response outlives the request's retention and that of its message, and is then gone."
+    condition     = google_storage_bucket.responses[0].lifecycle_rule[0].condition[0].age == 39 && google_storage_bucket.responses[0].lifecycle_rule[0].action[0].type == "Delete" && google_storage_bucket.responses[0].soft_delete_policy[0].retention_duration_seconds == 0 && length(google_storage_bucket.responses[0].encryption) == 0
+    error_message = "A response outlives the request's retention and the longest one of its message, and is then gone."
   }
 
   assert {

@@ -269,7 +269,7 @@ run "response_bucket_capitals" {
 run "response_bucket_too_few_days" {
   command = plan
   variables {
-    response_bucket = { days = 13 }
+    response_bucket = { days = 37 }
   }
   expect_failures = [var.response_bucket]
 }
@@ -277,7 +277,7 @@ run "response_bucket_too_few_days" {
 run "response_bucket_half_days" {
   command = plan
   variables {
-    response_bucket = { days = 14.5 }
+    response_bucket = { days = 38.5 }
   }
   expect_failures = [var.response_bucket]
 }
@@ -293,7 +293,7 @@ run "response_bucket_reader" {
 run "response_bucket_fewest_days" {
   command = plan
   variables {
-    response_bucket = { days = 14 }
+    response_bucket = { days = 38 }
   }
 }
 
