@@ -32,7 +32,7 @@ LEASE_SECONDS = 30  # of a batch's own subscription: what a killed process had p
 # The longest retention there is; a request and then its answer wait for twice that, after which none can be left.
 _KEPT = {"message_retention_duration": timedelta(days=31), "expiration_policy": {"ttl": timedelta(days=63)}}
 _PULLS_AT_ONCE = 4
-_MOST_PULLED, _MOST_ACKS = 1_000, 1_000
+MOST_PULLED, _MOST_ACKS = 1_000, 1_000
 _PULL_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _OPTIONS = [
@@ -213,9 +213,9 @@ class Subscription:
         with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
             self._client.delete_subscription(subscription=self.name, timeout=_CONNECT_SECONDS)
 
-    def messages(self) -> "Messages":
-        """Begin to read."""
-        return Messages(self._client, self.name)
+    def messages(self, most: int = MOST_PULLED) -> "Messages":
+        """Begin to read, so many at once at most."""
+        return Messages(self._client, self.name, most)
 
     def see(self, seconds: float = _PULL_SECONDS, *, by_reader: bool = True) -> None:
         """See, in so many seconds, that it can be read, or is there, before answers are paid for. Raises CannotRun."""
@@ -248,8 +248,8 @@ class Messages:
     them or extends their leases, and what a killed process has left comes again `LEASE_SECONDS` after its last word.
     """
 
-    def __init__(self, client: Any, name: str) -> None:
-        self._client, self.name = client, name
+    def __init__(self, client: Any, name: str, most: int) -> None:
+        self._client, self.name, self._most = client, name, most
         self._pulled: queue.Queue[list[Received]] = queue.Queue(_PULLS_AT_ONCE)
         self._ended = threading.Event()
         self._left: list[Received] = []
@@ -311,7 +311,7 @@ class Messages:
         return CannotRun(f"{self.name} cannot be read: {error.message}{advice}")
 
     def _pull(self) -> None:
-        request = {"subscription": self.name, "max_messages": _MOST_PULLED}
+        request = {"subscription": self.name, "max_messages": self._most}
         pause = 0.0
         while not self._ended.wait(pause):
             try:

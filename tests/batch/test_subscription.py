@@ -3,6 +3,7 @@
 import pytest
 from google.api_core import exceptions
 
+from handler import batch
 from handler.batch import pubsub
 from handler.batch.errors import CannotRun
 from handler.batch.pubsub import Subscription
@@ -63,3 +64,28 @@ def test_what_is_seen_of_a_subscription(monkeypatch, error, by_reader, is_refuse
             subscription.see(by_reader=by_reader)
     else:
         subscription.see(by_reader=by_reader)
+
+
+class Counting:
+    """Pub/Sub's own client, and how many messages its pulls ask for."""
+
+    def __init__(self, client, asked):
+        self._client, self._asked = client, asked
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def pull(self, request, **given):
+        self._asked.add(request["max_messages"])
+        return self._client.pull(request, **given)
+
+
+@pytest.mark.parametrize(("fetch_bodies", "most"), [(True, 20), (False, 1_000)])
+def test_how_many_are_pulled_at_once(local_place, files, monkeypatch, fetch_bodies, most):
+    """Where each may take seconds to fetch, few are leased while they wait behind others; else as many as may be."""
+    asked, client = set(), pubsub._client
+    monkeypatch.setattr(pubsub, "_client", lambda *given: Counting(client(*given), asked))
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", local_place.project)
+    write_lines(files.requests, [openai_line("a")])
+    assert batch.run(str(files.requests), str(files.answers), batch.Options(fetch_bodies=fetch_bodies)).answered == 1
+    assert asked == {most}

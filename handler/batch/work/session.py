@@ -10,7 +10,7 @@ from typing import Any
 from handler.batch.controlling import cancelling
 from handler.batch.errors import CannotRun, NotTaken, OutcomeUnknown
 from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, Options, Paths
-from handler.batch.pubsub import Subscription, Topic, batch_filter
+from handler.batch.pubsub import MOST_PULLED, Subscription, Topic, batch_filter
 from handler.batch.work.beginning import Plan, plan_of
 from handler.batch.work.collecting import Collector
 from handler.batch.work.journal import Journal, LineCounts
@@ -18,6 +18,7 @@ from handler.batch.work.outputs import Outputs
 from handler.batch.work.sending import Sender
 
 _LOOK_SECONDS = 0.1
+_MOST_FETCHED = 20  # in a pull, where each may take seconds: what waits behind others comes again when its lease ends
 _CANCEL_LOOK_SECONDS = 1.0  # between looks whether another process cancelled it
 
 
@@ -144,7 +145,8 @@ class Session:
 
     @contextmanager
     def _collecting(self) -> Iterator[None]:
-        with Subscription(self.plan.subscription) as subscription, subscription.messages() as messages:
+        most = _MOST_FETCHED if self._options.fetch_bodies else MOST_PULLED
+        with Subscription(self.plan.subscription) as subscription, subscription.messages(most) as messages:
             thread = self._thread(self._collector.run, messages)
             try:
                 yield
