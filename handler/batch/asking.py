@@ -9,17 +9,8 @@ from typing import Any
 
 from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
 from handler.batch.lines.answers import NotAResponse, ParsedResponse, parse
-from handler.batch.pubsub import (
-    Messages,
-    Outgoing,
-    Subscription,
-    Topic,
-    batch_filter,
-    full_name,
-    project_of,
-    request_topic,
-    response_topic,
-)
+from handler.batch.names import full_name, project_of, request_topic, response_topic
+from handler.batch.pubsub import Messages, Outgoing, Subscription, Topic, batch_filter
 from handler.rules import strictjson
 
 _ID = "1"

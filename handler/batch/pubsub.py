@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-import google.auth
 import grpc
 from google.api_core import exceptions, retry
 from google.auth.exceptions import DefaultCredentialsError
@@ -23,6 +22,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
+from handler.batch.names import emulated
 
 MAX_BATCH_MESSAGES = 500  # of the 1,000 that a publish request may have: what a kill leaves unsure should be little
 MAX_BATCH_BYTES = 9_000_000  # of 10,000,000; a larger message goes alone
@@ -58,42 +58,6 @@ class Outgoing:
     data: bytes
     attributes: Mapping[str, str]
     ordering_key: str = ""
-
-
-def emulated() -> bool:
-    """Whether Pub/Sub is a local one."""
-    return bool(os.environ.get("PUBSUB_EMULATOR_HOST"))
-
-
-def default_project() -> str:
-    """The project of names that have none. Raises CannotRun."""
-    project = os.environ.get("GOOGLE_CLOUD_PROJECT") or ("local" if emulated() else None)
-    if not project:
-        with suppress(DefaultCredentialsError):
-            project = google.auth.default()[1]
-    if not project:
-        raise CannotRun("which project? Give --project, or set GOOGLE_CLOUD_PROJECT, or write projects/ID/topics/NAME")
-    return str(project)
-
-
-def full_name(kind: str, name: str, project: str | None) -> str:
-    """projects/ID/topics/NAME of a topic's (or a subscription's) short or full name."""
-    return name if name.startswith("projects/") else f"projects/{project or default_project()}/{kind}/{name}"
-
-
-def request_topic(name: str | None, project: str | None) -> str:
-    """The full name of the topic for requests; the local one's or Terraform's where none is given."""
-    return full_name("topics", name or ("requests" if emulated() else "inference-relay-requests"), project)
-
-
-def response_topic(name: str | None, project: str | None) -> str:
-    """The full name of the topic of responses; the local one's or Terraform's where none is given."""
-    return full_name("topics", name or ("responses" if emulated() else "inference-relay-responses"), project)
-
-
-def project_of(full: str) -> str:
-    """The project in a full name."""
-    return full.split("/")[1]
 
 
 def _client(client: Any, transport: Any) -> Any:
@@ -190,15 +154,12 @@ class Subscription:
         self._client.close()
 
     def create(self, topic: str, only: str) -> None:
-        """Make it, with a filter, unless it is there. Raises CannotRun."""
+        """Make it, with a filter; one that is there keeps as much from now on, if that is allowed. Raises CannotRun."""
         request = {"name": self.name, "topic": topic, "filter": only, "ack_deadline_seconds": LEASE_SECONDS}
         try:
-            with suppress(exceptions.InvalidArgument):  # Google's emulator keeps nothing for so long
-                self._client.create_subscription({**request, **_KEPT}, timeout=_CONNECT_SECONDS)
-                return
-            self._client.create_subscription(request, timeout=_CONNECT_SECONDS)
+            self._make(request)
         except exceptions.AlreadyExists:
-            return
+            self._keep_for_longer()
         except exceptions.NotFound as error:
             advice = f"Give its name with --responses.{_if_local()}"
             raise CannotRun(f"no such topic for responses: {error.message}. {advice}") from None
@@ -206,7 +167,20 @@ class Subscription:
             advice = _ASK_SUBSCRIPTION.format(topic=topic)
             raise CannotRun(f"you may not make a subscription: {error.message}.\n{advice}") from None
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
-            raise CannotRun(f"no connection to Pub/Sub: {error}{_if_local()}") from None
+            raise CannotRun(f"no subscription could be made: {error}{_if_local()}") from None
+
+    def _make(self, request: Mapping[str, Any]) -> None:
+        try:
+            self._client.create_subscription({**request, **_KEPT}, timeout=_CONNECT_SECONDS)
+        except exceptions.InvalidArgument:
+            if not emulated():  # Google's emulator keeps nothing for so long
+                raise
+            self._client.create_subscription(request, timeout=_CONNECT_SECONDS)
+
+    def _keep_for_longer(self) -> None:
+        change = {"subscription": {"name": self.name, **_KEPT}, "update_mask": {"paths": list(_KEPT)}}
+        with suppress(exceptions.GoogleAPICallError, exceptions.RetryError):
+            self._client.update_subscription(change, timeout=_CONNECT_SECONDS)
 
     def delete(self) -> None:
         """Delete it, if it is there and may be deleted."""

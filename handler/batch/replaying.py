@@ -9,17 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from handler.batch.errors import CannotRun, NotAcked, NotTaken, OutcomeUnknown
-from handler.batch.pubsub import (
-    MAX_BATCH_BYTES,
-    Messages,
-    Outgoing,
-    Received,
-    Subscription,
-    Topic,
-    full_name,
-    project_of,
-    request_topic,
-)
+from handler.batch.names import full_name, project_of, request_topic
+from handler.batch.pubsub import MAX_BATCH_BYTES, Messages, Outgoing, Received, Subscription, Topic
 
 _DEAD = "CloudPubSubDeadLetter"
 _RESERVED = ("goog", "CloudPubSub")

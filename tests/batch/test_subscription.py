@@ -25,6 +25,51 @@ def test_answers_wait_for_as_long_as_pubsub_keeps_any(place, brokers):
         assert made.expiration_policy.ttl.days >= 2 * 31  # a request waits for that long at most, and then its answer
 
 
+def test_a_subscription_that_is_there_keeps_answers_as_long(local_place):
+    """That of a batch that an earlier version began is the batch's own, too."""
+    name, topic = local_place.subscribe("mine", "responses"), local_place.name("topics", "responses")
+    with Subscription(name) as subscription:
+        subscription.create(topic, "")
+    assert local_place.subscriber.get_subscription(subscription=name).message_retention_duration.days == 31
+
+
+class Judging:
+    """A client that may make a subscription, and refuses to keep anything for long; it may not change one either."""
+
+    def __init__(self, refused):
+        self.made, self._refused = [], refused
+
+    def create_subscription(self, request, **_):
+        self.made.append("message_retention_duration" in request)
+        if self.made[-1]:
+            raise self._refused("the retention")
+
+    def update_subscription(self, *_, **__):
+        raise exceptions.PermissionDenied("no")
+
+
+@pytest.mark.parametrize(
+    ("refused", "emulator", "made"),
+    [
+        (exceptions.InvalidArgument, "127.0.0.1:1", [True, False]),
+        (exceptions.InvalidArgument, "", None),
+        (exceptions.AlreadyExists, "", [True]),
+    ],
+)
+def test_nothing_is_kept_for_less_unnoticed(monkeypatch, refused, emulator, made):
+    """Only an emulator's subscription keeps answers for less than 31 days; one that is there is taken as it is."""
+    client = Judging(refused)
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator)
+    monkeypatch.setattr(pubsub, "_client", lambda *_: client)
+    subscription = Subscription("projects/p/subscriptions/s")
+    if made is None:
+        with pytest.raises(CannotRun, match=r"no subscription could be made.*the retention"):
+            subscription.create("projects/p/topics/t", "")
+    else:
+        subscription.create("projects/p/topics/t", "")
+        assert client.made == made
+
+
 def test_submit_sends_nothing_that_nobody_could_read(local_place, files):
     """A given subscription that is not there ends `submit` before anything is published."""
     write_lines(files.requests, [openai_line("a")])

@@ -10,7 +10,7 @@ from rich.console import Console
 from handler.batch import asking, replaying
 from handler.batch.asking import NoAnswer, Where, text_of
 from handler.batch.lines.answers import ParsedResponse
-from handler.batch.pubsub import emulated
+from handler.batch.names import emulated
 from handler.batch.replaying import Found, Which
 from handler.batch.terminal import choices
 from handler.batch.terminal.choices import Seconds

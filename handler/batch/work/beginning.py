@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from handler.batch import pubsub
+from handler.batch import names
 from handler.batch.errors import CannotRun
 from handler.batch.lines import check, files, objects
 from handler.batch.lines.answers import Style, line_not_run
@@ -151,8 +151,8 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
     batch_id = options.batch_id or f"batch-{uuid.uuid4().hex[:20]}"
     if not _BATCH_ID.fullmatch(batch_id):
         raise CannotRun("--batch-id is a letter and up to 99 letters, digits, dots, dashes and underscores")
-    topic = pubsub.request_topic(options.topic, options.project)
-    project = options.project or pubsub.project_of(topic)
+    topic = names.request_topic(options.topic, options.project)
+    project = options.project or names.project_of(topic)
     subscription = options.subscription or f"relay-{batch_id}"
     return {
         "batch_id": batch_id,
@@ -160,8 +160,8 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
         "form": contents.form,
         "style": options.style.value,
         "topic": topic,
-        "responses": pubsub.response_topic(options.responses, project),
-        "subscription": pubsub.full_name("subscriptions", subscription, project),
+        "responses": names.response_topic(options.responses, project),
+        "subscription": names.full_name("subscriptions", subscription, project),
         "own_subscription": int(options.subscription is None),
         "priority": options.priority,
         "deadline": options.deadline,
