@@ -1,11 +1,14 @@
 """What a person is told while a batch's answers do not come."""
 
+import io
 import re
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from handler.batch.terminal.progress import word_of_silence
+from handler.batch.terminal import progress
+from handler.batch.terminal.progress import Display, word_of_silence
 from handler.batch.work.journal import LineCounts
 
 SENT, UNSURE = LineCounts(sent=5), LineCounts(sending=5)
@@ -45,3 +48,25 @@ def test_errors_are_answers():
 def test_after_the_retries_nothing_is_said_of_them():
     """What has lasted longer than the relay's retries is not explained by them."""
     assert "the relay retries" not in told(SENT, 2_401, heard=True)
+
+
+def silent(seconds):
+    """A session in which no answer has come for so long."""
+    journal = SimpleNamespace(tokens=0)
+    return SimpleNamespace(counts=SENT, quiet_seconds=seconds, heard=False, journal=journal)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_how_often_it_is_said(monkeypatch, is_terminal):
+    """A silence is spoken of once a minute, on a terminal and elsewhere, in the words of the time."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=is_terminal, width=400)
+    with Display(console).shown() as display:
+        for step in range(9_800):
+            clock.now = step * 0.3
+            display(silent(60 + clock.now))
+    words = re.findall(r"no answer for .*", written.getvalue())
+    assert 48 <= len(words) <= 50
+    assert "longer than retries" in words[-1]

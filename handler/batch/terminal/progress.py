@@ -1,5 +1,6 @@
 """Shows how a batch goes: a bar on a terminal, a plain line every few seconds elsewhere; on standard error."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ class Display:
         self._speed, self._rate = Speed(), 0.0
         self._started = self._drawn = time.monotonic()
         self._printed = self._started + _FIRST_LINE_SECONDS - every
-        self._said: str | None = None
+        self._worded = -math.inf
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
@@ -119,9 +120,9 @@ class Display:
         self._rate = self._speed.note(counts.done, now)
         self._show(figures(counts, self._rate, session.journal.tokens), counts.total, counts.done)
         word = word_of_silence(session)
-        if word and (self._said is None or now - self._printed > QUIET_SECONDS):
+        if word and now - self._worded >= QUIET_SECONDS:
+            self._worded = now
             self._console.print(word, style="yellow", highlight=False, soft_wrap=True)
-        self._said = word
 
     def _show(self, text: str, total: int | None, done: int) -> None:
         if self._bar:
