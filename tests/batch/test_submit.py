@@ -6,6 +6,7 @@ import signal
 
 import grpc
 
+from handler import batch
 from tests.parts.processes import until
 
 from .conftest import openai_line, read_lines, states, write_lines
@@ -79,6 +80,17 @@ def test_collect_long_after_the_deadline(local_place, files):
         done = local_place.run("batch", "collect", "-o", files.answers, address=proxy.address)
     assert done.returncode == 0, done.stderr
     assert {each["custom_id"] for each in read_lines(files.answers)} == {"a", "b"}
+
+
+def test_who_collects(local_place, files, monkeypatch):
+    """While a batch is only sent nobody looks for its answers, and none is missed."""
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", local_place.project)
+    write_lines(files.requests, [openai_line("a")])
+    seen = {"submit": set(), "collect": set()}
+    batch.submit(str(files.requests), str(files.answers), progress=lambda it: seen["submit"].add(it.collecting))
+    batch.collect(str(files.answers), progress=lambda it: seen["collect"].add(it.collecting))
+    assert seen["submit"] <= {False}  # it may be over before the first look
+    assert seen["collect"] == {True}
 
 
 def test_collect_on_another_machine(local_place, files):

@@ -14,6 +14,7 @@ from handler.batch.work.session import Session
 
 QUIET_SECONDS = 60.0
 _RETRIED_SECONDS = 2_400.0  # a request whose model fails, by default
+_BURIED_SECONDS = 57_600.0  # what is delivered again and again, by default: 16 hours
 _RATE_SECONDS = 30.0
 _REDRAW_SECONDS = 0.25
 _FIRST_LINE_SECONDS = 1.0
@@ -55,24 +56,39 @@ def figures(counts: LineCounts, speed: float, tokens: int) -> str:
 
 
 def word_of_silence(session: Session) -> str | None:
-    """What it may mean that nothing has come for a while, and what follows."""
+    """What it may mean that nothing has come for a while, and what follows; None where nobody here collects."""
     quiet, counts = session.quiet_seconds, session.counts
-    if quiet < QUIET_SECONDS or not counts.waiting:
+    if quiet < QUIET_SECONDS or not counts.waiting or not session.collecting:
         return None
     if counts.sending and not counts.sent and not counts.pending:
-        until = time.strftime("%H:%M", time.localtime(time.time() + max(0.0, session.unsure_seconds_left)))
-        return (
-            f"no confirmation came for {counts.sending:,} requests, sent or not: their answers are waited for until "
-            f"{until} (--unsure-after); what has none then `inference-relay batch run` sends again"
-        )
+        return f"no confirmation came for {counts.sending:,} requests, sent or not: {_end_of_the_wait(session)}"
     return f"no answer for {duration(quiet)}: {_meaning(quiet, heard=session.heard)}"
+
+
+def _end_of_the_wait(session: Session) -> str:
+    """What ends it first."""
+    seconds, option, follows = min(
+        (session.unsure_seconds_left, "--unsure-after", "`inference-relay batch run` sends again"),
+        (session.give_up_seconds_left, "--give-up-after", "becomes `request_timeout`"),
+        (session.deadline_seconds_left, "--deadline", "becomes `batch_expired`"),
+    )
+    until = _clock(max(0.0, seconds))
+    return f"their answers are waited for until {until} ({option}); what has none then {follows}"
+
+
+def _clock(seconds: float) -> str:
+    """The time in so many seconds, with its day where that is another one."""
+    now = time.time()
+    then, today = time.localtime(now + seconds), time.localtime(now)
+    return time.strftime("%H:%M" if then[:3] == today[:3] else "%a %d %b, %H:%M", then)
 
 
 def _meaning(quiet: float, *, heard: bool) -> str:
     if quiet > _RETRIED_SECONDS:
+        dead = ", or be dead letters by now" if quiet > _BURIED_SECONDS else ""
         return (
-            "longer than retries last by default. The topic of responses may take nothing, or the requests are dead "
-            "letters: ask your platform team. --give-up-after ends the wait"
+            "longer than retries last by default. The requests may wait behind those of others, or be paused, or the "
+            f"topic of responses may take nothing{dead}: ask your platform team. --give-up-after ends the wait"
         )
     if heard:
         return "the model may be restarting or overloaded; the relay retries, for up to 40 minutes by default"

@@ -1,5 +1,6 @@
 """One process's work on a batch: sends, collects, and decides when it is over."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ class Session:
         self._failure: BaseException | None = None
         self._started = time.monotonic()
         self._cancel_seen, self._looked, self._told = False, 0.0, False
-        self.sending = False
+        self.sending, self.collecting = False, False
 
     @contextmanager
     def _opened(self) -> Iterator[ExitStack]:
@@ -78,6 +79,17 @@ class Session:
         """How long those are still waited for that may not have been sent: from the last answer, or their sending."""
         waited = min(self.quiet_seconds, time.time() - self.journal.latest_unsure())
         return self._options.unsure_seconds - waited
+
+    @property
+    def give_up_seconds_left(self) -> float:
+        """How long an answer is still waited for, where none comes; infinite where that is for ever."""
+        patience = self._options.give_up_seconds
+        return math.inf if patience is None else patience - self.quiet_seconds
+
+    @property
+    def deadline_seconds_left(self) -> float:
+        """How long until what has no answer expires; infinite where there is no deadline."""
+        return EXPIRY_SECONDS - self.plan.seconds_past_deadline if self.plan.rules.deadline else math.inf
 
     # --- the three kinds of work
 
@@ -148,6 +160,7 @@ class Session:
         most = _MOST_FETCHED if self._options.fetch_bodies else MOST_PULLED
         with Subscription(self.plan.subscription) as subscription, subscription.messages(most) as messages:
             thread = self._thread(self._collector.run, messages)
+            self.collecting = True
             try:
                 yield
             finally:
@@ -227,7 +240,7 @@ class Session:
 
     def _in_vain(self) -> bool:
         """Whether what is missing was waited for as long as agreed: what only its answers let be sent waits no more."""
-        return self._only_unsure_is_left() or self._given_up()
+        return self._only_unsure_is_left() or self.give_up_seconds_left < 0
 
     def _only_unsure_is_left(self) -> bool:
         """Whether all that is waited for is lines that may not have been sent, for the time agreed."""
@@ -255,7 +268,7 @@ class Session:
         over = self._over()
         if over and self._drained():
             return over
-        if self._given_up() and not self.sending:
+        if self.give_up_seconds_left < 0 and not self.sending:
             seconds = self._options.give_up_seconds
             return "request_timeout", f"No answer came, nor any other for {seconds:g} seconds."
         return None
@@ -264,7 +277,7 @@ class Session:
         """Why nothing more is sent, if so: the code and the sentence of what will have no answer."""
         if self._cancelled():
             why = "batch_cancelled", "The batch was cancelled before this request was answered."
-        elif self.plan.seconds_past_deadline > EXPIRY_SECONDS:
+        elif self.deadline_seconds_left < 0:
             why = "batch_expired", f"No answer came before the batch's deadline, {self.plan.rules.deadline}."
         else:
             return None
@@ -274,10 +287,6 @@ class Session:
     def _drained(self) -> bool:
         """Whether what was answered is taken: the answers are paid for, and may have waited long for who collects."""
         return not self.sending and (not self.counts.waiting or self.quiet_seconds > DRAIN_SECONDS)
-
-    def _given_up(self) -> bool:
-        patience = self._options.give_up_seconds
-        return patience is not None and self.quiet_seconds > patience
 
     def _cancelled(self) -> bool:
         now = time.monotonic()
