@@ -33,7 +33,10 @@ def test_a_batch_of_one_file_has_no_second(tmp_path, style, answers, said):
     ("reply", "said"),
     [
         (None, "Everything that was sent is answered: the relay has nothing to cancel."),
-        (Reply(None, {"answered": 2}, True, None, {}), "cancelled: the model is called for no further request."),
+        (
+            Reply("2030-01-31T12:00:00Z", {"answered": 2}, True, None, {}),
+            "the model is not called any more for what was published before 2030-01-31T12:00:00Z. So far:",
+        ),
     ],
 )
 def test_what_the_relay_says_to_a_cancel(monkeypatch, reply, said):

@@ -299,7 +299,10 @@ def _told(answers: str, options: Options, seconds: float) -> str:
         return f"the relay has not confirmed it, so what is sent may still be answered, and paid for: {error}"
     if reply is None:
         return "Everything that was sent is answered: the relay has nothing to cancel."
-    return f"cancelled: the model is called for no further request. So far: {report.counted(reply)}"
+    return (
+        f"cancelled: the model is not called any more for what was published before {reply.cancelled_before}. So far: "
+        f"{report.counted(reply)}"
+    )
 
 
 @batch.command()
