@@ -184,6 +184,7 @@ def test_the_texts_say_when_waiting_ends():
     texts = {name: one["annotations"]["description"] for name, one in ALERTS.items()}
     waits = {"InferenceRelayStalled", "InferenceRelayOperatorErrors"}
     assert {name for name, text in texts.items() if "at MAX_ATTEMPTS" in text and "dead letter" in text} == waits
+    assert "the model, Cloud Storage or a bug of the service fails" in texts["InferenceRelayStalled"]
     assert not any("Nothing is lost," in text for text in texts.values())
 
 

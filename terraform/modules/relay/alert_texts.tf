@@ -5,7 +5,7 @@ locals {
   in_trouble = "(severity>=WARNING OR jsonPayload.status>=400)"
   runbook    = coalesce(var.runbook_url, "docs/runbook.md")
   read_logs  = "gcloud logging read '${local.own_lines} AND ${local.in_trouble}' --project=${var.project} --freshness=1h --limit=20 --format='table(timestamp, severity, jsonPayload.reason, jsonPayload.message_id, jsonPayload.message)'"
-  first      = "Nothing is lost yet: a request that the model or Cloud Storage fails is answered with that error at attempt ${var.max_attempts}, and what is given back for any other reason becomes a dead letter at delivery ${var.max_delivery_attempts}. A pause stops both. What the service says of it:\n\n    ${local.read_logs}"
+  first      = "Nothing is lost yet: a request that the model, Cloud Storage or a bug of the service fails is answered with an error at attempt ${var.max_attempts}, and what is given back for any other reason becomes a dead letter at delivery ${var.max_delivery_attempts}. A pause stops both. What the service says of it:\n\n    ${local.read_logs}"
 
   alert_texts = {
     waiting = {
