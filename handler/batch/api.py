@@ -8,7 +8,7 @@ from handler.batch.controlling import REPLY_SECONDS, Reply, cancel_requests
 from handler.batch.errors import CannotRun
 from handler.batch.lines import files
 from handler.batch.lines.check import Contents, Ids, Problem, examine
-from handler.batch.options import Options, Paths
+from handler.batch.options import Options, Paths, listed
 from handler.batch.work import beginning, session
 from handler.batch.work.journal import Journal, LineCounts
 from handler.batch.work.outputs import Outputs
@@ -91,9 +91,10 @@ def collect(
     options = options or Options()
     paths = beginning.paths_of(answers, options)
     if requests is None and not paths.journal.exists():
+        copied = listed((*(path.name for path in paths.outputs), f"every {paths.journal.name}*"))
         raise CannotRun(
-            f"{paths.journal} does not exist. Copy {paths.output.name}, {paths.errors.name} and every "
-            f"{paths.journal.name}* from where the batch was submitted, or give the request file and --batch-id"
+            f"{paths.journal} does not exist. Copy {copied} from where the batch was submitted, or give the request "
+            "file and --batch-id"
         )
     with beginning.alone(paths.journal):
         if requests is not None:

@@ -1,6 +1,6 @@
 """What can be chosen for a batch, and where its files are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,9 +78,20 @@ class Paths:
         return cls(journal, output, output if options.style is Style.VLLM else errors, deliver)
 
     @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files that lines are written to: one where errors stand in the output."""
+        return tuple(dict.fromkeys((self.output, self.errors)))
+
+    @property
     def spool(self) -> Path:
         """The copy of standard input."""
         return self.journal.with_name(self.journal.name + ".requests")
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names in a sentence: a, b and c."""
+    *first, last = map(str, names)
+    return " and ".join(filter(None, (", ".join(first), last)))
 
 
 def _working(answers: str, journal: str | None) -> tuple[Path, str | None]:

@@ -17,7 +17,7 @@ from handler.batch.lines import check, files, objects
 from handler.batch.lines.answers import Style, line_not_run
 from handler.batch.lines.check import Contents, LineRules, Problem
 from handler.batch.lines.formats import LONGEST_BATCH_ID, Form, nameless
-from handler.batch.options import Options, Paths
+from handler.batch.options import Options, Paths, listed
 from handler.batch.work.journal import Journal, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
 
@@ -92,7 +92,7 @@ def _claim_files(journal: Journal, paths: Paths) -> None:
     """See that the output is nobody else's; then note that what stands in it is this batch's."""
     if journal.fact("began") is not None:
         return
-    for path in {paths.output, paths.errors}:
+    for path in paths.outputs:
         if path.exists() and path.stat().st_size:
             journal.remove()
             raise CannotRun(
@@ -104,7 +104,7 @@ def _claim_files(journal: Journal, paths: Paths) -> None:
 
 def _forget(journal: Journal, paths: Paths) -> None:
     journal.remove()
-    for path in (paths.output, paths.errors, paths.spool):
+    for path in (*paths.outputs, paths.spool):
         path.unlink(missing_ok=True)
 
 
@@ -181,8 +181,8 @@ def _see_that_it_is_the_same_file(journal: Journal, requests: str, paths: Paths)
         raise CannotRun(
             f"{requests} is not the file that this batch was begun with ({journal.fact('requests')}), or was changed "
             "since. Put new or mended lines into a file of their own, with another output file (-o). Or remove "
-            f"{paths.journal}, {paths.output} and {paths.errors} to begin anew: every line of this file is sent then, "
-            "and paid for, also what was sent before."
+            f"{listed((paths.journal, *paths.outputs))} to begin anew: every line of this file is sent then, and paid "
+            "for, also what was sent before."
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from handler.batch.errors import CannotRun
+from handler.batch.options import listed
 from handler.batch.work.journal import Journal, LineState
 
 _KEYS = {LineState.SUCCEEDED: "output", LineState.FAILED: "errors"}
@@ -23,11 +24,6 @@ class Appended:
         self._file = path.open("ab")
         self.length = length
         self._dirty = False
-        if self._file.tell() < length:
-            raise CannotRun(
-                f"{path} is shorter than the journal says: bring it back, or remove it and the journal to begin anew "
-                "(that sends, and pays for, everything again)"
-            )
         self._file.truncate(length)
 
     def append(self, line: bytes) -> tuple[int, int]:
@@ -59,10 +55,20 @@ class Outputs:
         self._open()
 
     def _open(self) -> None:
-        self._files: dict[LineState, Appended] = {}
+        lengths: dict[LineState, int] = {}
         for state in self._states():
             self._finish_replacing(state)
-            self._files[state] = Appended(self._paths[state], self._journal.number(f"{_KEYS[state]}_length"))
+            lengths[state] = self._journal.number(f"{_KEYS[state]}_length")
+            self._see_that_it_is_there(self._paths[state], lengths[state])
+        self._files = {state: Appended(self._paths[state], length) for state, length in lengths.items()}
+
+    def _see_that_it_is_there(self, path: Path, length: int) -> None:
+        if length > (path.stat().st_size if path.exists() else 0):
+            belonging = dict.fromkeys((self._journal.path, *self._paths.values()))
+            raise CannotRun(
+                f"{path} is shorter than the journal says: bring it back, or remove {listed(belonging)} to begin anew "
+                "(that sends, and pays for, everything again)"
+            )
 
     def _states(self) -> tuple[LineState, ...]:
         one = self._paths[LineState.SUCCEEDED] == self._paths[LineState.FAILED]
