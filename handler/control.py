@@ -65,9 +65,9 @@ class Control:
             return Verdict(Reason.CONTROL, _unavailable(asked.verb), ErrorCode.LEDGER_UNAVAILABLE)
         if asked.verb is Verb.CANCEL and target.patterns and self._pause(self._ledger.spread_seconds):
             return Verdict(Reason.DRAINING)  # not every instance knows yet: the redelivery confirms it
-        return Verdict(Reason.CONTROL, self._reply(asked, target, counts), asked.verb)
+        return Verdict(Reason.CONTROL, self._response(asked, target, counts), asked.verb)
 
-    def _reply(self, asked: ControlMessage, target: Target, counts: Counts) -> Answer:
+    def _response(self, asked: ControlMessage, target: Target, counts: Counts) -> Answer:
         body: dict[str, Any] = {
             asked.verb.value: asked.meant.model_dump(exclude_none=True),
             "cancelled_before": _time(counts.cancelled_before),

@@ -58,7 +58,7 @@ def requests_status(
 
 
 def cancelling(batch_id: str, attributes: Mapping[str, str]) -> Outgoing:
-    """The message that cancels a batch; its reply comes with these attributes."""
+    """The message that cancels a batch; its response comes with these attributes."""
     data = {Verb.CANCEL.value: {"batch_id": batch_id}}
     return Outgoing(strictjson.dumps(data), {**attributes, ATTRIBUTE: Verb.CANCEL.value})
 
@@ -68,8 +68,8 @@ def _asked(verb: Verb, batch_id: str | None, request_id: str | None, where: Wher
     answer = exchange("control", {verb.value: meant}, {ATTRIBUTE: verb.value}, where or Where(), seconds)
     if answer is None:
         raise NoAnswer(
-            f"no reply within {seconds:g} s. The message waits behind the requests before it, unless the relay has a "
-            "subscription for control messages alone (Terraform: control_messages), or Pub/Sub does not reach the "
+            f"no response within {seconds:g} s. The message waits behind the requests before it, unless the relay has "
+            "a subscription for control messages alone (Terraform: control_messages), or Pub/Sub does not reach the "
             "relay. It will be done when it is delivered."
         )
     if answer.code:

@@ -105,7 +105,7 @@ def test_a_service_that_takes_none(local_world, asked):
     assert response[0]["status_code"] == 200
 
 
-def test_nobody_replies(local_topics, asked):
+def test_nobody_responds(local_topics, asked):
     """The command says what that may mean."""
     code, said = asked(local_topics, "status", "--batch", "b", "--timeout", "1s")
-    assert (code, "no reply within 1 s" in said) == (1, True), said
+    assert (code, "no response within 1 s" in said) == (1, True), said

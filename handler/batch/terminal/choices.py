@@ -114,10 +114,10 @@ places = _grouped(
 )
 where = _grouped(
     *_names,
-    click.option("--subscription", help="Read the reply from this one, instead of one that is made and deleted."),
+    click.option("--subscription", help="Read the response from this one, instead of one that is made and deleted."),
 )
 timeout = click.option(
-    "--timeout", type=Seconds(), default="60s", show_default=True, help="How long to wait for the relay's reply."
+    "--timeout", type=Seconds(), default="60s", show_default=True, help="How long to wait for the relay's response."
 )
 deadline = click.option("--deadline", type=Deadline(), help="When to give up: 8h, 90m, or 2030-01-31T12:00:00Z.")
 allowed_paths = click.option(

@@ -14,7 +14,7 @@ from handler.rules import strictjson
 
 request_id = click.argument("request_id", required=False)
 batch_id = click.option("--batch", "batch_id", help="The batch's id: the attribute `batch_id` of its messages.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the relay's reply as JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the relay's response as JSON.")
 
 
 @click.command()
@@ -38,7 +38,7 @@ def cancel(request_id: str | None, batch_id: str | None, as_json: bool, timeout:
     For a batch of `inference-relay batch run` there is `inference-relay batch cancel`. The relay's operator has to have
     switched this on (CONTROL_MESSAGES).
 
-    Exit status: 0 cancelled, 1 the relay did not do it or did not reply, 2 it could not run.
+    Exit status: 0 cancelled, 1 the relay did not do it or sent no response, 2 it could not run.
     """  # noqa: D301
     reply = _asked(cancel_requests, batch_id, request_id, Where(**places), timeout)
     if not as_json:
@@ -64,7 +64,7 @@ def status(request_id: str | None, batch_id: str | None, as_json: bool, timeout:
 
     `inference-relay batch status` says what the requester's own journal has.
 
-    Exit status: 0 answered, 1 the relay does not say or did not reply, 2 it could not run.
+    Exit status: 0 answered, 1 the relay does not say or sent no response, 2 it could not run.
     """  # noqa: D301
     reply = _asked(requests_status, batch_id, request_id, Where(**places), timeout)
     if reply.cancelled_before and not as_json:

@@ -298,7 +298,7 @@ class Session:
     def _tell(self, topic: Topic | None) -> None:
         """Have the relay cancel what was still sent while another process cancelled the batch, once nothing more is.
 
-        Its reply comes with the answers, and changes nothing here: whoever cancelled is told by one of its own.
+        Its response comes with the answers, and changes nothing here: whoever cancelled is told by one of its own.
         """
         if topic is None or self._told or self.sending or not self._cancelled():
             return

@@ -48,7 +48,7 @@ class ControlMessage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
-    metadata: dict = Field(default_factory=dict, description="any JSON object; comes back with the reply")  # type: ignore[type-arg]
+    metadata: dict = Field(default_factory=dict, description="any JSON object; comes back with the response")  # type: ignore[type-arg]
     cancel: Meant | None = Field(default=None, description="what is not to be called for any more")
     status: Meant | None = Field(default=None, description="what is asked about")
 
