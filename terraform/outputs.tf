@@ -79,7 +79,7 @@ output "read" {
 }
 
 output "read_dead_letters" {
-  description = "Command that shows dead letters, and leaves them where they are."
+  description = "Command that shows dead letters; it hides them for ten minutes from the next look, and from a replay."
   value       = module.relay.read_dead_letters
 }
 

@@ -79,7 +79,7 @@ output "read" {
 }
 
 output "read_dead_letters" {
-  description = "Command that shows dead letters, and leaves them where they are."
+  description = "Command that shows dead letters; it hides them for ten minutes from the next look, and from a replay."
   value       = "gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters.name} --project=${var.project} --limit=10 --format=json"
 }
 
