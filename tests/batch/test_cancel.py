@@ -268,7 +268,7 @@ def test_batch_cancel_while_it_is_sent(steady_place, slow_model, instances):
     """`batch cancel` ends the sending and tells the relay; what was sent after that is cancelled, too. Then a retry."""
     files = Files(steady_place)
     with instances.start(0), instances.start(1):
-        with steady_place.running(*files.command, "--rate", 200) as child:
+        with steady_place.running(*files.command, "--rate", LINES // 20) as child:  # it is at it when the command comes
             until(lambda: files.answered() > 50, 120)
             said = patiently(steady_place, "batch", "cancel", files.answers)
             assert "not sent any more" in said
