@@ -270,9 +270,11 @@ def test_batch_cancel_while_it_is_sent(steady_place, slow_model, instances):
     with instances.start(0), instances.start(1):
         with steady_place.running(*files.command, "--rate", LINES // 20) as child:  # it is at it when the command comes
             until(lambda: files.answered() > 50, 120)
-            said = patiently(steady_place, "batch", "cancel", files.answers)
+            said = steady_place.run("batch", "cancel", files.answers).stdout
             assert "not sent any more" in said
-            assert "the model is not called any more for what was published before 20" in said, said
+            # While the ledger is in trouble it says to do it again; but then the run tells the relay, and may be done.
+            told = "the model is not called any more for what was published before 20"
+            assert told in said or "in a while" in said, said
             assert child.wait(PATIENCE) == 1
         answered, failed = files.ids()
         assert failed == {"batch_cancelled": {f"{n}" for n in range(LINES)} - answered}
