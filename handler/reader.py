@@ -10,19 +10,18 @@ from handler.delivery import Delivery, Inference, check_topic, inference_of
 from handler.ledger import Claim
 from handler.routes import Route, Routes
 from handler.rules import strictjson
-from handler.rules.message.contract import InferenceRequest, parse_request
+from handler.rules.message.contract import InferenceRequest, RequestError, parse_request
 from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Verdict
 from handler.storage.claimcheck import ClaimCheck
 
 
 class Over(Exception):
-    """Nobody waits for the model's answer any more: the verdict, and the model that was asked for."""
+    """Nobody waits for the model's answer any more: the verdict."""
 
-    def __init__(self, verdict: Verdict, model: str | None) -> None:
+    def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.reason)
         self.verdict = verdict
-        self.model = model
 
 
 class Reader:
@@ -37,18 +36,25 @@ class Reader:
     def read(self, delivery: Delivery, claim: Claim, stack: ExitStack) -> tuple[Route, Inference]:
         """The request with what it refers to, which `stack` holds, and where it goes.
 
-        Raises RequestError, StorageFailed, Refused where there is neither room nor time to fetch that, and Over.
+        Raises RequestError, StorageFailed, Refused where there is neither room nor time to fetch that, and Over. What
+        could be read of the request's metadata is the delivery's then.
         """
-        data, attributes = delivery.take_data(), delivery.message.attributes
-        request = in_turn(len(data), parse_request, data, self._paths, attributes)
-        del data
+        request = self._parsed(delivery)
         try:
-            check_topic(attributes, request, self._settings.response_topics)
+            check_topic(delivery.message.attributes, request, self._settings.response_topics)
             route = self._route(delivery, request) if request.body_ref is None else None
             self._check_wanted(delivery, claim, request, route)
             return self._fetched(delivery, request, route, stack)
         except Exception:
             delivery.metadata = strictjson.dumps(request.metadata)
+            raise
+
+    def _parsed(self, delivery: Delivery) -> InferenceRequest:
+        data = delivery.take_data()
+        try:
+            return in_turn(len(data), parse_request, data, self._paths, delivery.message.attributes)
+        except RequestError as refused:
+            delivery.metadata = strictjson.dumps(refused.metadata)
             raise
 
     def _fetched(
@@ -70,4 +76,5 @@ class Reader:
         is_late = deadline is not None and deadline <= datetime.now(UTC)
         if claim.cancelled or is_late:
             delivery.record.routed(route.name if route else self._routes.only_name, request.model)
-            raise Over(outcome.cancelled() if claim.cancelled else outcome.expired(), request.model)
+            delivery.model = request.model
+            raise Over(outcome.cancelled() if claim.cancelled else outcome.expired())

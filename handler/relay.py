@@ -24,7 +24,6 @@ from handler.push.envelope import PubsubMessage
 from handler.reader import Over, Reader
 from handler.responder import Responder
 from handler.routes import Route, Routes
-from handler.rules import strictjson
 from handler.rules.message.contract import RequestError
 from handler.rules.message.control import is_control
 from handler.rules.verdict import outcome
@@ -109,8 +108,7 @@ class Relay:
             if verdict.answer is None or (delivery.kept and claim.kept is None):
                 raise
             logs.bug("a bug: please report it with this traceback", delivery.record.fields)
-        respond = partial(self._responder.respond, delivery, verdict, delivery.metadata, delivery.model)
-        return _confirmed(delivery, respond)
+        return _confirmed(delivery, partial(self._responder.respond, delivery, verdict))
 
     def _claim(self, delivery: Delivery) -> Claim:
         """Claim the message; while another instance works on it, wait for what comes of that if there is room to."""
@@ -145,16 +143,14 @@ class Relay:
             delivery.record.kept(self._routes.only_name)
             return self._responder.publish_kept(delivery, claim.kept)
         if is_control(delivery.message.attributes):
-            verdict = self._control.answer(delivery)
-            return self._responder.respond(delivery, verdict, delivery.metadata)
+            return self._responder.respond(delivery, self._control.answer(delivery))
         with ExitStack() as fetched:
             try:
                 route, inference = self._reader.read(delivery, claim, fetched)
             except Over as over:
-                return self._responder.respond(delivery, over.verdict, delivery.metadata, over.model)
+                return self._responder.respond(delivery, over.verdict)
             except (RequestError, StorageFailed) as error:
-                verdict = self._failed(delivery, claim, error)
-                return self._responder.respond(delivery, verdict, strictjson.dumps(error.metadata))
+                return self._responder.respond(delivery, self._failed(delivery, claim, error))
             return self._routed(delivery, route, inference, claim)
 
     def _routed(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
@@ -165,8 +161,7 @@ class Relay:
         try:
             return self._infer(delivery, route, inference, claim)
         except (RequestError, StorageFailed) as error:
-            verdict = self._failed(delivery, claim, error)
-            return self._responder.respond(delivery, verdict, inference.metadata, inference.model)
+            return self._responder.respond(delivery, self._failed(delivery, claim, error))
 
     def _failed(self, delivery: Delivery, claim: Claim, error: RequestError | StorageFailed) -> Verdict:
         if isinstance(error, RequestError):
@@ -175,16 +170,15 @@ class Relay:
 
     def _infer(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Wait for a slot, call the model in it, and publish; the slot is the next one's once the call is over."""
-        respond = partial(self._responder.respond, delivery, metadata=inference.metadata, model=inference.model)
         with delivery.record.waiting():
             slot = route.line.take(self._wish(delivery, inference, claim))
         if slot is None:
-            return respond(outcome.expired())
+            return self._responder.respond(delivery, outcome.expired())
         with slot:
             delivery.held.resize(0)
             verdict = self._decide(delivery, route, inference, claim, slot)
             slot.pass_on()
-            return respond(verdict)
+            return self._responder.respond(delivery, verdict)
 
     def _decide(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim, slot: Slot) -> Verdict:
         budget = self._budget(delivery, route, inference)

@@ -25,17 +25,18 @@ class Responder:
         self._ledger = ledger
         self._claim_check = claim_check
 
-    def respond(self, delivery: Delivery, verdict: Verdict, metadata: bytes, model: str | None = None) -> Verdict:
+    def respond(self, delivery: Delivery, verdict: Verdict) -> Verdict:
         """Publish the verdict's answer, if it has one. The verdict on how that went. Raises StorageFailed."""
         if verdict.answer is None:
             return verdict
-        response = _response(verdict.answer, delivery, metadata, model)
+        response = _response(verdict.answer, delivery)
         if not self._publisher.fits(response):  # found before it is kept, or its redelivery would stumble over it
             smaller = self._stored(delivery, verdict, verdict.answer)
             if verdict.answer != smaller.answer:
-                return self.respond(delivery, smaller, metadata, model)
-            if metadata != NO_METADATA:  # nothing else is left to leave out
-                return self.respond(delivery, smaller, NO_METADATA, model)
+                return self.respond(delivery, smaller)
+            if delivery.metadata != NO_METADATA:  # nothing else is left to leave out
+                delivery.metadata = NO_METADATA
+                return self.respond(delivery, smaller)
         if verdict.facts.is_free:
             is_held = self._ledger.holds(delivery.key, delivery.owner)
         else:
@@ -80,14 +81,14 @@ class Responder:
             self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
 
 
-def _response(answer: Answer, delivery: Delivery, metadata: bytes, model: str | None) -> OutgoingMessage:
+def _response(answer: Answer, delivery: Delivery) -> OutgoingMessage:
     message = delivery.message
     attributes = response_attributes(
         message.attributes,
         message_id=message.message_id,
         status_code=answer.status_code,
-        model=model,
+        model=delivery.model,
         usage=answer.usage,
         is_reference=answer.is_reference,
     )
-    return OutgoingMessage(response_data(answer, metadata), attributes, message.ordering_key, delivery.topic)
+    return OutgoingMessage(response_data(answer, delivery.metadata), attributes, message.ordering_key, delivery.topic)

@@ -1,19 +1,14 @@
 """Cloud Storage, for what no message can hold: the claim check pattern. Only objects.py knows Google's library."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from handler.rules.message.reference import Reference, Stored
 
 
 class StorageFailed(Exception):
-    """Cloud Storage's own trouble, or its operator's: a later try may succeed. The message names no object.
-
-    `metadata` is the request's, where it could not be fetched.
-    """
-
-    metadata: Mapping[str, Any] = {}
+    """Cloud Storage's own trouble, or its operator's: a later try may succeed. The message names no object."""
 
 
 class NoSuchObject(Exception):

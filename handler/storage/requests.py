@@ -69,7 +69,7 @@ class RequestObjects:
             allowed = f"Use one of: {', '.join(self._buckets)}." if self._buckets else "It reads none."
             message = f"The service does not read the bucket {reference.bucket}. {allowed}"
             raise _refused(ErrorCode.REFERENCE_NOT_ALLOWED, message, request)
-        with self._in_time(seconds, request), _there(reference, request):
+        with self._in_time(seconds), _there(reference, request):
             found = self._objects.find(reference)
         self._check(found, self._max_file if request.is_form else self._max_body, request)
         return _File(self._objects, found, request)
@@ -84,7 +84,7 @@ class RequestObjects:
 
     def _loaded(self, file: "_File", seconds: float) -> Fetched:
         request, reference = file.request, file.found.reference
-        with self._in_time(seconds, request):
+        with self._in_time(seconds):
             content = b"".join(file)
         try:
             document = in_turn(len(content), strictjson.loads, content)
@@ -96,20 +96,14 @@ class RequestObjects:
         return Fetched(request.model_copy(update={"body": document, "body_ref": None}))
 
     @contextmanager
-    def _in_time(self, seconds: float, request: InferenceRequest) -> Iterator[None]:
-        """What fails here fails with the request's metadata, by which its sender knows it."""
+    def _in_time(self, seconds: float) -> Iterator[None]:
         try:
             with self._deadlines.within(seconds):
                 yield
         except DeadlineCut:
             raise Refused(Reason.DRAINING, "cut off") from None
         except DeadlinePassed:
-            error = StorageFailed("not in time")
-            error.metadata = request.metadata
-            raise error from None
-        except StorageFailed as error:
-            error.metadata = request.metadata
-            raise
+            raise StorageFailed("not in time") from None
 
 
 class _File:

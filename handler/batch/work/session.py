@@ -210,7 +210,7 @@ class Session:
             raise self._failure
 
     def _until_over(self, sender: Sender | None, topic: Topic | None) -> SessionEnd:
-        self._over()
+        self._over()  # before anything is sent
         if sender:
             self._start(sender.run, topic)
         else:
