@@ -83,7 +83,8 @@ class App:
         def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] in self._health:
                 return framework(environ, start_response)
-            verdict = self._pushed(Request(environ))
+            # Not populated: environ and request would hold each other, and the body, until cycles are looked for.
+            verdict = self._pushed(Request(environ, populate_request=False))
             if verdict.status == 204:  # what nearly every push gets, and nothing has to be made for
                 start_response("204 NO CONTENT", [])
                 return ()
