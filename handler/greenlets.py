@@ -101,6 +101,7 @@ class Deadline:
         self._greenlet = None
         self._timeout.close()
         if error is self._timeout:
+            error.__traceback__ = None  # its frames hold this deadline, which holds it
             raise (DeadlineCut if self._is_cut else DeadlinePassed) from None
 
     def cut(self) -> None:

@@ -25,6 +25,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.types import PublishRequest, PublishResponse, PubsubMessage
 
 from handler import greenlets
+from handler.frames import let_go
 from handler.rules import strictjson
 from handler.rules.message.attributes import MAX_ATTRIBUTES
 
@@ -125,10 +126,10 @@ class Publisher:
             raise ResponseTooLarge
         try:
             return self._outbox.send(message.topic or self._topic, _raw(message), seconds)
-        except exceptions.InvalidArgument as error:
-            raise PublishRefused(_cause(error)) from None
+        except (PublishFailed, PublishRefused):
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the message is not published
-            raise PublishFailed(_cause(error)) from None
+            raise _failure(error) from None
 
 
 def _raw(message: OutgoingMessage) -> Any:
@@ -180,6 +181,8 @@ class _Outbox:
             if publish.outcome.cancel():  # nobody has begun to send it
                 raise
             return publish.outcome.result()  # its request ends now, too
+        finally:
+            del publish  # or what is raised and it hold each other, and a response of 10 MB
 
     def _start(self) -> None:
         with self._starting:
@@ -193,6 +196,7 @@ class _Outbox:
             with self._collecting:
                 batch = self._next_batch()
             self._send([one for one in batch if one.outcome.set_running_or_notify_cancel()])
+            del batch  # while it waits for the next
 
     def _next_batch(self) -> Sequence[_Publish]:
         """What shares the next request. A topic that is slow holds up no other that was collected with it."""
@@ -232,16 +236,14 @@ class _Outbox:
             return
         try:
             ids = self._request(batch, now)
-        except exceptions.InvalidArgument as error:
-            # The whole batch was refused, perhaps for another message in it.
-            if len(batch) == 1:
-                batch[0].outcome.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            let_go(error)
+            if len(batch) > 1 and isinstance(error, exceptions.InvalidArgument):
+                for one in batch:  # perhaps for another message among them
+                    self._send([one])
             else:
                 for one in batch:
-                    self._send([one])
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-            for one in batch:
-                one.outcome.set_exception(error)
+                    one.outcome.set_exception(_failure(error))
         else:
             for one, message_id in zip(batch, ids, strict=True):
                 one.outcome.set_result(message_id)
@@ -309,7 +311,7 @@ def _in_time(batch: Sequence[_Publish], now: float) -> Sequence[_Publish]:
     """Those that have time left. The publishers of the others hear that theirs is up."""
     for one in batch:
         if one.until <= now:
-            one.outcome.set_exception(exceptions.DeadlineExceeded("its turn came too late"))
+            one.outcome.set_exception(_failure(exceptions.DeadlineExceeded("its turn came too late")))
     return [one for one in batch if one.until > now]
 
 
@@ -338,6 +340,12 @@ _HINTS: Mapping[type[Exception], str] = {
     FutureTimeoutError: "no request could be begun in time: Pub/Sub is slow or away",
     google.auth.exceptions.DefaultCredentialsError: "there are no application default credentials",
 }
+
+
+def _failure(error: Exception) -> PublishFailed | PublishRefused:
+    """What a publisher is told. It is made anew: what was raised holds the frames that it came through."""
+    refused = isinstance(error, exceptions.InvalidArgument)
+    return (PublishRefused if refused else PublishFailed)(_cause(error))
 
 
 def _cause(error: Exception) -> str:

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
+from handler.frames import let_go
 from handler.greenlets import Deadline
 from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State
 from handler.ledger.breaker import TROUBLE, CircuitBreaker, Way, describe
@@ -263,6 +264,7 @@ class RedisLedger:
                 answer = question()
         except Exception as error:  # noqa: BLE001 - whatever the ledger's trouble is, it must not cost an answer
             self._breaker.failed(error)
+            let_go(error)
             return None
         if way is Way.PROBE:
             self._breaker.worked()

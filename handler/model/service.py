@@ -20,6 +20,7 @@ import requests
 from urllib3.exceptions import DecodeError, HTTPError, InvalidChunkLength, InvalidHeader, NewConnectionError
 
 from handler.config.routing import MODEL_FIELD, Route
+from handler.frames import let_go
 from handler.greenlets import DeadlineCut, DeadlinePassed, Deadlines
 from handler.http.adapter import Adapter, StaleConnection
 from handler.model.identity import Fixed, Identity, NoToken, access_token, id_token
@@ -132,6 +133,7 @@ class ModelService:
         except tuple(kind for kind, _ in FAILURES) as error:
             is_late = isinstance(error, requests.ReadTimeout) and time.monotonic() > begun + seconds
             failure = ModelFailure.TIMEOUT if is_late else failure_of(error)
+            let_go(error)
         _log.debug("call of the model failed: %s", failure)
         if failure is ModelFailure.STALE:
             # What one kept connection went through the others most likely did too. The next call gets a new one.

@@ -18,6 +18,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
+from handler.frames import let_go
 from handler.rules.message.reference import Reference, Stored
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 
@@ -86,7 +87,10 @@ class CloudStorage:
             if source.error is not None:
                 raise source.error from None
             raise
-        return Stored(str(reference), source.tell(), content_type, source.sha256.hexdigest())
+        else:
+            return Stored(str(reference), source.tell(), content_type, source.sha256.hexdigest())
+        finally:
+            del source  # it holds what is raised, which would hold it
 
     def close(self) -> None:
         """Disconnect."""
@@ -154,10 +158,12 @@ def _told() -> Iterator[None]:
     try:
         yield
     except exceptions.NotFound as error:
+        let_go(error)
         if "bucket does not exist" in str(error):
             raise StorageFailed("there is no such bucket: see REQUEST_BUCKETS and RESPONSE_BUCKET") from None
         raise NoSuchObject from None
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing was read or written
+        let_go(error)
         raise StorageFailed(_cause(error)) from None
 
 

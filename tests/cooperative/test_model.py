@@ -1,5 +1,6 @@
 """The model service over HTTP, against servers that say exactly what a test has them say."""
 
+import gc
 import gzip
 import resource
 import socket
@@ -9,7 +10,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -190,6 +191,21 @@ def test_nobody_listens():
 def test_no_such_host():
     """A name that nobody knows means that nothing was sent."""
     assert service("http://model.invalid").call("/v1/completions", b"{}", 10) is ModelFailure.UNREACHABLE
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "model.invalid", "192.0.2.1", "cut off", "silent"])
+def test_a_failed_call_holds_nothing(host):
+    """No cycle of references keeps the request, which may have 10 MB: in an outage thousands fail."""
+    scripts = {"cut off": says(b"HTTP/1.1 200"), "silent": lambda connection: connection.recv(1)}
+    with ExitStack() as stack:
+        url = stack.enter_context(scripted(scripts[host]))[0].url if host in scripts else f"http://{host}"
+        model, body = service(url, CONNECT_TIMEOUT_SECONDS="0.2"), b" " * 1_000_000
+        before = sys.getrefcount(body)
+        gc.collect()
+        gc.disable()
+        stack.callback(gc.enable)
+        assert isinstance(model.call("/v1/completions", body, 0.5), ModelFailure)
+        assert sys.getrefcount(body) == before
 
 
 def test_a_host_that_does_not_accept():

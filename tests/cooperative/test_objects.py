@@ -4,7 +4,7 @@ import gc
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import gevent
@@ -168,14 +168,40 @@ def test_one_deadline_ends_everything(monkeypatch, shelf, work):
     assert len(turns) > 5
 
 
+def broken():
+    """A source that breaks off."""
+    yield b"a"
+    raise ConnectionError("the model")
+
+
+BEGUN = (200, b"{}", {"Location": "http://127.0.0.1:9/"})
+
+
+@pytest.mark.parametrize(
+    ("reply", "parts"),
+    [
+        ((403, b"{}"), lambda: iter([b"abc"])),
+        ((503, b"{}"), lambda: iter([b"abc"])),
+        (BEGUN, lambda: iter([b"a" * 11])),
+        (BEGUN, broken),
+    ],
+)
+def test_a_failed_write_holds_nothing(store, shelf, reply, parts):
+    """No cycle of references keeps what was to be written, of which there are megabytes."""
+    with store(reply) as _:
+        gc.disable()
+        try:
+            with suppress(StorageFailed, TooLarge, ConnectionError):
+                shelf.write(WHERE, "text/plain", parts(), 10)
+            assert not [one for one in gc.get_objects() if isinstance(one, objects._Source)]
+        finally:
+            gc.enable()
+
+
 def test_what_goes_wrong_at_the_source_is_raised_as_it_is(store, shelf):
     """A model that breaks off while its response is written is no trouble of Cloud Storage's."""
 
-    def broken():
-        yield b"a"
-        raise ConnectionError("the model")
-
-    with store((200, b"{}", {"Location": "http://127.0.0.1:9/"})) as _:
+    with store(BEGUN) as _:
         with pytest.raises(ConnectionError, match="the model"):
             shelf.write(WHERE, "text/plain", broken(), 10)
         with pytest.raises(TooLarge):

@@ -1,5 +1,6 @@
 """The ledger: what both kinds promise, and that of Redis under faults, against a real redis-server."""
 
+import gc
 import socket
 import socketserver
 import sys
@@ -771,6 +772,19 @@ def test_whatever_is_raised_is_trouble(instance, clock, monkeypatch, kind):
     a.claim("key", "one")
     assert not a._renew()
     assert a.troubles == 9
+
+
+def test_trouble_holds_nothing(instance, clock):
+    """No cycle of references keeps a response that could not be told to Redis; where it is kept is in memory."""
+    a, response = instance("redis://127.0.0.1:1", clock=clock, bypass_seconds=0), b"r" * 1_000_000
+    a.claim("key", "one")
+    before = sys.getrefcount(response)
+    gc.disable()
+    try:
+        a.keep("key", "one", response)
+        assert sys.getrefcount(response) - before == 1  # in memory
+    finally:
+        gc.enable()
 
 
 class Chatter(socketserver.BaseRequestHandler):
