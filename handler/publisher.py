@@ -37,7 +37,7 @@ BATCH_BYTES = MAX_REQUEST_BYTES - 2 * 1024  # and the topic
 SENDERS = 6
 # Shortly after a request, what comes next waits for this long to share one: a request costs as much as ten messages.
 # A message that comes alone is sent at once.
-BATCH_SECONDS = 0.002
+BATCH_SECONDS = 0.005
 
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.keepalive_time_ms", 30_000)]
 
