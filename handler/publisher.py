@@ -126,10 +126,8 @@ class Publisher:
             raise ResponseTooLarge
         try:
             return self._outbox.send(message.topic or self._topic, _raw(message), seconds)
-        except (PublishFailed, PublishRefused):
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the message is not published
-            raise _failure(error) from None
+            raise (error if isinstance(error, PublishFailed | PublishRefused) else _failure(error)) from None
 
 
 def _raw(message: OutgoingMessage) -> Any:
@@ -329,27 +327,24 @@ def _channel() -> Any:
 
 
 # What an operator can do about it. Pub/Sub's own text may quote what was published, so it is not passed on.
-_NO_WAY = "is there a way to Pub/Sub, or to PUBSUB_EMULATOR_HOST where it is set?"
-_HINTS: Mapping[type[Exception], str] = {
+_HINTS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
     exceptions.NotFound: "there is no such topic: see RESPONSE_TOPIC",
     exceptions.PermissionDenied: "the service account may not publish there: it needs roles/pubsub.publisher",
     exceptions.Unauthenticated: "the service has no valid credentials",
     exceptions.InvalidArgument: "Pub/Sub does not take it: has the topic a schema?",
-    exceptions.ServiceUnavailable: _NO_WAY,
-    exceptions.DeadlineExceeded: _NO_WAY,
+    (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded): "is there a way to Pub/Sub, or to "
+    "PUBSUB_EMULATOR_HOST where it is set?",
     FutureTimeoutError: "no request could be begun in time: Pub/Sub is slow or away",
     google.auth.exceptions.DefaultCredentialsError: "there are no application default credentials",
 }
 
 
 def _failure(error: Exception) -> PublishFailed | PublishRefused:
-    """What a publisher is told. It is made anew: what was raised holds the frames that it came through."""
-    refused = isinstance(error, exceptions.InvalidArgument)
-    return (PublishRefused if refused else PublishFailed)(_cause(error))
+    """What a publisher is told: the error's kind and a hint, never its text.
 
-
-def _cause(error: Exception) -> str:
-    """The error's kind and a hint, never its text."""
+    It is made anew, since what was raised holds the frames that it came through.
+    """
     cause = error.cause if isinstance(error, exceptions.RetryError) else error
-    hint = next((hint for kind, hint in _HINTS.items() if isinstance(cause, kind)), "")
-    return f"{type(cause).__name__}: {hint}" if hint else type(cause).__name__
+    hint = next((f": {hint}" for kind, hint in _HINTS.items() if isinstance(cause, kind)), "")
+    kind = PublishRefused if isinstance(error, exceptions.InvalidArgument) else PublishFailed
+    return kind(type(cause).__name__ + hint)
