@@ -5,17 +5,39 @@ from collections.abc import Iterator
 
 
 def let_go(error: BaseException) -> None:
-    """Empty the frames that an error, and those behind it, came through; they must be done with.
+    """Forget what an error, and the errors before it, came through."""
+    empty(error)
+    for one in _with_those_before(error):
+        if one is error or not _is_on_its_way(one):
+            one.__traceback__ = None
+
+
+def empty(error: BaseException) -> None:
+    """Empty the frames that an error, and the errors before it, came through; those that still run are left alone.
 
     They hold what was being sent, and often the error again: such a cycle of references keeps megabytes until the
-    garbage collector looks for it, and while nothing can be sent there are thousands.
+    garbage collector looks for it, and while nothing can be sent there are thousands. The lines for a log stay.
     """
-    for one in tuple(_behind(error)):
+    for one in _with_those_before(error):
         traceback.clear_frames(one.__traceback__)
-        one.__traceback__ = None
 
 
-def _behind(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _is_on_its_way(error: BaseException) -> bool:
+    """Whether a caller handles it meanwhile, and may log it: then the frame that it has reached still runs."""
+    if error.__traceback__ is None:
+        return False
+    try:
+        error.__traceback__.tb_frame.clear()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _with_those_before(error: BaseException) -> Iterator[BaseException]:
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            left += [before for before in (one.__cause__, one.__context__) if before is not None]
+            yield one

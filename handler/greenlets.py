@@ -100,8 +100,8 @@ class Deadline:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self._greenlet = None
         self._timeout.close()
+        self._timeout.__traceback__ = None  # or its frames, which hold this deadline, and it hold each other
         if error is self._timeout:
-            error.__traceback__ = None  # its frames hold this deadline, which holds it
             raise (DeadlineCut if self._is_cut else DeadlinePassed) from None
 
     def cut(self) -> None:

@@ -251,7 +251,7 @@ class _Outbox:
         left = min(one.until for one in batch) - now
         request = _Request(topic=batch[0].topic, messages=[one.message for one in batch])
         # A last try may begin just before the retries' time is up and then take its own: together what is left.
-        retry = Retry(predicate=_TRANSIENT, initial=0.1, maximum=2.0, timeout=left / 2)
+        retry = Retry(predicate=_TRANSIENT, initial=0.1, maximum=2.0, timeout=left / 2, on_error=let_go)
         return retry(self._channel.publish)(request, left / 2)
 
 
@@ -340,10 +340,7 @@ _HINTS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
 
 
 def _failure(error: Exception) -> PublishFailed | PublishRefused:
-    """What a publisher is told: the error's kind and a hint, never its text.
-
-    It is made anew, since what was raised holds the frames that it came through.
-    """
+    """What a publisher is told: the error's kind and a hint, never its text. Each is told by an error of its own."""
     cause = error.cause if isinstance(error, exceptions.RetryError) else error
     hint = next((f": {hint}" for kind, hint in _HINTS.items() if isinstance(cause, kind)), "")
     kind = PublishRefused if isinstance(error, exceptions.InvalidArgument) else PublishFailed

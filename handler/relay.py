@@ -147,11 +147,11 @@ class Relay:
         with ExitStack() as fetched:
             try:
                 route, inference = self._reader.read(delivery, claim, fetched)
-            except Over as over:
-                return self._responder.respond(delivery, over.verdict)
-            except (RequestError, StorageFailed) as error:
-                return self._responder.respond(delivery, self._failed(delivery, claim, error))
-            return self._routed(delivery, route, inference, claim)
+            except (Over, RequestError, StorageFailed) as error:
+                verdict = self._failed(delivery, claim, error)
+            else:
+                return self._routed(delivery, route, inference, claim)
+        return self._responder.respond(delivery, verdict)  # not sooner: the error holds the body that was read
 
     def _routed(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Go on with a request that could be read; what fails here fails while a file is streamed or stored."""
@@ -161,9 +161,12 @@ class Relay:
         try:
             return self._infer(delivery, route, inference, claim)
         except (RequestError, StorageFailed) as error:
-            return self._responder.respond(delivery, self._failed(delivery, claim, error))
+            verdict = self._failed(delivery, claim, error)
+        return self._responder.respond(delivery, verdict)
 
-    def _failed(self, delivery: Delivery, claim: Claim, error: RequestError | StorageFailed) -> Verdict:
+    def _failed(self, delivery: Delivery, claim: Claim, error: Over | RequestError | StorageFailed) -> Verdict:
+        if isinstance(error, Over):
+            return error.verdict
         if isinstance(error, RequestError):
             return Verdict(Reason.REQUEST_REFUSED, error.answer, error.code)
         return outcome.storage_failed(str(error), self._situation(delivery, claim))

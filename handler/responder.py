@@ -78,7 +78,9 @@ class Responder:
             self._publisher.publish(response, ends - time.monotonic())
         except PublishRefused:
             own = {key: value for key, value in response.attributes.items() if key in OWN_ATTRIBUTES}
-            self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
+        else:
+            return
+        self._publisher.publish(replace(response, attributes=own), ends - time.monotonic())
 
 
 def _response(answer: Answer, delivery: Delivery) -> OutgoingMessage:

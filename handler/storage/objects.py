@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import google.auth.exceptions
@@ -18,7 +19,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
-from handler.frames import let_go
+from handler.frames import empty, let_go
 from handler.rules.message.reference import Reference, Stored
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge
 
@@ -149,7 +150,7 @@ class _Source:
 
 
 def _retry() -> Any:
-    return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+    return partial(DEFAULT_RETRY.with_timeout(RETRY_SECONDS), on_error=let_go)
 
 
 @contextmanager
@@ -158,12 +159,12 @@ def _told() -> Iterator[None]:
     try:
         yield
     except exceptions.NotFound as error:
-        let_go(error)
+        empty(error)
         if "bucket does not exist" in str(error):
             raise StorageFailed("there is no such bucket: see REQUEST_BUCKETS and RESPONSE_BUCKET") from None
         raise NoSuchObject from None
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing was read or written
-        let_go(error)
+        empty(error)
         raise StorageFailed(_cause(error)) from None
 
 

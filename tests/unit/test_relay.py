@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -122,6 +123,22 @@ def relayed(model, topic, incoming, ledger=None, pause=None, arrived=None):
     """The verdict on a message."""
     relay = made(model, topic, ledger, pause)
     return relay.answer(relay.delivery(incoming, STREAM, time.monotonic() if arrived is None else arrived, held()))
+
+
+def test_nobody_holds_a_request_while_its_answer_is_published():
+    """Nor one that is refused, which the error held: publishing may take half a minute."""
+
+    class Counting(Topic):
+        def publish(self, message, seconds):
+            self.count = sys.getrefcount(data)
+            return super().publish(message, seconds)
+
+    counts = []
+    for request in (REQUEST, {"metadata": {}, "prompt": "no body"}, {**REQUEST, "options": {"priority": "no"}}):
+        data, topic = json.dumps(request).encode(), Counting()
+        relayed(Model(), topic, message(data=data))
+        counts.append(topic.count)
+    assert counts == counts[:1] * 3
 
 
 def test_a_request_is_answered():
