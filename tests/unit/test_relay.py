@@ -125,8 +125,8 @@ def relayed(model, topic, incoming, ledger=None, pause=None, arrived=None):
     return relay.answer(relay.delivery(incoming, STREAM, time.monotonic() if arrived is None else arrived, held()))
 
 
-def test_nobody_holds_a_request_while_its_answer_is_published():
-    """Nor one that is refused, which the error held: publishing may take half a minute."""
+def test_nobody_holds_the_data_of_a_message_while_its_answer_is_published():
+    """Nor that of one whose request is refused, which the error held: publishing may take half a minute."""
 
     class Counting(Topic):
         def publish(self, message, seconds):
