@@ -57,7 +57,7 @@ def exchange(
     own = full_name("subscriptions", where.subscription or f"relay-{batch_id}", project)
     with Subscription(own) as subscription, Topic(name) as topic:
         if where.subscription is None:
-            subscription.create(response_topic(where.responses, project), batch_filter(batch_id))
+            _create(subscription, response_topic(where.responses, project), batch_id)
         else:
             subscription.see(_LOOK_SECONDS)
         try:
@@ -68,6 +68,16 @@ def exchange(
         finally:
             if where.subscription is None:
                 subscription.delete()
+
+
+def _create(subscription: Subscription, topic: str, batch_id: str) -> None:
+    try:
+        subscription.create(topic, batch_filter(batch_id))
+    except CannotRun:
+        raise
+    except BaseException:  # who interrupts that may leave it behind
+        subscription.delete()
+        raise
 
 
 def _publish(topic: Topic, document: Mapping[str, Any], attributes: Mapping[str, str]) -> None:

@@ -3,6 +3,10 @@
 import json
 import signal
 
+import pytest
+
+from handler.batch.asking import Where, ask
+from handler.batch.pubsub import Subscription
 from tests.parts.processes import until
 
 REPLAY = ("replay", "dead", "--wait", "2s")
@@ -42,6 +46,23 @@ def test_ask_that_is_interrupted(local_place):
         assert child.wait(30) == 130
     said = (local_place.folder / "command.log").read_text()
     assert "interrupted: if the request was sent, it is answered all the same, and paid for" in said
+    assert local_place.subscriptions() == {"relay"}
+
+
+def test_ask_that_is_interrupted_while_its_subscription_is_made(local_place, monkeypatch):
+    """There is none afterwards, though Pub/Sub had made it."""
+    create, made = Subscription.create, []
+
+    def interrupted(subscription, topic, only):
+        create(subscription, topic, only)
+        made.extend(local_place.subscriptions() - {"relay"})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Subscription, "create", interrupted)
+    where = Where(topic=local_place.name("topics", "requests"), responses=local_place.name("topics", "responses"))
+    with pytest.raises(KeyboardInterrupt):
+        ask("/v1/completions", {"model": "m", "prompt": "Say hello."}, where)
+    assert len(made) == 1
     assert local_place.subscriptions() == {"relay"}
 
 
