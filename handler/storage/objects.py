@@ -79,19 +79,20 @@ class CloudStorage:
         """
         source = _Source(parts, limit)
         try:
-            with _told():
-                blob = self._blob(reference)
-                blob.upload_from_file(source, content_type=content_type, timeout=TIMEOUT_SECONDS, retry=_retry())
-        except NoSuchObject:
-            raise StorageFailed("there is no such bucket: see RESPONSE_BUCKET") from None
-        except StorageFailed:
+            try:
+                with _told():
+                    blob = self._blob(reference)
+                    blob.upload_from_file(source, content_type=content_type, timeout=TIMEOUT_SECONDS, retry=_retry())
+            except NoSuchObject:
+                raise StorageFailed("there is no such bucket: see RESPONSE_BUCKET") from None
+            except StorageFailed:
+                if source.error is None:
+                    raise
             if source.error is not None:
-                raise source.error from None
-            raise
-        else:
+                raise source.error  # not in the `except`: it would hold what holds it
             return Stored(str(reference), source.tell(), content_type, source.sha256.hexdigest())
         finally:
-            del source  # it holds what is raised, which would hold it
+            del source
 
     def close(self) -> None:
         """Disconnect."""

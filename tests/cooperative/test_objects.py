@@ -4,6 +4,7 @@ import gc
 import socket
 import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -128,8 +129,9 @@ def test_every_failure_is_one_of_two_words(store, shelf, reply, error, said):
             shelf.find(WHERE)
         assert said in str(caught.value)
         assert "PLANTED" not in str(caught.value)
-        with pytest.raises((error, StorageFailed)):
+        with pytest.raises((error, StorageFailed)) as caught:
             list(shelf.read(Found(WHERE, 3, "", "")))
+        assert "PLANTED" not in str(caught.value)
         with pytest.raises(StorageFailed) as caught:
             shelf.write(WHERE, "text/plain", iter([b"abc"]), 10)
         assert "PLANTED" not in str(caught.value)
@@ -194,8 +196,12 @@ def test_a_failed_write_holds_nothing(store, shelf, reply, parts):
         gc.collect()
         gc.disable()
         try:
+            made = (part for part in parts())
+            held = weakref.ref(made)
             with suppress(StorageFailed, TooLarge, ConnectionError):
-                shelf.write(WHERE, "text/plain", parts(), 10)
+                shelf.write(WHERE, "text/plain", made, 10)
+            del made
+            assert held() is None
             assert not [one for one in gc.get_objects() if isinstance(one, objects._Source)]
         finally:
             gc.enable()
