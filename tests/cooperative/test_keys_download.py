@@ -240,6 +240,7 @@ def test_broken_http_is_keys_unavailable(data):
 @pytest.mark.parametrize("kind", ["declared", "chunked", "until close"])
 def test_a_large_body_is_refused_before_it_is_read(kind):
     """Of a body larger than a key set can be, no more than the limit is read."""
+    whole = []
 
     def answer(connection):
         connection.send(b"HTTP/1.1 200 OK\r\n")
@@ -252,9 +253,11 @@ def test_a_large_body_is_refused_before_it_is_read(kind):
             connection.send(b"Content-Length: 10485760\r\n\r\n" if kind == "declared" else b"\r\n")
             for _ in range(160):
                 connection.send(b" " * 0x10000)
+        whole.append(kind)
 
     with endpoint(answer) as served, pytest.raises(KeysUnavailable, match="larger than"):
         keys.download(served.url, 60.0)
+    assert not whole
 
 
 def test_a_compressed_body_is_not_unpacked():
@@ -308,6 +311,7 @@ def test_a_resolver_that_hangs_is_given_up_on(monkeypatch):
         with pytest.raises(KeysUnavailable, match="did not arrive"):
             keys.download(served.url, 0.1)
         found.set()
+        served.over.wait(0.3)
 
     assert [request for request in served.requests if request] == []
 

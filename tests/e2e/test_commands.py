@@ -94,7 +94,7 @@ def says_nothing(_connection):
     """End the connection."""
 
 
-def test_an_interrupted_run_does_not_promise_to_go_on(model, tmp_path, forks):
+def test_an_interrupted_run_says_that_it_cannot_go_on(model, tmp_path, forks):
     """Its Pub/Sub is gone, with what waited there: Ctrl-C says to run it again."""
     file = tmp_path / "requests.jsonl"
     file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n')

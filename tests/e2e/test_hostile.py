@@ -356,6 +356,7 @@ def test_half_a_head(start):
     service = start().service
     with crowd(service, 300, head("Content-Length: 9")[:-2]) as peers:
         everything_answers(service)
+        assert select.select([peers[0]], [], [], 5)[0]
         assert status(peers[0]) is None
 
 

@@ -508,9 +508,11 @@ def test_sigterm_cuts_off_what_takes_too_long(local_topics, model, serve):
     thread = threading.Thread(target=lambda: statuses.append(service.push(push_of(request("hang"), attempt=10))))
     thread.start()
     until(lambda: model.calls)
+    told = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
     thread.join()
     assert (statuses, service.process.wait(20)) == ([503], 0)
+    assert 2 < time.monotonic() - told < 6  # on a busy machine; 2.5 s is when the call is cut
     assert service.log()[-1]["reason"] == "draining"
 
 

@@ -133,7 +133,8 @@ def test_what_is_no_push_is_named(world, body, says):
     status, words, line = posted(world, body)
     assert (status, line["reason"], line["severity"]) == (400, "not_a_push", "ERROR")
     assert says in words
-    assert DATA not in words
+    assert says in line["message"]
+    assert DATA not in words + line["message"]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ def test_the_defaults():
     assert (settings.slots, settings.pushes, settings.connections) == (64, 3064, 3468)
 
 
+def test_the_old_name_of_the_slots():
+    """It sets them."""
+    assert Settings.from_environment(GOOD | {"CONCURRENCY": "7"}).slots == 7
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
