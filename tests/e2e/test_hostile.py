@@ -412,7 +412,7 @@ def test_a_large_push_over_a_slow_line(start, server):
 def test_peers_that_do_not_close(start):
     """Connections that are over, but that the peer keeps open, hold nobody up."""
     service = start().service
-    with crowd(service, 120, head("Connection: close", method="GET", path="/health/live")) as peers:
+    with crowd(service, 300, head("Connection: close", method="GET", path="/health/live")) as peers:
         everything_answers(service)
         assert {status(peer) for peer in peers} == {200}
 
@@ -420,7 +420,7 @@ def test_peers_that_do_not_close(start):
 def test_refused_peers_that_go_on_sending(start):
     """A body that nobody wants is not waited for."""
     service = start().service
-    with crowd(service, 120, head("Content-Length: 9", method="PUT", path="/nothing") + b"{"):
+    with crowd(service, 300, head("Content-Length: 9", method="PUT", path="/nothing") + b"{"):
         everything_answers(service)
 
 
