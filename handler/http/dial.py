@@ -59,7 +59,7 @@ def _begun(work: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
         try:
             future.set_result(work(*arguments))
         except Exception as error:  # noqa: BLE001 - it is raised where the result is wanted
-            future.set_exception(error.with_traceback(None))  # which has the future in it
+            future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
     return future
