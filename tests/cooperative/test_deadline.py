@@ -1,12 +1,12 @@
 """Deadlines by themselves."""
 
-import gc
 import time
 import weakref
 
 import pytest
 
 from handler.greenlets import Deadline, DeadlinePassed
+from tests.parts.garbage import uncollected
 
 
 class Body:
@@ -24,12 +24,8 @@ def too_long(found):
 def test_a_deadline_that_has_passed_holds_nothing():
     """What was broken off may have held megabytes."""
     found = []
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         with pytest.raises(DeadlinePassed) as raised:
             too_long(found)
         del raised
         assert found[0]() is None
-    finally:
-        gc.enable()

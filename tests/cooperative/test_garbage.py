@@ -12,6 +12,7 @@ from werkzeug.test import EnvironBuilder
 from bench.processes import StandIn
 from handler.app import App
 from handler.config.settings import Settings
+from tests.parts.garbage import uncollected
 
 MESSAGES = 50
 
@@ -70,11 +71,7 @@ def test_a_message_leaves_no_cycles_of_references(push, name):
     """So memory is free again at once, and gunicorn.conf.py may have cycles looked for seldom."""
     body, status = PUSHES[name]
     assert {push(environ) for environ in environs(body, f"{name}, first")} == {status}
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         # Nobody here holds what is pushed: what holds itself would not be found.
         assert {push(environ) for environ in environs(body, f"{name}, then")} == {status}
         assert gc.collect() < MESSAGES
-    finally:
-        gc.enable()

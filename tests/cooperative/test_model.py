@@ -1,6 +1,5 @@
 """The model service over HTTP, against servers that say exactly what a test has them say."""
 
-import gc
 import gzip
 import resource
 import socket
@@ -25,6 +24,7 @@ from handler.http import adapter, dial
 from handler.model.service import MAX_BODY_BYTES, ModelService, failure_of, retry_after, waiting
 from handler.rules.verdict.outcome import ModelFailure
 from handler.rules.verdict.reply import ModelReply
+from tests.parts.garbage import uncollected
 from tests.parts.processes import until
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
@@ -210,9 +210,7 @@ def test_a_failed_call_holds_nothing(host, failure):
         url = stack.enter_context(scripted(scripts[host]))[0].url if host in scripts else f"http://{host}"
         model, body = service(url, CONNECT_TIMEOUT_SECONDS="0.2"), b" " * 1_000_000
         before = sys.getrefcount(body)
-        gc.collect()
-        gc.disable()
-        stack.callback(gc.enable)
+        stack.enter_context(uncollected())
         assert model.call("/v1/completions", body, 0.5) is failure
         assert sys.getrefcount(body) == before
 

@@ -17,6 +17,7 @@ from handler.greenlets import Deadline, DeadlinePassed
 from handler.rules.message.reference import Reference
 from handler.storage import Found, NoSuchObject, StorageFailed, TooLarge, objects
 from handler.storage.objects import CloudStorage
+from tests.parts.garbage import uncollected
 
 # Google's library leaves the connection of a download that was refused or broken off to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -192,19 +193,14 @@ BEGUN = (200, b"{}", {"Location": "http://127.0.0.1:9/"})
 )
 def test_a_failed_write_holds_nothing(store, shelf, reply, parts):
     """No cycle of references keeps what was to be written, of which there are megabytes."""
-    with store((503, b"{}"), reply) as _:
-        gc.collect()
-        gc.disable()
-        try:
-            made = (part for part in parts())
-            held = weakref.ref(made)
-            with suppress(StorageFailed, TooLarge, ConnectionError):
-                shelf.write(WHERE, "text/plain", made, 10)
-            del made
-            assert held() is None
-            assert not [one for one in gc.get_objects() if isinstance(one, objects._Source)]
-        finally:
-            gc.enable()
+    with store((503, b"{}"), reply) as _, uncollected():
+        made = (part for part in parts())
+        held = weakref.ref(made)
+        with suppress(StorageFailed, TooLarge, ConnectionError):
+            shelf.write(WHERE, "text/plain", made, 10)
+        del made
+        assert held() is None
+        assert not [one for one in gc.get_objects() if isinstance(one, objects._Source)]
 
 
 def test_what_goes_wrong_at_the_source_is_raised_as_it_is(store, shelf):

@@ -1,6 +1,5 @@
 """The ledger: what both kinds promise, and that of Redis under faults, against a real redis-server."""
 
-import gc
 import socket
 import socketserver
 import sys
@@ -23,6 +22,7 @@ from handler.ledger.connect import connect
 from handler.ledger.memory import MemoryLedger
 from handler.ledger.redis import RedisLedger
 from tests.parts import redisserver
+from tests.parts.garbage import uncollected
 from tests.parts.processes import free_port, until
 from tests.parts.redisserver import Server
 
@@ -779,12 +779,9 @@ def test_trouble_holds_nothing(instance, clock):
     a, response = instance("redis://127.0.0.1:1", clock=clock, bypass_seconds=0), b"r" * 1_000_000
     a.claim("key", "one")
     before = sys.getrefcount(response)
-    gc.disable()
-    try:
+    with uncollected():
         a.keep("key", "one", response)
         assert sys.getrefcount(response) - before == 1  # in memory
-    finally:
-        gc.enable()
 
 
 class Chatter(socketserver.BaseRequestHandler):

@@ -29,6 +29,7 @@ from handler.publisher import (
     _raw,
     _Request,
 )
+from tests.parts.garbage import uncollected
 from tests.parts.processes import until
 
 TOPIC = "projects/p/topics/responses"
@@ -111,15 +112,11 @@ def test_nothing_is_held_afterwards(broker, status, times):
     publisher = Publisher(TOPIC)
     if times:
         broker.faults.add(Fault(kind="publish-fails", status=status, times=times))
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         for _ in range(3):
             with suppress(PublishFailed, PublishRefused):
                 publisher.publish(OutgoingMessage(b"{}"), 0.5)
         until(lambda: not any(isinstance(one, _Publish) for one in gc.get_objects()))
-    finally:
-        gc.enable()
 
 
 def test_one_bad_message_does_not_take_its_batch_along(broker):
