@@ -39,6 +39,9 @@ def test_what_is_no_address(value, says):
     [
         (None, "cannot be read: No such file"),
         ("", "is no key"),
+        ("[]", "is no key"),
+        ("{}", "is no key"),
+        ('{"type": 1}', "no text"),
         ("planted", "is no key"),
         ('["planted"]', "is no key"),
         ('{"planted": 1}', "is no key"),
