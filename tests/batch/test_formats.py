@@ -113,7 +113,12 @@ def test_the_service_takes_what_is_sent(body, metadata):
     assert parsed.metadata == {**metadata, "custom_id": "a", "batch_id": "b"}
 
 
-@given(st.binary(max_size=60))
+@given(
+    st.binary(max_size=60)
+    | st.fixed_dictionaries({}, optional=dict.fromkeys([*GOOD, "path", "metadata", "options", "body_ref"], JSON)).map(
+        lambda line: json.dumps(line).encode()
+    )
+)
 def test_no_line_breaks_it(text):
     """Whatever the bytes, a line is a request or a BadLine."""
     for form in Form:

@@ -705,13 +705,14 @@ def test_the_slower_of_two_connections_is_closed(monkeypatch):
     """Nothing is left open of the addresses that lost."""
     with scripted(says(OK)) as (server, _):
         here = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        connected, all_there = dial._connected, threading.Barrier(3, timeout=10)
         monkeypatch.setattr(dial, "HEAD_START_SECONDS", 0.0)
-        addresses(monkeypatch, here, here, here)
+        monkeypatch.setattr(dial, "_connected", lambda *where: (connected(*where), all_there.wait())[0])
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", here)] * 3
         with dial.connect(found, 5, []) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
-        until(lambda: all(one.fileno() < 0 or not one.recv(1) for one in server._open))
+            until(lambda: sorted(one.fileno() < 0 for one in server._open) == [False, True, True])
 
 
 def test_connections_are_retired(monkeypatch):

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+from itertools import chain
 
 import pytest
 
@@ -66,14 +67,15 @@ def test_a_model_of_ones_own_at_a_terminal(model, tmp_path):
     assert json.loads((tmp_path / "answers.errors.jsonl").read_text())["error"]["line"] == 3
 
 
-@pytest.mark.parametrize("command", [("run", "examples/requests.jsonl"), ("up",)], ids=["run", "up"])
-def test_a_model_url_that_the_service_refuses(command, relay):
-    """It is refused before anything starts, in the service's words."""
-    code, output = relay("local", *command, MODEL_URL="http://localhost:11434/v1")
+@pytest.mark.parametrize("command", ["run examples/requests.jsonl", "up --pubsub-port {taken}"], ids=["run", "up"])
+def test_a_model_url_that_the_service_refuses(command, relay, brokers):
+    """It is refused in the service's words before anything starts: a port that is taken is not come to."""
+    taken = brokers("local").rpartition(":")[2]
+    code, output = relay("local", *command.format(taken=taken).split(), MODEL_URL="http://localhost:11434/v1")
     assert code == 1
     assert "MODEL_URL" in output
     assert "leave the /v1 out" in output
-    assert "Pub/Sub" not in output
+    assert taken not in output
 
 
 @pytest.mark.parametrize(
@@ -313,12 +315,15 @@ def test_the_script_of_the_page(model):
     assert answers == [f"The {what} is -> 200 {{'echo': 'The {what} is'}}" for what in ("forest", "sea", "sky")]
 
 
-def test_a_port_that_is_taken(model, relay, brokers):
-    """It is said which, and nothing is left running."""
-    port = brokers("local").rpartition(":")[2]
-    code, output = relay("local", "up", "--pubsub-port", port, MODEL_URL=model.url)
+@pytest.mark.parametrize("option", ["--pubsub-port", "--port", "--page-port"])
+def test_a_port_that_is_taken(option, model, relay, brokers):
+    """It is said which, and nothing of what had been started is left running."""
+    free = {name: str(free_port()) for name in ("--pubsub-port", "--port", "--page-port") if name != option}
+    taken = brokers("local").rpartition(":")[2]
+    code, output = relay("local", "up", *chain.from_iterable((free | {option: taken}).items()), MODEL_URL=model.url)
     assert code == 1
-    assert str(port) in output
+    assert taken in output
+    assert not any(map(listening, free.values()))
 
 
 def test_schemas_and_settings(relay):

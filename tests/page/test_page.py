@@ -6,6 +6,7 @@ import pytest
 
 from handler.local.page.board import Names
 from handler.local.page.page import Page
+from handler.local.page.reading import LogLine
 
 
 @pytest.fixture
@@ -38,7 +39,13 @@ def test_a_port_of_ones_own_that_is_taken(page, taken):
         page.serve((taken,), None, None)
 
 
-def test_a_line_of_the_log_that_is_none(page):
-    """Whatever the service prints, the page goes on."""
-    for line in ("", "Traceback", "{", '{"reason": 1}'):
+def test_a_line_of_the_log_that_is_none(page, monkeypatch):
+    """Whatever else the service prints, the page hears what is said of a push."""
+    heard = []
+    monkeypatch.setattr(page, "hear", heard.append)
+    push = (
+        '{"message": "answered", "reason": "answered", "message_id": "7", "subscription": "s", "delivery_attempt": 2}'
+    )
+    for line in ("", "Traceback", "{", '{"reason": 1}', push):
         page.hear_line(line)
+    assert heard == [LogLine("7", "s", 2, "answered", "")]

@@ -2,11 +2,13 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 
+from handler.local import trouble
 from handler.local.proxy import CallBegan, CallEnded, FaultProxy
 from handler.local.trouble import Mode
 from tests.parts.model import http
@@ -95,8 +97,18 @@ def test_it_hangs_until_something_else_is_chosen(proxy, heard):
     assert heard == [heard[0], CallEnded(1, 0)]
 
 
-def test_slow_is_only_slow(proxy, model, heard, monkeypatch):
-    """The answer comes later; at once when the model is mended."""
+def test_slow_is_only_slow(proxy, monkeypatch):
+    """The answer comes, and not before its time."""
+    monkeypatch.setattr(trouble, "SLOW_SECONDS", 0.3)
+    proxy.change(Mode.SLOW)
+    began = time.monotonic()
+    assert ask(proxy.url) == (200, {"echo": "hi"})
+    assert time.monotonic() - began >= 0.3
+
+
+def test_slow_is_over_when_the_model_is_mended(proxy, model, heard, monkeypatch):
+    """What waits is passed on at once."""
+    monkeypatch.setattr(trouble, "SLOW_SECONDS", 600.0)
     proxy.change(Mode.SLOW)
     thread, results = begun(proxy.url)
     until(lambda: heard)

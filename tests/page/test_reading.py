@@ -88,8 +88,24 @@ def test_log_lines(line, expected):
     assert reading.log_line_of(line) == expected
 
 
-@given(st.binary(max_size=200))
+TEXTS = st.text(st.characters(), max_size=5)  # lone surrogates too
+ODD = st.recursive(
+    st.none() | st.booleans() | st.floats() | TEXTS, lambda inner: st.lists(inner, max_size=2), max_leaves=3
+)
+
+
+def known(*names, of=ODD):
+    """An object with some of these fields, of any kind."""
+    return ODD | st.fixed_dictionaries({}, optional=dict.fromkeys(names, of))
+
+
+SAID = st.lists(known("text", "message", of=known("content", "role")), max_size=2)
+BODIES = known("prompt", "input", "messages", "choices", "error", of=SAID | known("message") | ODD)
+MESSAGES = known("body", "options", "status_code", of=BODIES | known("priority"))
+
+
+@given(st.binary(max_size=200) | MESSAGES.map(lambda message: json.dumps(message).encode()))
 def test_nothing_is_too_strange(data):
-    """Any bytes can be shown, and sent as UTF-8."""
+    """Any bytes can be shown, and any kind of value in a field that is looked at, and sent as UTF-8."""
     request, response = reading.request_of(data, {}), reading.response_of(data)
-    json.dumps([request.prompt, response.text], ensure_ascii=False).encode()
+    json.dumps([request.prompt, request.priority, response.text], ensure_ascii=False).encode()

@@ -76,7 +76,13 @@ def test_no_filter(text: str) -> None:
         compile_filter(text, missing_differs=True)
 
 
-@given(st.text(max_size=80))
+WORDS = [
+    "attributes", ":", ".", "a", "=", "!=", '"x"', "AND", "OR", "NOT", "-", "(", ")", "hasPrefix", ",",
+    "attributes:a", 'attributes.a = "1"', 'hasPrefix(attributes.a, "x")',
+]  # fmt: skip
+
+
+@given(st.text(max_size=80) | st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join))
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
     """No text whatsoever does anything else."""
     with contextlib.suppress(RefusedError):

@@ -211,7 +211,9 @@ def test_a_restart_cuts_http_too() -> None:
         connection = http.client.HTTPConnection(broker.address, timeout=40)
         connection.request("GET", "/")
         assert connection.getresponse().read() == b"Ok\n"
+        kept = connection.sock
         broker.restart()
+        assert kept.recv(1) == b""
         with urllib.request.urlopen(f"http://{broker.address}/", timeout=40) as response:
             assert response.status == 200
         with grpc.insecure_channel(broker.address) as channel:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.telemetry.context import Context, context_of
+from handler.telemetry.context import _TRACEPARENT, Context, context_of
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -50,7 +50,7 @@ def test_who_decides_to_record():
     assert Context(TRACE, SPAN, 3).traceparent == f"00-{TRACE}-{SPAN}-03"
 
 
-@given(st.text())
+@given(st.text() | st.from_regex(_TRACEPARENT, fullmatch=True))
 def test_any_text(text):
     """It is a context, whose own form is read again, or none."""
     context = context_of({"googclient_traceparent": text}, {})
