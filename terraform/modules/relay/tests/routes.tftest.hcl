@@ -80,12 +80,12 @@ run "topics_and_headers" {
     model_url         = "https://model.example.com"
     model_slots       = 80
     response_topics   = ["projects/team-a/topics/answers", "projects/my-project/topics/inference-relay-responses"]
-    attribute_headers = { tenant = "x-llm-d-inference-fairness-id", priority = "x-gateway-inference-objective" }
+    attribute_headers = { tenant = "x-llm-d-inference-fairness-id", priority = "x-llm-d-inference-objective" }
   }
 
   assert {
     condition = { for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one.name => one.value if contains(["ATTRIBUTE_HEADERS", "RESPONSE_TOPICS"], one.name) } == {
-      ATTRIBUTE_HEADERS = "priority=x-gateway-inference-objective,tenant=x-llm-d-inference-fairness-id"
+      ATTRIBUTE_HEADERS = "priority=x-llm-d-inference-objective,tenant=x-llm-d-inference-fairness-id"
       RESPONSE_TOPICS   = "projects/my-project/topics/inference-relay-responses,projects/team-a/topics/answers"
     }
     error_message = "Requests may name these topics, and these attributes are headers."
