@@ -108,9 +108,7 @@ def collect(
 def _begin_elsewhere(requests: str, paths: Paths, options: Options, wrong: Wrong) -> None:
     if not options.batch_id:
         raise CannotRun("--batch-id is needed: `batch submit` printed it")
-    beginning.begin(requests, paths, options, wrong)
-    with Journal(paths.journal) as journal, journal.transaction():
-        journal.note(sent_elsewhere=1)
+    beginning.begin(requests, paths, options, wrong, sent_elsewhere=True)
 
 
 def status(answers: str, options: Options | None = None, *, price: Price | None = None) -> Summary:
@@ -140,7 +138,7 @@ def retry(answers: str, options: Options | None = None, *, codes: tuple[str, ...
         def change() -> None:
             nonlocal rewound
             rewound = journal.rewind_failed(codes)
-            journal.note(completed=None, cancelled=None)
+            journal.note(completed=None, cancelled=None, cancelled_while_working=None)
 
         with Outputs(journal, paths.output, paths.errors) as outputs:
             outputs.rewrite(change)
@@ -161,8 +159,14 @@ def cancel_sent(answers: str, options: Options | None = None, *, seconds: float 
     with Journal(paths.journal) as journal:
         plan, waiting = beginning.plan_of(journal), journal.counts().waiting
     subscription = None if plan.own_subscription else plan.subscription
+    if not waiting:
+        return None
     where = Where(topic=plan.topic, responses=plan.responses, subscription=subscription)
-    return cancel_requests(plan.batch_id, where=where, seconds=seconds) if waiting else None
+    reply = cancel_requests(plan.batch_id, where=where, seconds=seconds)
+    if not reply.complete or (reply.counts or {}).get("working"):
+        with Journal(paths.journal) as journal, journal.transaction():
+            journal.note(cancelled_while_working=1)  # those answers are yet to come, and paid for
+    return reply
 
 
 def _ended(paths: Paths, work: Callable[[], SessionEnd]) -> SessionEnd:

@@ -11,6 +11,7 @@ from handler.batch.lines.answers import Style
 
 UNSURE_SECONDS = 600.0
 DRAIN_SECONDS = 30.0
+WORKING_SECONDS = 600.0  # the longest that the relay may take for a request that the model has: Pub/Sub's, for a push
 EXPIRY_SECONDS = 60.0
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 
+import grpc
 import pytest
 
 from tests.parts.processes import spawn, until
@@ -133,3 +134,20 @@ def test_what_was_never_published_is_sent_after_the_time_agreed(local_place):
     assert json.loads(done.stdout)["sent_again"] == unsure
     assert len(read_lines(answers)) == 20
     assert set(local_place.asked().values()) == {1}
+
+
+def test_a_bad_minute_of_pubsub(local_place):
+    """Connected, and with an error for every publish: what may be paid twice is what was under way, and no more."""
+    requests = write_lines(local_place.folder / "requests.jsonl", [openai_line(f"{n}") for n in range(3_000)])
+    journal = local_place.folder / "answers.jsonl.journal"
+    command = ("batch", "submit", requests, "-o", local_place.folder / "answers.jsonl")
+    away = Refusing(local_place.address, "Publish", grpc.StatusCode.UNAVAILABLE)
+    with away as proxy, local_place.running(*command, address=proxy.address):
+        until(lambda: states(journal)["sending"] % 500 == 2)  # two single lines, to see whether it is over
+        unsure = states(journal)["sending"]
+    assert unsure < 2_003
+    back = Refusing(local_place.address, "Publish", grpc.StatusCode.UNAVAILABLE, times=1)
+    with back as proxy:  # and goes on by itself
+        assert local_place.run(*command, address=proxy.address).returncode == 0
+    assert 1 <= states(journal)["sending"] - unsure <= 500
+    assert states(journal)["pending"] == 0

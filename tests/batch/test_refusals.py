@@ -82,7 +82,7 @@ def test_another_file_or_another_process(local_place, files):
         until(lambda: states(files.journal)["sent"] > 0)
         done = local_place.run(*files.command)
         assert (done.returncode, "another process works on" in done.stderr) == (2, True)
-    for option, other in (("--topic", "other"), ("--format", "vllm")):
+    for option, other in (("--topic", "other"), ("--topic", "projects/other/topics/requests"), ("--format", "vllm")):
         done = local_place.run(*files.command, option, other)
         assert (done.returncode, f"begun with {option}" in done.stderr) == (2, True)
     write_lines(files.requests, [openai_line("other")])

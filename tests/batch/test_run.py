@@ -26,6 +26,7 @@ def test_openai_lines(local_place, files):
     done = local_place.start(*files.command, "--priority", "low", "--batch-id", "mine")
     assert done.returncode == 0, done.stderr
     custom_id, message_id, attributes, request = sorted(local_place.calls())[0]
+    assert attributes.pop("batch_begun")  # tells it from an earlier batch of the same id
     assert (custom_id, attributes) == ("a", {"batch_id": "mine", "custom_id": "a", "priority": "low"})
     assert request == {
         "path": "/v1/completions",

@@ -106,7 +106,7 @@ def test_collect_on_another_machine(local_place, files):
     for copied in local_place.folder.glob(f"{files.journal.name}*"):
         shutil.copy(copied, there)
     done = local_place.run("batch", "collect", "-o", answers)
-    assert (done.returncode, "bring it back" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "Bring it back" in done.stderr) == (2, True), done.stderr
     assert "sends, and pays for, everything again" in done.stderr
     shutil.copy(files.answers, there)
     shutil.copy(files.errors, there)
@@ -121,3 +121,26 @@ def test_collect_where_nothing_was_copied(local_place, files):
     done = local_place.run("batch", "collect", "-o", files.answers)
     assert (done.returncode, "answers.jsonl.journal*" in done.stderr) == (2, True), done.stderr
     assert "answers.errors.jsonl" in done.stderr
+
+
+def test_collect_with_the_file_where_it_was_submitted(local_place, files):
+    """What was not sent yet is not taken for sent, and `run` sends it."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(200)])
+    submit = ("batch", "submit", *files.command[2:], "--batch-id", "b1", "--max-tokens-total", 1000)
+    assert local_place.run(*submit).returncode == 1
+    done = local_place.run("batch", "collect", *files.command[2:], "--batch-id", "b1", "--json")
+    assert (done.returncode, json.loads(done.stdout)["end"]) == (1, "not_sent"), done.stderr
+    assert local_place.run(*files.command).returncode == 0
+    assert local_place.asked() == {f"{n}": 1 for n in range(200)}
+
+
+def test_a_retry_where_another_machine_has_sent(local_place, files):
+    """Nobody sends there what is retried: it is not waited for."""
+    write_lines(files.requests, [openai_line("a", json.dumps({"status": 400}))])
+    submit = ("batch", "submit", *files.command[2:], "--batch-id", "b1")
+    assert local_place.run(*submit).returncode == 0
+    there = local_place.folder / "there.jsonl"
+    collect = ("batch", "collect", files.requests, "-o", there, "--batch-id", "b1", "--json")
+    assert json.loads(local_place.run(*collect).stdout)["failed_by_code"] == {"http_400": 1}
+    assert local_place.run("batch", "retry", there).returncode == 0
+    assert json.loads(local_place.run(*collect).stdout)["end"] == "not_sent"

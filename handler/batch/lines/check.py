@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from typing import IO, Any
 
+from handler.batch.errors import CannotRun
 from handler.batch.lines import files, formats
 from handler.batch.lines.formats import BadLine, Form, RequestLine
 
@@ -143,15 +144,27 @@ def _take(
     contents.count(request, len(text or b""))
 
 
-def again(name: str, wanted: Iterator[int]) -> Iterator[tuple[int, bytes | None]]:
-    """The wanted lines of a file that was examined before, with their numbers; None for one that is too long."""
+def again(name: str, wanted: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str, bytes | None]]:
+    """The wanted lines of a file that was examined before, by number and id; None for one that is too long.
+
+    Raises CannotRun where the file has none of that number any more.
+    """
     want = next(wanted, None)
     if want is None:
         return
     with files.opened(name) as stream:
         for line, text in files.lines(stream):
-            if line == want:
-                yield line, text
+            if line == want[0]:
+                yield *want, text
                 want = next(wanted, None)
                 if want is None:
                     return
+    raise CannotRun(changed(name, want[0]))
+
+
+def changed(name: str, line: int) -> str:
+    """That a file is not what it was when it was examined, and what to do."""
+    return (
+        f"{name} has changed since it was checked: line {line} is not the request that it was. Bring the file back as "
+        "it was, and run it again: what was sent is noted"
+    )

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import sys
+import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
             yield stream
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise CannotRun(f"{name}: {error.strerror or error}") from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except _damages(name) as error:
         raise CannotRun(f"{name} is damaged: {error}") from None
 
 
@@ -79,6 +80,10 @@ def _zstd() -> Any:
     return zstd
 
 
+def _damages(name: str) -> tuple[type[Exception], ...]:
+    return (gzip.BadGzipFile, EOFError, zlib.error, *((_zstd().ZstdError,) if name.endswith(".zst") else ()))
+
+
 def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
     """Each line that is not blank, with its number from 1; None for one that is too long to be a request."""
     number = 0
@@ -108,6 +113,26 @@ def fingerprint(name: str) -> str:
     except OSError as error:
         raise CannotRun(f"{name}: {error.strerror or error}") from None
     return digest.hexdigest()
+
+
+@contextmanager
+def unchanged(name: str) -> Iterator[None]:
+    """See that a local file is not written to meanwhile. Raises CannotRun."""
+    before = _stamp(name)
+    yield
+    if _stamp(name) != before:
+        raise CannotRun(f"{name} was changed while it was read. Nothing was sent: run it again when it is whole")
+
+
+def _stamp(name: str) -> object:
+    """What differs once a local file was written to; what is elsewhere is there as a whole."""
+    if is_standard(name) or objects.is_object(name):
+        return None
+    try:
+        found = Path(name).stat()
+    except OSError as error:
+        raise CannotRun(f"{name}: {error.strerror or error}") from None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def spool(target: Path) -> None:

@@ -5,10 +5,11 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from handler.batch import names
@@ -21,6 +22,7 @@ from handler.batch.options import Options, Paths, listed
 from handler.batch.work.journal import Journal, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
 
+BEGUN_ATTRIBUTE = "batch_begun"
 _BATCH_ID = re.compile(rf"[A-Za-z][A-Za-z0-9._-]{{0,{LONGEST_BATCH_ID - 1}}}")
 
 
@@ -38,11 +40,14 @@ class Plan:
     subscription: str
     own_subscription: bool
     priority: str | None
+    begun: str
+    """Tells this batch from others of its id, in the attributes; "" where another machine began it."""
 
     @property
     def attributes(self) -> dict[str, str]:
         """The attributes of every message, beside its custom id."""
-        return {"batch_id": self.batch_id, **({"priority": self.priority} if self.priority else {})}
+        named = {"batch_id": self.batch_id, BEGUN_ATTRIBUTE: self.begun, "priority": self.priority}
+        return {name: value for name, value in named.items() if value}
 
     @property
     def seconds_past_deadline(self) -> float:
@@ -61,7 +66,8 @@ def paths_of(answers: str, options: Options) -> Paths:
         return paths
     with Journal(paths.journal) as journal:
         style = Style(journal.fact("style") or options.style)
-    return Paths.of(answers, replace(options, style=style))
+        errors = options.errors or journal.fact("errors")
+    return Paths.of(answers, replace(options, style=style, errors=errors))
 
 
 def begin(
@@ -70,19 +76,22 @@ def begin(
     options: Options,
     wrong: Callable[[Problem], None],
     tick: Callable[[int], None] | None = None,
+    *,
+    sent_elsewhere: bool = False,
 ) -> None:
     """Begin the batch whose output is `paths.output`, unless it was begun before; then see that it is the same.
 
-    `wrong` gets each line that cannot be sent, `tick` each line's number. Nothing is sent. Raises CannotRun.
+    `wrong` gets each line that cannot be sent, `tick` each line's number. Nothing is sent; with `sent_elsewhere`
+    another machine does that. Raises CannotRun.
     """
     with Journal(paths.journal, create=True) as journal:
         if journal.fact("ready") is not None:
-            _see_that_it_is_the_same_file(journal, requests, paths)
-            _take_up(journal, options)
+            _go_on(journal, requests, paths, options)
             return
         _claim_files(journal, paths)
+        facts = {"sent_elsewhere": 1} if sent_elsewhere else {"begun": uuid.uuid4().hex[:12]}
         try:
-            _import(journal, requests, paths, options, wrong, tick)
+            _import(journal, requests, paths, options, wrong, tick, facts)
         except CannotRun:
             _forget(journal, paths)
             raise
@@ -115,25 +124,28 @@ def _import(
     options: Options,
     wrong: Callable[[Problem], None],
     tick: Callable[[int], None] | None,
+    facts: Mapping[str, object],
 ) -> None:
-    source = requests
     if files.is_standard(requests):
         files.spool(paths.spool)
-        source = str(paths.spool)
-    rules = rules_of(options)
+    source, rules = _source(requests, paths), rules_of(options)
     with Outputs(journal, paths.output, paths.errors) as outputs, journal.transaction():
-
-        def keep(problem: Problem) -> None:
-            wrong(problem)
-            _enter_bad(journal, outputs, problem)
-
-        contents = check.examine(source, rules, journal.enter, keep, tick)
+        keep = partial(_enter_bad, journal, outputs, wrong)
+        with files.unchanged(source):
+            contents = check.examine(source, rules, journal.enter, keep, tick)
+            fingerprint = files.fingerprint(source)
         _refuse_if_hopeless(requests, contents, options)
         outputs.commit()
-        journal.note(ready=1, fingerprint=files.fingerprint(source), **_facts(source, contents, options))
+        journal.note(ready=1, fingerprint=fingerprint, **_facts(source, contents, options), **facts)
 
 
-def _enter_bad(journal: Journal, outputs: Outputs, problem: Problem) -> None:
+def _source(requests: str, paths: Paths) -> str:
+    """The file that is read: standard input's copy, or the one that was given."""
+    return str(paths.spool) if files.is_standard(requests) else requests
+
+
+def _enter_bad(journal: Journal, outputs: Outputs, wrong: Callable[[Problem], None], problem: Problem) -> None:
+    wrong(problem)
     name = problem.custom_id or nameless(problem.line)
     text = line_not_run(name, problem.line, problem.code, str(problem), problem.param)
     offset, length = outputs.append(LineState.FAILED, text)
@@ -156,9 +168,10 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
     subscription = options.subscription or f"relay-{batch_id}"
     return {
         "batch_id": batch_id,
-        "requests": source if objects.is_object(source) else str(Path(source).resolve()),
+        "requests": _place(source),
         "form": contents.form,
         "style": options.style.value,
+        "errors": options.errors and str(Path(options.errors).resolve()),
         "topic": topic,
         "responses": names.response_topic(options.responses, project),
         "subscription": names.full_name("subscriptions", subscription, project),
@@ -168,6 +181,10 @@ def _facts(source: str, contents: Contents, options: Options) -> dict[str, objec
         "model": options.model,
         "allowed_paths": ",".join(rules_of(options).allowed_paths),
     }
+
+
+def _place(source: str) -> str:
+    return source if objects.is_object(source) else str(Path(source).resolve())
 
 
 def rules_of(options: Options) -> LineRules:
@@ -184,6 +201,13 @@ def _see_that_it_is_the_same_file(journal: Journal, requests: str, paths: Paths)
             f"{listed((paths.journal, *paths.outputs))} to begin anew: every line of this file is sent then, and paid "
             "for, also what was sent before."
         )
+
+
+def _go_on(journal: Journal, requests: str, paths: Paths, options: Options) -> None:
+    _see_that_it_is_the_same_file(journal, requests, paths)
+    with journal.transaction():  # what was looked at now is sent from: it may have been moved
+        journal.note(requests=_place(_source(requests, paths)))
+    _take_up(journal, options)
 
 
 def take_up(paths: Paths, options: Options) -> None:
@@ -203,9 +227,9 @@ def _take_up(journal: Journal, options: Options) -> None:
 def _see_that_it_was_begun_so(plan: Plan, options: Options) -> None:
     asked_paths = None if options.allowed_paths is None else ",".join(sorted(set(options.allowed_paths)))
     for name, asked, begun in (
-        ("--topic", _short(options.topic), _short(plan.topic)),
-        ("--responses", _short(options.responses), _short(plan.responses)),
-        ("--subscription", _short(options.subscription), _short(plan.subscription)),
+        ("--topic", options.topic, _as_long_as(options.topic, plan.topic)),
+        ("--responses", options.responses, _as_long_as(options.responses, plan.responses)),
+        ("--subscription", options.subscription, _as_long_as(options.subscription, plan.subscription)),
         ("--batch-id", options.batch_id, plan.batch_id),
         ("--format", None if options.style is Style.OPENAI else options.style, plan.style),
         ("--model", options.model, plan.rules.model),
@@ -217,8 +241,9 @@ def _see_that_it_was_begun_so(plan: Plan, options: Options) -> None:
             raise CannotRun(f"this batch was begun {how}: leave {name} out, or give another output file")
 
 
-def _short(name: str | None) -> str | None:
-    return name and name.rsplit("/", 1)[-1]
+def _as_long_as(asked: str | None, name: str) -> str:
+    """A full name, or its last part where a short one was asked for."""
+    return name if asked and "/" in asked else name.rsplit("/", 1)[-1]
 
 
 def see_that_it_can_end_well(journal: Journal, options: Options) -> None:
@@ -257,6 +282,7 @@ def plan_of(journal: Journal) -> Plan:
         ),
         own_subscription=bool(journal.number("own_subscription")),
         priority=journal.fact("priority"),
+        begun=journal.fact("begun") or "",
     )
 
 

@@ -10,7 +10,7 @@ from handler.batch.errors import NotAcked
 from handler.batch.lines import bodies
 from handler.batch.lines.answers import NotAResponse, ParsedResponse, line_not_run, line_of, origin, parse
 from handler.batch.pubsub import LEASE_SECONDS, Messages, Received
-from handler.batch.work.beginning import Plan
+from handler.batch.work.beginning import BEGUN_ATTRIBUTE, Plan
 from handler.batch.work.journal import Journal, KnownLine, LineOutcome, LineState
 from handler.batch.work.outputs import Outputs
 from handler.rules.message.control import is_control
@@ -117,12 +117,20 @@ class Collector:
 
     def _note_one(self, answer: _Answer) -> None:
         known = self._journal.find(answer.custom_id)
-        if known is None:
+        if known is None or self._is_of_another(answer):
             self._journal.add("unexpected", 1)
         elif known.state in _FINAL or self._journal.is_settled(answer.message_id):
             self._journal.add("duplicates", 1)
         else:
-            self._journal.end(self._written(known, answer.custom_id, answer.read), known.state)
+            outcome = self._written(known, answer.custom_id, answer.read)
+            self._journal.end(outcome, known.state)
+            if outcome.state is LineState.FAILED:
+                self._journal.settle(answer.message_id)
+
+    def _is_of_another(self, answer: _Answer) -> bool:
+        """Whether it answers an earlier batch of the same id."""
+        begun = answer.message.attributes.get(BEGUN_ATTRIBUTE, "")
+        return bool(begun and self._plan.begun and begun != self._plan.begun)
 
     def _written(self, known: KnownLine, custom_id: str, answer: ParsedResponse | None) -> LineOutcome:
         """Write the answer's line; how its request ended."""

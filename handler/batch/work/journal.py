@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -103,6 +103,7 @@ class Journal:
         self._db = _connect(path)
         self._counts: list[int] | None = None  # until somebody asks: to count reads the whole table
         self._tokens = 0
+        self.on_rollback: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +129,7 @@ class Journal:
                 if self._db.in_transaction:  # after some errors, as when the disk is full, it is no more
                     self._db.execute("ROLLBACK")
                 self._counts = None
+                self.on_rollback()
                 raise
 
     def _all(self, query: str, *values: Any) -> list[Any]:
@@ -195,19 +197,13 @@ class Journal:
         self._moved(cursor.rowcount, None, LineState.PENDING)
         return cursor.rowcount == 1
 
-    def pending(self) -> Iterator[int]:
-        """The lines to be sent, in order. What becomes pending meanwhile, behind, is not seen."""
+    def pending(self) -> Iterator[tuple[int, str]]:
+        """The lines to be sent, in order, and their ids. What becomes pending meanwhile, behind, is not seen."""
         last = 0
-        while page := self._all(
-            "SELECT line FROM lines WHERE state = 0 AND line > ? ORDER BY line LIMIT ?", last, _PAGE
-        ):
-            for (line,) in page:
-                yield line
+        query = "SELECT line, custom_id FROM lines WHERE state = 0 AND line > ? ORDER BY line LIMIT ?"
+        while page := self._all(query, last, _PAGE):
+            yield from page
             last = page[-1][0]
-
-    def custom_id(self, line: int) -> str:
-        """The id of a line that was taken in to be sent."""
-        return str(self._all("SELECT custom_id FROM lines WHERE line = ?", line)[0][0])
 
     def begin_sending(self, lines: Sequence[int]) -> list[int]:
         """Note that these are about to be published; those that no longer are to be are left out."""
@@ -254,6 +250,10 @@ class Journal:
         rows = self._all("SELECT line, state FROM lines WHERE custom_id = ?", custom_id)
         return KnownLine(rows[0][0], LineState(rows[0][1])) if rows else None
 
+    def settle(self, message_id: str) -> None:
+        """Note that this message was answered with an error, which counts no more once its line is sent again."""
+        self._db.execute("INSERT OR IGNORE INTO settled VALUES (?)", (message_id,))
+
     def is_settled(self, message_id: str) -> bool:
         """Whether this message's answer was counted before its line was sent again."""
         return bool(self._all("SELECT 1 FROM settled WHERE message_id = ?", message_id))
@@ -287,11 +287,6 @@ class Journal:
     def rewind_failed(self, codes: Sequence[str]) -> int:
         """Make failed lines pending again: all that were ever sendable, or those with one of these codes; how many."""
         wanted = (not codes, json.dumps(codes))
-        self._db.execute(
-            "INSERT OR IGNORE INTO settled SELECT message_id FROM lines WHERE state = 4 AND message_id NOT NULL"
-            " AND (? OR code IN (SELECT value FROM json_each(?)))",
-            wanted,
-        )
         moved = self._db.execute(
             "UPDATE lines SET state = 0, message_id = NULL, code = NULL, status_code = NULL"
             " WHERE state = 4 AND custom_id NOT NULL AND (? OR code IN (SELECT value FROM json_each(?)))",

@@ -6,6 +6,7 @@ note is cut off at the next start, and its answers come again.
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -25,6 +26,12 @@ class Appended:
         self.length = length
         self._dirty = False
         self._file.truncate(length)
+
+    def cut(self, length: int) -> None:
+        """Forget what was written beyond this length."""
+        self._file.flush()
+        self._file.truncate(length)
+        self.length = length
 
     def append(self, line: bytes) -> tuple[int, int]:
         """Write a line; its offset and length."""
@@ -61,14 +68,24 @@ class Outputs:
             lengths[state] = self._journal.number(f"{_KEYS[state]}_length")
             self._see_that_it_is_there(self._paths[state], lengths[state])
         self._files = {state: Appended(self._paths[state], length) for state, length in lengths.items()}
+        self._journal.on_rollback = self._roll_back
+
+    def _roll_back(self) -> None:
+        """Cut off what was written in a transaction that came to nothing: it will be written again."""
+        with suppress(OSError):  # of a disk that is full: nothing more is written then, and the next run cuts it off
+            for state, file in self._files.items():
+                file.cut(self._journal.number(f"{_KEYS[state]}_length"))
 
     def _see_that_it_is_there(self, path: Path, length: int) -> None:
         if length > (path.stat().st_size if path.exists() else 0):
-            belonging = dict.fromkeys((self._journal.path, *self._paths.values()))
-            raise CannotRun(
-                f"{path} is shorter than the journal says: bring it back, or remove {listed(belonging)} to begin anew "
-                "(that sends, and pays for, everything again)"
-            )
+            raise CannotRun(f"{path} is shorter than the journal says. {self._what_to_do()}")
+
+    def _what_to_do(self) -> str:
+        belonging = dict.fromkeys((self._journal.path, *self._paths.values()))
+        return (
+            f"Bring it back as it was, or remove {listed(belonging)} to begin anew (that sends, and pays for, "
+            "everything again)"
+        )
 
     def _states(self) -> tuple[LineState, ...]:
         one = self._paths[LineState.SUCCEEDED] == self._paths[LineState.FAILED]
@@ -110,11 +127,16 @@ class Outputs:
         with path.open("rb") as old, _new(path).open("wb") as new:
             for _, offset, length in self._journal.places(*states):
                 old.seek(offset)
-                new.write(old.read(length))
+                new.write(self._whole(path, old.read(length)))
             length = new.tell()
             _to_disk(new)
         self._journal.move(self._new_places(states))
         self._journal.note(**{f"{key}_length": length, f"{key}_replace": 1})
+
+    def _whole(self, path: Path, line: bytes) -> bytes:
+        if line.find(b"\n") != len(line) - 1:
+            raise CannotRun(f"{path} was changed since: the journal finds its lines no more. {self._what_to_do()}")
+        return line
 
     def _new_places(self, states: tuple[LineState, ...]) -> Iterator[tuple[int, int]]:
         at = 0

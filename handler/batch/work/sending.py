@@ -46,7 +46,7 @@ class Sender:
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
         self._gate = Gate(journal, options, stop, in_vain)
         self._permits = threading.BoundedSemaphore(_AT_ONCE)
-        self._lost = threading.Event()  # the connection
+        self._unconfirmed = threading.Event()  # what was published last
         self._failure: BaseException | None = None
 
     @property
@@ -62,20 +62,31 @@ class Sender:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
             for batch in self._batches():
                 self._permits.acquire()
-                if not self._may_go_on(topic):
+                left = self._after_a_confirmation(topic, batch)
+                if self._ended():
                     self._permits.release()
                     break
-                pool.submit(self._publish, topic, self._begun(batch))
+                pool.submit(self._publish, topic, self._begun(left))
         if self._failure:
             raise self._failure
 
-    def _may_go_on(self, topic: Topic) -> bool:
-        """Whether to go on; waits for a connection, so that nothing is begun whose outcome would be unknown."""
-        while not self._stop.is_set() and self._failure is None:
-            if not self._lost.is_set() or topic.connected(_CONNECT_SECONDS):
-                self._lost.clear()
-                return True
-        return False
+    def _ended(self) -> bool:
+        return self._stop.is_set() or self._failure is not None
+
+    def _after_a_confirmation(self, topic: Topic, batch: Sequence[_Line]) -> Sequence[_Line]:
+        """What is left of a batch, of which single lines go ahead until one is confirmed, where the last was not.
+
+        Pub/Sub may be connected, and answer everything with an error for an hour. Each line that is published meanwhile
+        is one more that may have to be paid twice.
+        """
+        pause = _PAUSE_SECONDS
+        while batch and self._unconfirmed.is_set() and not self._ended():
+            if topic.connected(_CONNECT_SECONDS) and not self._stop.wait(pause):
+                self._unconfirmed.clear()
+                self._settled(topic, self._begun(batch[:1]))
+                batch = batch[1:]
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        return batch
 
     # --- what is sent together
 
@@ -93,17 +104,19 @@ class Sender:
             yield batch
 
     def _lines(self) -> Iterator[_Line]:
-        for line, text in check.again(self._plan.requests, self._journal.pending()):
+        for line, custom_id, text in check.again(self._plan.requests, self._journal.pending()):
             try:
-                made = self._made(line, text)
+                made = self._made(line, custom_id, text)
             except BadLine as bad:  # since its check: a deadline was added, or another version has other rules
-                self._fail(line, self._journal.custom_id(line), bad.code, bad.message, LineState.PENDING)
+                self._fail(line, custom_id, bad.code, bad.message, LineState.PENDING)
             else:
                 yield made
 
-    def _made(self, line: int, text: bytes | None) -> _Line:
+    def _made(self, line: int, custom_id: str, text: bytes | None) -> _Line:
         plan = self._plan
         request = plan.rules.read(line, text, plan.form)
+        if request.custom_id != custom_id:
+            raise CannotRun(check.changed(plan.requests, line))
         attributes = {**plan.attributes, "custom_id": request.custom_id}
         data = formats.encode(request, plan.batch_id, plan.rules.deadline)
         size = len(data) + sum(len(key) + len(value.encode()) for key, value in attributes.items()) + _FRAME_BYTES
@@ -119,19 +132,23 @@ class Sender:
 
     def _publish(self, topic: Topic, batch: Sequence[_Line]) -> None:
         try:
+            self._settled(topic, batch)
+        finally:
+            self._permits.release()
+
+    def _settled(self, topic: Topic, batch: Sequence[_Line]) -> None:
+        try:
             if batch:
                 self._settle(topic, batch)
         except BaseException as failure:  # noqa: BLE001 - told to whoever waits for the sending to end
             self._failure = failure
-        finally:
-            self._permits.release()
 
     def _settle(self, topic: Topic, batch: Sequence[_Line]) -> None:
         """Publish, until it is known what became of it or nobody can know."""
         try:
             message_ids = self._ask(topic, batch)
         except OutcomeUnknown:
-            self._lost.set()  # they stay `sending`: only an answer tells
+            self._unconfirmed.set()  # they stay `sending`: only an answer tells
         except NotTaken as refused:
             self._refused(topic, batch, refused)
         except CannotRun:

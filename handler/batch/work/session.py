@@ -10,7 +10,7 @@ from typing import Any
 
 from handler.batch.controlling import cancelling
 from handler.batch.errors import CannotRun, NotTaken, OutcomeUnknown
-from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, Options, Paths
+from handler.batch.options import DRAIN_SECONDS, EXPIRY_SECONDS, WORKING_SECONDS, Options, Paths
 from handler.batch.pubsub import MOST_PULLED, Subscription, Topic, batch_filter
 from handler.batch.work.beginning import Plan, plan_of
 from handler.batch.work.collecting import Collector
@@ -44,6 +44,7 @@ class Session:
         self._failure: BaseException | None = None
         self._started = time.monotonic()
         self._cancel_seen, self._looked, self._told = False, 0.0, False
+        self._over_since = math.inf
         self.sending, self.collecting = False, False
 
     @contextmanager
@@ -232,11 +233,12 @@ class Session:
                 self._start(sender.run, topic)
 
     def _take_as_sent(self) -> None:
-        """Where another machine sends, all that this journal has was sent or will be."""
+        """Where another machine sends, all that this journal has was sent or will be; not what is retried later."""
         if self.journal.number("sent_elsewhere"):
             with self.journal.transaction():
-                lines = self.journal.begin_sending(list(self.journal.pending()))
+                lines = self.journal.begin_sending([line for line, _ in self.journal.pending()])
                 self.journal.confirm_sent(lines, [""] * len(lines))
+                self.journal.note(sent_elsewhere=None)
 
     def _in_vain(self) -> bool:
         """Whether what is missing was waited for as long as agreed: what only its answers let be sent waits no more."""
@@ -282,11 +284,14 @@ class Session:
         else:
             return None
         self._stop_sending.set()
+        self._over_since = min(self._over_since, time.monotonic())
         return why
 
     def _drained(self) -> bool:
         """Whether what was answered is taken: the answers are paid for, and may have waited long for who collects."""
-        return not self.sending and (not self.counts.waiting or self.quiet_seconds > DRAIN_SECONDS)
+        quiet = min(self.quiet_seconds, time.monotonic() - self._over_since)
+        patience = WORKING_SECONDS if self.journal.number("cancelled_while_working") else DRAIN_SECONDS
+        return not self.sending and (not self.counts.waiting or quiet > patience)
 
     def _cancelled(self) -> bool:
         now = time.monotonic()
