@@ -1,10 +1,11 @@
 """The commands as functions: run, submit, collect, status, retry, cancel, check."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from handler.batch.asking import Where
-from handler.batch.controlling import REPLY_SECONDS, Reply, cancel_requests
+from handler.batch.asking import NoAnswer, Where
+from handler.batch.controlling import REPLY_SECONDS, NotDone, Reply, cancel_requests
 from handler.batch.errors import CannotRun
 from handler.batch.lines import files
 from handler.batch.lines.check import Contents, Ids, Problem, examine
@@ -162,11 +163,24 @@ def cancel_sent(answers: str, options: Options | None = None, *, seconds: float 
     if not waiting:
         return None
     where = Where(topic=plan.topic, responses=plan.responses, subscription=subscription)
-    reply = cancel_requests(plan.batch_id, where=where, seconds=seconds)
-    if not reply.complete or (reply.counts or {}).get("working"):
-        with Journal(paths.journal) as journal, journal.transaction():
-            journal.note(cancelled_while_working=1)  # those answers are yet to come, and paid for
+    is_working = True
+    _note_work(paths, asked=time.time())  # before the relay has said so: whoever collects may lose patience meanwhile
+    try:
+        reply = cancel_requests(plan.batch_id, where=where, seconds=seconds)
+        is_working = not reply.complete or bool((reply.counts or {}).get("working"))
+    except (CannotRun, NoAnswer, NotDone):
+        is_working = False
+        raise
+    finally:
+        if not is_working:
+            _note_work(paths, asked=None)
     return reply
+
+
+def _note_work(paths: Paths, asked: float | None) -> None:
+    """Note when the relay was asked to cancel, if the model works on some: those answers come, and are paid for."""
+    with Journal(paths.journal) as journal, journal.transaction():
+        journal.note(cancelled_while_working=asked)
 
 
 def _ended(paths: Paths, work: Callable[[], SessionEnd]) -> SessionEnd:

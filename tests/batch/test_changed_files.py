@@ -41,8 +41,17 @@ def test_the_file_that_is_given_now_is_sent(local_place, begun):
     assert prompts(local_place) == {"a": "Say hello.", "b": "Say hello."}
 
 
+def test_the_same_file_on_standard_input(local_place, begun):
+    """It is known again, and what is sent is the file that the batch was begun with."""
+    done = local_place.run("batch", "run", "-", "-o", begun.answers, stdin=begun.requests.read_text())
+    assert done.returncode == 0, done.stderr
+    assert local_place.asked() == {"a": 1, "b": 1}
+
+
 @pytest.mark.parametrize(
-    ("lines", "number"), [([openai_line("b"), openai_line("a")], 1), ([openai_line("a")], 2)], ids=["moved", "fewer"]
+    ("lines", "number"),
+    [([openai_line("b"), openai_line("a")], 1), ([openai_line("a")], 2), ([openai_line("a"), "{cut off"], 2)],
+    ids=["moved", "fewer", "cut off"],
 )
 def test_a_file_that_changes_after_it_was_checked(local_place, begun, lines, number):
     """No line is sent for another one, nor looked for without end."""
@@ -85,9 +94,9 @@ def test_a_damaged_file(local_place, files, ending):
     assert (done.returncode, f"{name} is damaged" in done.stderr) == (2, True), done.stderr
 
 
-def test_an_output_that_somebody_has_sorted(local_place, files):
+@pytest.mark.parametrize("sizes", [{"a": 5, "b": 50}, {"a": 5, "b": 5}], ids=["of any length", "of one length"])
+def test_an_output_that_somebody_has_sorted(local_place, files, sizes):
     """Its lines are not where the journal has them: it is left as it is."""
-    sizes = {"a": 5, "b": 50, "c": 500}
     lines = [openai_line(name, json.dumps({"size": size})) for name, size in sizes.items()]
     write_lines(files.requests, [*lines, openai_line("bad", json.dumps({"status": 400}))])
     assert local_place.run(*files.command).returncode == 1
@@ -105,6 +114,8 @@ def test_where_the_errors_go(local_place, files):
     errors = local_place.folder / "what-failed.jsonl"
     assert local_place.run(*files.command, "--errors", errors).returncode == 1
     assert len(read_lines(errors)) == 1
+    done = local_place.run(*files.command, "--errors", files.answers.with_name("others.jsonl"))
+    assert (done.returncode, "begun with --errors what-failed.jsonl" in done.stderr) == (2, True), done.stderr
     assert local_place.run("batch", "retry", files.answers).returncode == 0
     assert read_lines(errors) == []
     assert not files.errors.exists()
@@ -114,6 +125,7 @@ def test_what_is_written_in_vain(tmp_path):
     """What stands in a file from a transaction that came to nothing is not there for the next one."""
     output, errors = tmp_path / "answers.jsonl", tmp_path / "errors.jsonl"
     with Journal(tmp_path / "journal", create=True) as journal, Outputs(journal, output, errors) as outputs:
+        outputs.rewrite()
         with suppress(KeyboardInterrupt), journal.transaction():
             outputs.append(LineState.FAILED, b"gone\n")
             raise KeyboardInterrupt

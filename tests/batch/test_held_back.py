@@ -1,12 +1,18 @@
 """What holds the sending back, such as `--max-in-flight`, never holds a batch up without end."""
 
 import json
+import threading
 from collections import Counter
 
 import grpc
 import pytest
 
 from handler import batch
+from handler.batch.errors import OutcomeUnknown
+from handler.batch.work import sending
+from handler.batch.work.beginning import plan_of
+from handler.batch.work.journal import Journal
+from handler.batch.work.outputs import Outputs
 from tests.parts.processes import until
 
 from .conftest import openai_line, read_lines, states, write_lines
@@ -55,3 +61,51 @@ def test_submitting_no_more_than_may_be_in_flight(local_place, files, monkeypatc
     write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
     summary = batch.submit(str(files.requests), str(files.answers), batch.Options(max_in_flight=3))
     assert (summary.end, summary.waiting, summary.not_sent) == ("stopped", 3, LINES - 3)
+
+
+def test_giving_up_while_pubsub_takes_nothing(local_place, files):
+    """It does not wait for a publish that is confirmed."""
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
+    with Refusing(local_place.address, "Publish", grpc.StatusCode.UNAVAILABLE) as proxy:
+        done = local_place.run(*files.command, "--rate", 5, "--give-up-after", 3, address=proxy.address)
+    assert done.returncode == 1, done.stderr
+    assert [each["error"]["code"] for each in read_lines(files.errors)] == ["request_timeout"] * LINES
+
+
+class Stop(threading.Event):
+    """Notes how long it is waited for, and does not wait; after so many times it is set."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times, self.waits = times, []
+
+    def wait(self, timeout=None):
+        if timeout >= 1:
+            self.waits.append(timeout)
+        if len(self.waits) >= self.times:
+            self.set()
+        return self.is_set()
+
+
+class Silent:
+    """A topic that confirms nothing."""
+
+    def connected(self, seconds):
+        return True
+
+    def publish(self, messages):
+        raise OutcomeUnknown
+
+
+@pytest.mark.parametrize("together", [1, 5])
+def test_lines_that_go_out_one_by_one(files, local_place, monkeypatch, together):
+    """The pause between them grows, whether they were to be published together or alone."""
+    monkeypatch.setattr(sending, "MAX_BATCH_MESSAGES", together)
+    monkeypatch.setattr(sending, "_AT_ONCE", 1)
+    write_lines(files.requests, [openai_line(f"{n}") for n in range(LINES)])
+    submit = ("batch", "submit", *files.command[2:], "--max-tokens-total", 1)
+    assert local_place.run(*submit).returncode == 1
+    stop = Stop(7)
+    with Journal(files.journal) as journal, Outputs(journal, files.answers, files.errors) as outputs:
+        sending.Sender(journal, outputs, plan_of(journal), batch.Options(), stop, None).run(Silent())
+    assert stop.waits == [1, 2, 4, 8, 16, 32, 60]

@@ -56,16 +56,19 @@ def test_an_answer_that_comes_after_it_was_given_up(local_place, files):
     assert [each["response"]["request_id"] for each in read_lines(files.answers)] == [first.message_id]
 
 
-def test_an_error_that_comes_again(local_place, files):
-    """It was counted before its line was tried again, and does not end the second try."""
-    with local_place.running(*files.command) as child:
+@pytest.mark.parametrize("answered_before", [True, False], ids=["again", "late"])
+def test_an_error_of_a_line_that_is_tried_again(local_place, files, answered_before):
+    """It is the first message's, and does not end the second one, whose answer is paid for."""
+    with local_place.running(*files.command, "--give-up-after", 60 if answered_before else 1) as child:
         first = sent(local_place)
-        answer(local_place, first, status=400)
+        if answered_before:
+            answer(local_place, first, status=400)
         assert child.wait(30) == 1
     assert local_place.run("batch", "retry", files.answers).returncode == 0
     with local_place.running(*files.command) as child:
         second = sent(local_place)
-        answer(local_place, first, status=400)
+        answer(local_place, first, status=408)
+        until(lambda: status(local_place, files.answers)["duplicates"] == 1)
         answer(local_place, second)
         assert child.wait(30) == 0
     assert [each["response"]["request_id"] for each in read_lines(files.answers)] == [second.message_id]
@@ -96,7 +99,7 @@ def cancelled_while_waiting(place, files, stack, *, quiet_seconds, then):
     cancelled = []
 
     def progress(running):
-        if running.quiet_seconds > quiet_seconds and not cancelled:
+        if running.counts.sent and running.quiet_seconds > quiet_seconds and not cancelled:
             cancelled.append(batch.cancel(str(files.answers)))
             batch.cancel_sent(str(files.answers))
             stack.enter_context(then)

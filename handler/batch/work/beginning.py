@@ -42,6 +42,8 @@ class Plan:
     priority: str | None
     begun: str
     """Tells this batch from others of its id, in the attributes; "" where another machine began it."""
+    errors: str | None
+    """The error file, where one was named."""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -205,8 +207,10 @@ def _see_that_it_is_the_same_file(journal: Journal, requests: str, paths: Paths)
 
 def _go_on(journal: Journal, requests: str, paths: Paths, options: Options) -> None:
     _see_that_it_is_the_same_file(journal, requests, paths)
-    with journal.transaction():  # what was looked at now is sent from: it may have been moved
-        journal.note(requests=_place(_source(requests, paths)))
+    source = _source(requests, paths)
+    if not files.is_standard(requests) or Path(source).exists():
+        with journal.transaction():  # what was looked at now is sent from: it may have been moved
+            journal.note(requests=_place(source))
     _take_up(journal, options)
 
 
@@ -230,6 +234,7 @@ def _see_that_it_was_begun_so(plan: Plan, options: Options) -> None:
         ("--topic", options.topic, _as_long_as(options.topic, plan.topic)),
         ("--responses", options.responses, _as_long_as(options.responses, plan.responses)),
         ("--subscription", options.subscription, _as_long_as(options.subscription, plan.subscription)),
+        ("--errors", options.errors and Path(options.errors).name, plan.errors and Path(plan.errors).name),
         ("--batch-id", options.batch_id, plan.batch_id),
         ("--format", None if options.style is Style.OPENAI else options.style, plan.style),
         ("--model", options.model, plan.rules.model),
@@ -283,6 +288,7 @@ def plan_of(journal: Journal) -> Plan:
         own_subscription=bool(journal.number("own_subscription")),
         priority=journal.fact("priority"),
         begun=journal.fact("begun") or "",
+        errors=journal.fact("errors"),
     )
 
 

@@ -35,6 +35,11 @@ class _Answer:
         """Which request it answers."""
         return self.message.attributes.get("request_message_id", "")
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is what was asked for, and no error."""
+        return self.read is not None and not self.read.code
+
 
 class Collector:
     """Takes answers until told to stop."""
@@ -119,13 +124,10 @@ class Collector:
         known = self._journal.find(answer.custom_id)
         if known is None or self._is_of_another(answer):
             self._journal.add("unexpected", 1)
-        elif known.state in _FINAL or self._journal.is_settled(answer.message_id):
-            self._journal.add("duplicates", 1)
+        elif known.state in _FINAL or (not answer.succeeded and self._journal.is_settled(answer.message_id)):
+            self._journal.add("duplicates", 1)  # an error of a message that is tried again says nothing of the next one
         else:
-            outcome = self._written(known, answer.custom_id, answer.read)
-            self._journal.end(outcome, known.state)
-            if outcome.state is LineState.FAILED:
-                self._journal.settle(answer.message_id)
+            self._journal.end(self._written(known, answer.custom_id, answer.read), known.state)
 
     def _is_of_another(self, answer: _Answer) -> bool:
         """Whether it answers an earlier batch of the same id."""

@@ -250,12 +250,8 @@ class Journal:
         rows = self._all("SELECT line, state FROM lines WHERE custom_id = ?", custom_id)
         return KnownLine(rows[0][0], LineState(rows[0][1])) if rows else None
 
-    def settle(self, message_id: str) -> None:
-        """Note that this message was answered with an error, which counts no more once its line is sent again."""
-        self._db.execute("INSERT OR IGNORE INTO settled VALUES (?)", (message_id,))
-
     def is_settled(self, message_id: str) -> bool:
-        """Whether this message's answer was counted before its line was sent again."""
+        """Whether this message had failed, with an answer or without one, before its line was to be sent again."""
         return bool(self._all("SELECT 1 FROM settled WHERE message_id = ?", message_id))
 
     def end(self, outcome: LineOutcome, before: LineState) -> None:
@@ -287,6 +283,11 @@ class Journal:
     def rewind_failed(self, codes: Sequence[str]) -> int:
         """Make failed lines pending again: all that were ever sendable, or those with one of these codes; how many."""
         wanted = (not codes, json.dumps(codes))
+        self._db.execute(
+            "INSERT OR IGNORE INTO settled SELECT message_id FROM lines WHERE state = 4 AND message_id NOT NULL"
+            " AND (? OR code IN (SELECT value FROM json_each(?)))",
+            wanted,
+        )
         moved = self._db.execute(
             "UPDATE lines SET state = 0, message_id = NULL, code = NULL, status_code = NULL"
             " WHERE state = 4 AND custom_id NOT NULL AND (? OR code IN (SELECT value FROM json_each(?)))",
@@ -297,11 +298,14 @@ class Journal:
 
     # --- the two files
 
-    def places(self, *states: LineState) -> Iterator[tuple[int, int, int]]:
-        """Line, offset and length of each line that ended so, in the input's order."""
+    def places(self, *states: LineState) -> Iterator[tuple[int, str | None, int, int]]:
+        """Line, id (of one that could be sent), offset and length of each that ended so, in the input's order."""
         last = 0
         low, high = min(states), max(states)
-        query = "SELECT line, offset, length FROM lines WHERE state BETWEEN ? AND ? AND line > ? ORDER BY line LIMIT ?"
+        query = (
+            "SELECT line, custom_id, offset, length FROM lines WHERE state BETWEEN ? AND ? AND line > ?"
+            " ORDER BY line LIMIT ?"
+        )
         while page := self._all(query, low, high, last, _PAGE):
             yield from page
             last = page[-1][0]

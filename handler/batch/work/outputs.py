@@ -13,6 +13,7 @@ from typing import IO, Self
 from handler.batch.errors import CannotRun
 from handler.batch.options import listed
 from handler.batch.work.journal import Journal, LineState
+from handler.rules import strictjson
 
 _KEYS = {LineState.SUCCEEDED: "output", LineState.FAILED: "errors"}
 
@@ -97,6 +98,7 @@ class Outputs:
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
+        self._files = {}
 
     def append(self, state: LineState, line: bytes) -> tuple[int, int]:
         """Write a line to the file of this state; its offset and length."""
@@ -125,22 +127,22 @@ class Outputs:
         path, key = self._paths[state], _KEYS[state]
         states = (state,) if len(self._files) > 1 else tuple(_KEYS)
         with path.open("rb") as old, _new(path).open("wb") as new:
-            for _, offset, length in self._journal.places(*states):
+            for _, custom_id, offset, length in self._journal.places(*states):
                 old.seek(offset)
-                new.write(self._whole(path, old.read(length)))
+                new.write(self._found(path, custom_id, old.read(length)))
             length = new.tell()
             _to_disk(new)
         self._journal.move(self._new_places(states))
         self._journal.note(**{f"{key}_length": length, f"{key}_replace": 1})
 
-    def _whole(self, path: Path, line: bytes) -> bytes:
-        if line.find(b"\n") != len(line) - 1:
+    def _found(self, path: Path, custom_id: str | None, line: bytes) -> bytes:
+        if line.find(b"\n") != len(line) - 1 or (custom_id is not None and strictjson.dumps(custom_id) not in line):
             raise CannotRun(f"{path} was changed since: the journal finds its lines no more. {self._what_to_do()}")
         return line
 
     def _new_places(self, states: tuple[LineState, ...]) -> Iterator[tuple[int, int]]:
         at = 0
-        for line, _, length in self._journal.places(*states):
+        for line, _, _, length in self._journal.places(*states):
             yield at, line
             at += length
 

@@ -46,13 +46,18 @@ class Sender:
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
         self._gate = Gate(journal, options, stop, in_vain)
         self._permits = threading.BoundedSemaphore(_AT_ONCE)
-        self._unconfirmed = threading.Event()  # what was published last
+        self._unconfirmed, self._pause = threading.Event(), _PAUSE_SECONDS
         self._failure: BaseException | None = None
 
     @property
     def spent(self) -> bool:
         """Whether it ended because no more tokens may be spent."""
         return self._gate.spent
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it goes on line by line, since nobody knows what became of those before."""
+        return self._unconfirmed.is_set()
 
     def run(self, topic: Topic) -> None:
         """Send every line that is pending. Raises CannotRun.
@@ -79,14 +84,18 @@ class Sender:
         Pub/Sub may be connected, and answer everything with an error for an hour. Each line that is published meanwhile
         is one more that may have to be paid twice.
         """
-        pause = _PAUSE_SECONDS
         while batch and self._unconfirmed.is_set() and not self._ended():
-            if topic.connected(_CONNECT_SECONDS) and not self._stop.wait(pause):
-                self._unconfirmed.clear()
-                self._settled(topic, self._begun(batch[:1]))
+            if topic.connected(_CONNECT_SECONDS) and not self._stop.wait(self._pause):
+                self._try_one(topic, batch[0])
                 batch = batch[1:]
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         return batch
+
+    def _try_one(self, topic: Topic, line: _Line) -> None:
+        begun = self._begun([line])
+        if begun:
+            self._unconfirmed.clear()
+            self._settled(topic, begun)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS) if self.is_held_up else _PAUSE_SECONDS
 
     # --- what is sent together
 
@@ -108,6 +117,8 @@ class Sender:
             try:
                 made = self._made(line, custom_id, text)
             except BadLine as bad:  # since its check: a deadline was added, or another version has other rules
+                if bad.code == "invalid_json" or bad.custom_id not in (None, custom_id):
+                    raise CannotRun(check.changed(self._plan.requests, line)) from None
                 self._fail(line, custom_id, bad.code, bad.message, LineState.PENDING)
             else:
                 yield made

@@ -45,6 +45,7 @@ class Session:
         self._started = time.monotonic()
         self._cancel_seen, self._looked, self._told = False, 0.0, False
         self._over_since = math.inf
+        self._sends: Sender | None = None
         self.sending, self.collecting = False, False
 
     @contextmanager
@@ -154,7 +155,8 @@ class Session:
                 subscription.see(by_reader=by_reader)
 
     def _sender(self, in_vain: Callable[[], bool] | None) -> Sender:
-        return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, in_vain)
+        self._sends = Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, in_vain)
+        return self._sends
 
     @contextmanager
     def _collecting(self) -> Iterator[None]:
@@ -270,7 +272,7 @@ class Session:
         over = self._over()
         if over and self._drained():
             return over
-        if self.give_up_seconds_left < 0 and not self.sending:
+        if self.give_up_seconds_left < 0 and not (self.sending and self._sends and not self._sends.is_held_up):
             seconds = self._options.give_up_seconds
             return "request_timeout", f"No answer came, nor any other for {seconds:g} seconds."
         return None
@@ -289,9 +291,11 @@ class Session:
 
     def _drained(self) -> bool:
         """Whether what was answered is taken: the answers are paid for, and may have waited long for who collects."""
+        if self.sending or not self.counts.waiting:
+            return not self.sending
         quiet = min(self.quiet_seconds, time.monotonic() - self._over_since)
-        patience = WORKING_SECONDS if self.journal.number("cancelled_while_working") else DRAIN_SECONDS
-        return not self.sending and (not self.counts.waiting or quiet > patience)
+        worked_on_since = float(self.journal.fact("cancelled_while_working") or 0.0)
+        return quiet > DRAIN_SECONDS and time.time() > worked_on_since + WORKING_SECONDS
 
     def _cancelled(self) -> bool:
         now = time.monotonic()
