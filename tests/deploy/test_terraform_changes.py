@@ -180,6 +180,10 @@ REPLACED = {
     'google_pubsub_topic.streams["x-responses"]': {
         'google_pubsub_topic_iam_member.relay_publishes_elsewhere["projects/my-project/topics/inference-relay-x-responses"]'
     },
+    "google_secret_manager_secret.routes[0]": {'google_secret_manager_secret_iam_member.relay_reads["ROUTES_FILE"]'},
+    "google_secret_manager_secret.sidecar[0]": {"google_secret_manager_secret_iam_member.sidecar_reads[0]"},
+    'google_secret_manager_secret.ledger["url"]': {'google_secret_manager_secret_iam_member.relay_reads["LEDGER_URL"]'},
+    "google_redis_instance.ledger[0]": set(),
 }
 APPLIED = """
 mock_provider "google" {}
@@ -189,6 +193,10 @@ variables {
   image                  = "IMAGE0"
   model_url              = "https://model.example.com"
   model_slots            = 80
+  model_api_key_secret   = { secret = "key", version = "1" }
+  network                = { network = "n", subnetwork = "s" }
+  ledger                 = {}
+  prometheus_sidecar     = { image = "IMAGE1" }
   requesters             = ["user:ann@example.com"]
   dead_letter_readers    = ["user:ann@example.com"]
   response_subscriptions = {
@@ -204,6 +212,7 @@ run "made" {}
 """
 IMAGE = "registry.example/relay@sha256:" + "0" * 63
 ANOTHER_IMAGE = f'variables {{\n    image = "{IMAGE}1"\n  }}'
+NO_STREAMS = "variables {\n    streams = {}\n  }"
 
 
 def planned(terraform: Terraform, *thens: str) -> list[dict[str, list[str]]]:
@@ -218,12 +227,12 @@ def planned(terraform: Terraform, *thens: str) -> list[dict[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def then(provider: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
-    """The plan that replaces a resource, for each of them, and that of another image. None is applied, so that all have
-    the same before them.
+    """The plan that replaces a resource, for each of them, that of another image and that without streams. None is
+    applied, so that all have the same before them.
     """
     terraform = Terraform(provider, tmp_path_factory.mktemp("then"))
     wanted = {resource: f"plan_options {{\n    replace = [{resource}]\n  }}" for resource in REPLACED}
-    wanted["another image"] = ANOTHER_IMAGE
+    wanted |= {"another image": ANOTHER_IMAGE, "no streams": NO_STREAMS}
     return dict(zip(wanted, planned(terraform, *wanted.values()), strict=True))
 
 
@@ -234,6 +243,18 @@ def test_a_right_is_made_anew_with_what_it_is_on(then, resource):
 
     assert resource in anew
     assert {address for address in anew if "_iam_" in address} == REPLACED[resource]
+
+
+@pytest.mark.parametrize("resource", REPLACED)
+def test_the_old_one_goes_before_the_new_one_comes(then, resource):
+    """They have the same name, which nothing else can have meanwhile."""
+    assert then[resource][resource] == ["delete", "create"]
+
+
+def test_a_right_on_a_key_stays_when_streams_come_and_go(then):
+    """Two of the same would be made and taken away in any order, and the last word may be that there is none."""
+    key = 'google_secret_manager_secret_iam_member.relay_reads["projects/my-project/secrets/key"]'
+    assert then["no streams"][key] == ["no-op"]
 
 
 def test_an_image_can_be_somebody_elses(broken, then):

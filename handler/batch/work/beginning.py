@@ -40,9 +40,9 @@ class Plan:
     subscription: str
     own_subscription: bool
     priority: str | None
-    begun: str
+    begun: str = ""
     """Tells this batch from others of its id, in the attributes; "" where another machine began it."""
-    errors: str | None
+    errors: str | None = None
     """The error file, where one was named."""
 
     @property

@@ -18,12 +18,10 @@ resource "google_redis_instance" "ledger" {
   customer_managed_key    = var.kms_key
   redis_configs           = { "maxmemory-policy" = "noeviction" }
 
-  dynamic "persistence_config" {
-    for_each = var.ledger.snapshots == null ? [] : [var.ledger.snapshots]
-    content {
-      persistence_mode    = "RDB"
-      rdb_snapshot_period = persistence_config.value
-    }
+  # Said also where there are none, or those that were switched off would go on.
+  persistence_config {
+    persistence_mode    = var.ledger.snapshots == null ? "DISABLED" : "RDB"
+    rdb_snapshot_period = var.ledger.snapshots
   }
 
   lifecycle {
@@ -78,11 +76,7 @@ resource "google_secret_manager_secret" "ledger" {
 resource "google_secret_manager_secret_version" "ledger" {
   for_each = google_secret_manager_secret.ledger
 
-  secret      = each.value.id
-  secret_data = local.ledger_secrets[each.key]
-
-  # The next one is there before this one goes.
-  lifecycle {
-    create_before_destroy = true
-  }
+  secret          = each.value.id
+  secret_data     = local.ledger_secrets[each.key]
+  deletion_policy = "ABANDON" # as in routes.tf
 }

@@ -96,12 +96,11 @@ resource "google_secret_manager_secret_version" "routes" {
 
   secret      = google_secret_manager_secret.routes[0].id
   secret_data = local.routes_file
-  # The revisions that are there go on reading the versions that they name, and one may be gone back to.
+  # The revisions that are there go on reading the versions that they name, and one may be gone back to. A version that
+  # would be made before the old one goes would have the same done with its secret, whose name is taken.
   deletion_policy = "ABANDON"
 
   lifecycle {
-    create_before_destroy = true # the next one is there before a revision names it
-
     precondition {
       condition     = length(base64encode(local.routes_file)) <= 87384
       error_message = "routes and streams make a file of more than 64 KiB, which is the most that a secret can be: use fewer names with a * at the end."

@@ -46,11 +46,23 @@ locals {
       secret_id = startswith(one.secret, "projects/") ? split("/", one.secret)[3] : one.secret
     }
   }
-  # Which setting each right is for. Two routes may have the same key; the right on it is given once, by the secret's name.
+  # Which setting each right is for. Two routes may have the same key; the right on it is given once, by the secret's name,
+  # which stays the same when a route or stream comes.
   secret_users = merge(
-    { for name in local.secret_names : name => [name] if !contains(keys(local.route_secrets), name) || !local.has_routes_file },
-    { for name, one in local.route_secrets : startswith(one.secret, "projects/") ? one.secret : "projects/${var.project}/secrets/${one.secret}" => name... if local.has_routes_file },
+    { for name in local.secret_names : name => [name] if !contains(keys(local.route_secrets), name) },
+    { for name, one in local.route_secrets : startswith(one.secret, "projects/") ? one.secret : "projects/${var.project}/secrets/${one.secret}" => name... },
   )
+  made_secrets = merge(
+    { for name, one in google_secret_manager_secret.ledger : "LEDGER_${upper(name)}" => one.id },
+    { for one in google_secret_manager_secret.routes : "ROUTES_FILE" => one.id },
+  )
+}
+
+# What a right goes with: the secret, where it is made here. One that is made anew has none.
+resource "terraform_data" "secrets" {
+  for_each = local.secret_users
+
+  triggers_replace = lookup(local.made_secrets, each.value[0], "")
 }
 
 resource "google_secret_manager_secret_iam_member" "relay_reads" {
@@ -60,4 +72,8 @@ resource "google_secret_manager_secret_iam_member" "relay_reads" {
   secret_id = local.secret_ids[each.value[0]].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = local.relay_member
+
+  lifecycle {
+    replace_triggered_by = [terraform_data.secrets[each.key].id]
+  }
 }

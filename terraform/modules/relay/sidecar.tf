@@ -58,13 +58,9 @@ resource "google_secret_manager_secret" "sidecar" {
 resource "google_secret_manager_secret_version" "sidecar" {
   count = length(local.sidecar)
 
-  secret      = google_secret_manager_secret.sidecar[0].id
-  secret_data = yamlencode(local.sidecar_config)
-
-  # The next one is there before this one goes.
-  lifecycle {
-    create_before_destroy = true
-  }
+  secret          = google_secret_manager_secret.sidecar[0].id
+  secret_data     = yamlencode(local.sidecar_config)
+  deletion_policy = "ABANDON" # as in routes.tf
 }
 
 resource "google_secret_manager_secret_iam_member" "sidecar_reads" {
@@ -74,6 +70,10 @@ resource "google_secret_manager_secret_iam_member" "sidecar_reads" {
   secret_id = google_secret_manager_secret.sidecar[0].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = local.relay_member
+
+  lifecycle {
+    replace_triggered_by = [google_secret_manager_secret.sidecar[0].id]
+  }
 }
 
 # A role on the project: Cloud Monitoring knows no smaller one.

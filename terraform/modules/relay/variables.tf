@@ -27,8 +27,8 @@ variable "name" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.name)) && !startswith(var.name, "goog")
-    error_message = "name is 1 to 22 lower-case letters, digits and dashes; it starts with a letter, but not with goog, and ends in a letter or digit."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,20}[a-z0-9]$", var.name)) && !startswith(var.name, "goog")
+    error_message = "name is 2 to 22 lower-case letters, digits and dashes; it starts with a letter, but not with goog, and ends in a letter or digit."
   }
 }
 
@@ -110,8 +110,8 @@ variable "kms_key" {
   }
 
   validation {
-    condition     = var.kms_key == null || var.ledger == null && (var.platform == "knative" || length(var.routes) + length(var.streams) == 0) || length(var.secret_regions) > 0
-    error_message = "kms_key with a ledger, routes or streams wants secret_regions, those of the key: a key of one region cannot encrypt a secret that is kept everywhere."
+    condition     = var.kms_key == null || var.ledger == null && var.prometheus_sidecar == null && (var.platform == "knative" || length(var.routes) + length(var.streams) == 0) || length(var.secret_regions) > 0
+    error_message = "kms_key with a ledger, prometheus_sidecar, routes or streams wants secret_regions, those of the key: a key of one region cannot encrypt a secret that is kept everywhere."
   }
 }
 

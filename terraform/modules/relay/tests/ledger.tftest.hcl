@@ -73,7 +73,7 @@ run "encrypted" {
   }
 
   assert {
-    condition     = google_redis_instance.ledger[0].transit_encryption_mode == "SERVER_AUTHENTICATION" && length(google_redis_instance.ledger[0].persistence_config) == 0
+    condition     = google_redis_instance.ledger[0].transit_encryption_mode == "SERVER_AUTHENTICATION" && google_redis_instance.ledger[0].persistence_config[0].persistence_mode == "DISABLED"
     error_message = "What travels to the ledger is encrypted."
   }
 

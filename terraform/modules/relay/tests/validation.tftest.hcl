@@ -34,6 +34,14 @@ run "name_capitals" {
   expect_failures = [var.name]
 }
 
+run "name_short" {
+  command = plan
+  variables {
+    name = "a"
+  }
+  expect_failures = [var.name]
+}
+
 run "name_long" {
   command = plan
   variables {
@@ -1075,6 +1083,15 @@ run "kms_key_ring" {
   command = plan
   variables {
     kms_key = "projects/p/locations/l/keyRings/r"
+  }
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_for_a_sidecar_everywhere" {
+  command = plan
+  variables {
+    kms_key            = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+    prometheus_sidecar = { image = "sidecar@sha256:0000000000000000000000000000000000000000000000000000000000000000" }
   }
   expect_failures = [var.kms_key]
 }
