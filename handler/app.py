@@ -99,6 +99,7 @@ class App:
         """
         self._draining.set()
         self._routes.drain()
+        self._relay.drain()
         self._claim_check.drain()
         timer = threading.Timer(max(grace_seconds - CUT_SECONDS, grace_seconds / 2), self._abort)
         timer.daemon = True

@@ -1,7 +1,7 @@
 """Answers control messages: notes in the ledger what is cancelled, and says where requests stand."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,24 +65,28 @@ class Control:
             return Verdict(Reason.CONTROL, _unavailable(asked.verb), ErrorCode.LEDGER_UNAVAILABLE)
         if asked.verb is Verb.CANCEL and target.patterns and self._pause(self._ledger.spread_seconds):
             return Verdict(Reason.DRAINING)  # not every instance knows yet: the redelivery confirms it
-        return Verdict(Reason.CONTROL, self._response(asked, target, counts), asked.verb)
+        stages = self._ledger.stages(target) if target.patterns else []
+        if stages is None:
+            return Verdict(Reason.CONTROL, _unavailable(asked.verb), ErrorCode.LEDGER_UNAVAILABLE)
+        return Verdict(Reason.CONTROL, _response(asked, target, counts, stages), asked.verb)
 
-    def _response(self, asked: ControlMessage, target: Target, counts: Counts) -> Answer:
-        body: dict[str, Any] = {
-            asked.verb.value: asked.meant.model_dump(exclude_none=True),
-            "cancelled_before": _time(counts.cancelled_before),
-        }
-        if target.patterns:
-            body["state"] = self._state(target, counts)
-        else:
-            body |= {"counts": {word: getattr(counts, word) for word in _WORDS.values()}, "complete": counts.complete}
-        return Answer(200, strictjson.dumps(body))
 
-    def _state(self, target: Target, counts: Counts) -> str:
-        """Where one request stands: by the message that came furthest, if its batch was published more than once."""
-        found = set(self._ledger.stages(target))
-        word = next((word for stage, word in _WORDS.items() if stage in found), None)
-        return word or ("cancelled" if counts.cancelled_before else "unknown")
+def _response(asked: ControlMessage, target: Target, counts: Counts, stages: Collection[Stage]) -> Answer:
+    body: dict[str, Any] = {
+        asked.verb.value: asked.meant.model_dump(exclude_none=True),
+        "cancelled_before": _time(counts.cancelled_before),
+    }
+    if target.patterns:
+        body["state"] = _state(stages, counts)
+    else:
+        body |= {"counts": {word: getattr(counts, word) for word in _WORDS.values()}, "complete": counts.complete}
+    return Answer(200, strictjson.dumps(body))
+
+
+def _state(stages: Collection[Stage], counts: Counts) -> str:
+    """Where one request stands: by the message that came furthest, if its batch was published more than once."""
+    word = next((word for stage, word in _WORDS.items() if stage in stages), None)
+    return word or ("cancelled" if counts.cancelled_before else "unknown")
 
 
 def _time(since_1970: int) -> str | None:

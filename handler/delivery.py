@@ -48,6 +48,11 @@ class Delivery:
     metadata: bytes = field(default=b"{}", repr=False)
     model: str | None = None
 
+    @property
+    def object_name(self) -> str:
+        """What an answer is called that is stored: the attempt's own, or it would replace one that is published."""
+        return f"{self.key}/{self.owner}"
+
     def take_data(self) -> bytes:
         """The message's data, once: it may be large, and is not to be held while the model works."""
         data = self.message.data

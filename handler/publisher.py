@@ -237,7 +237,7 @@ class _Outbox:
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             let_go(error)
             if len(batch) > 1 and isinstance(error, exceptions.InvalidArgument):
-                for one in batch:  # perhaps for another message among them
+                for one in sorted(batch, key=lambda each: each.until):  # perhaps for another message among them
                     self._send([one])
             else:
                 for one in batch:
@@ -264,7 +264,7 @@ class _Channel:
 
     def publish(self, request: Any, seconds: float) -> Sequence[str]:
         """The ids of the request's messages. Raises google.api_core's exceptions, and google-auth's."""
-        method = self._method or self._connected()
+        method = self._method or self._connected(seconds)
         metadata = (to_grpc_metadata({"topic": request.topic}),)
         try:
             response = method(request, timeout=seconds, metadata=metadata)
@@ -274,16 +274,19 @@ class _Channel:
             raise exceptions.Unknown("Pub/Sub confirmed another number of messages than it was sent")
         return list(response.message_ids)
 
-    def _connected(self) -> Callable[..., Any]:
-        with self._lock:
-            if self._method is None:
-                greenlets.prepare_grpc()
-                self._method = _channel().unary_unary(
-                    "/google.pubsub.v1.Publisher/Publish",
-                    request_serializer=_Request.SerializeToString,
-                    response_deserializer=_Response.FromString,
-                )
-            return self._method
+    def _connected(self, seconds: float) -> Callable[..., Any]:
+        try:
+            with greenlets.Deadline(seconds), self._lock:
+                if self._method is None:
+                    greenlets.prepare_grpc()
+                    self._method = _channel().unary_unary(
+                        "/google.pubsub.v1.Publisher/Publish",
+                        request_serializer=_Request.SerializeToString,
+                        response_deserializer=_Response.FromString,
+                    )
+                return self._method
+        except greenlets.DeadlinePassed:  # a metadata server that is silent is asked for longer
+            raise exceptions.DeadlineExceeded("no credentials in time") from None
 
 
 def _by_topic(publishes: Sequence[_Publish]) -> Iterable[Sequence[_Publish]]:

@@ -61,6 +61,10 @@ class Relay:
         self._responder = Responder(settings, publisher, ledger, self._claim_check)
         self._control = Control(settings, ledger, pause)
 
+    def drain(self) -> None:
+        """Begin nothing any more that another delivery can do as well."""
+        self._responder.drain()
+
     def delivery(
         self, message: PubsubMessage, stream: Stream, arrived: float, held: Held, record: PushRecord | None = None
     ) -> Delivery:
@@ -105,7 +109,7 @@ class Relay:
         except Exception as bug:
             verdict = outcome.bug(bug, self._situation(delivery, claim))
             # An answer that is paid for and kept is tried once more: its redelivery has it as `claim.kept`.
-            if verdict.answer is None or (delivery.kept and claim.kept is None):
+            if verdict.answer is None or (delivery.kept and not claim.is_made):
                 raise
             logs.bug("a bug: please report it with this traceback", delivery.record.fields)
         return _confirmed(delivery, partial(self._responder.respond, delivery, verdict))
@@ -120,9 +124,12 @@ class Relay:
 
     def _wait(self, delivery: Delivery, taken: Claim) -> Claim:
         claim = taken
-        while claim.state is State.TAKEN and self._left(delivery) > POLL_SECONDS and not self._pause(POLL_SECONDS):
+        enough = (
+            POLL_SECONDS + self._settings.publish_timeout_seconds
+        )  # for what it may be granted with: a kept response
+        while claim.state is State.TAKEN and self._left(delivery) > enough and not self._pause(POLL_SECONDS):
             claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
-        if claim.state is State.MINE and claim.kept is None and (claim.failures or 0) > (taken.failures or 0):
+        if claim.state is State.MINE and not claim.is_made and (claim.failures or 0) > (taken.failures or 0):
             # The other one's attempt has failed. To try at once is what the redelivery's pause is there to prevent.
             self._ledger.release(delivery.key, delivery.owner, failed=False)
             return taken
@@ -139,9 +146,9 @@ class Relay:
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
-        if claim.kept is not None:
+        if claim.is_made:
             delivery.record.kept(self._routes.only_name)
-            return self._responder.publish_kept(delivery, claim.kept)
+            return self._responder.publish_made(delivery, claim)
         if is_control(delivery.message.attributes):
             return self._responder.respond(delivery, self._control.answer(delivery))
         with ExitStack() as fetched:
@@ -224,7 +231,7 @@ class Relay:
 
         No result where another instance has taken the message over meanwhile. No call where it was cancelled.
         """
-        patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.key)
+        patience, overflow = self._settings.patience_seconds, self._claim_check.overflow(delivery.object_name)
         for tries in itertools.count(1):
             if not self._ledger.grant_call(delivery.key, delivery.owner):
                 return ModelFailure.CANCELLED, budget
@@ -237,9 +244,11 @@ class Relay:
                 return ModelFailure.ABORTED, budget
             if not self._ledger.holds(delivery.key, delivery.owner):
                 return None, budget
+            left = self._budget(delivery, route, inference)
+            if left.seconds <= 0:  # the pause, and what was asked since, took longer than it was to
+                break
             delivery.record.retries()
-            patience -= seconds
-            budget = self._budget(delivery, route, inference)
+            patience, budget = patience - seconds, left
         return result, budget
 
     def _to_wait(self, patience: float, delivery: Delivery, route: Route, inference: Inference) -> float:

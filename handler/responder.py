@@ -3,15 +3,17 @@
 import time
 from dataclasses import replace
 
+from handler.admission import Refused
 from handler.config.settings import Settings
 from handler.delivery import Delivery
-from handler.ledger import Ledger
+from handler.ledger import Claim, Ledger
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed, PublishRefused
 from handler.rules.message.attributes import OWN_ATTRIBUTES, response_attributes
 from handler.rules.message.contract import Answer, response_data
 from handler.rules.verdict import outcome
 from handler.rules.verdict.outcome import Reason, Verdict
 from handler.storage.claimcheck import ClaimCheck
+from handler.storage.semaphore import ByteSemaphore
 
 NO_METADATA = b"{}"
 
@@ -24,6 +26,7 @@ class Responder:
         self._publisher = publisher
         self._ledger = ledger
         self._claim_check = claim_check
+        self._fetched = ByteSemaphore(settings.max_waiting_mb << 20)
 
     def respond(self, delivery: Delivery, verdict: Verdict) -> Verdict:
         """Publish the verdict's answer, if it has one. The verdict on how that went. Raises StorageFailed."""
@@ -44,8 +47,25 @@ class Responder:
             delivery.kept = True
         return self._publish(delivery, verdict, response, is_held=is_held)
 
-    def publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:
-        """Publish a response that was made and kept at an earlier delivery."""
+    def publish_made(self, delivery: Delivery, claim: Claim) -> Verdict:
+        """Publish what an earlier delivery has made. After an outage there are many: so many bytes are fetched at once.
+
+        Raises Refused where it is not to be had: to call the model would be to pay for it again.
+        """
+        if claim.kept is not None:
+            return self._publish_kept(delivery, claim.kept)
+        with self._fetched.taken(claim.kept_bytes, delivery.until - time.monotonic() - self._seconds):
+            kept = self._ledger.fetch(delivery.key)
+            if kept is None:
+                raise Refused(Reason.BUSY, "its response is made and kept, and the ledger did not hand it over")
+            return self._publish_kept(delivery, kept)
+
+    def drain(self) -> None:
+        """Fetch nothing any more that another delivery can publish."""
+        self._fetched.drain()
+
+    def _publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:
+        delivery.held.resize(len(kept))
         response = OutgoingMessage.from_bytes(kept)
         # How it went then does not matter any more, except by its status.
         verdict = Verdict(Reason.ANSWERED, Answer(int(response.attributes.get("status_code", "200")), b""), "kept")
@@ -56,7 +76,9 @@ class Responder:
         """What becomes of an answer that no message can hold. It is stored once, and then given up."""
         if answer.is_reference:
             return outcome.too_large()
-        stored = self._claim_check.stored(delivery.key, answer, delivery.until - time.monotonic() - self._seconds)
+        stored = self._claim_check.stored(
+            delivery.object_name, answer, delivery.until - time.monotonic() - self._seconds
+        )
         return replace(verdict, answer=stored, detail=outcome.STORED) if stored else outcome.too_large()
 
     def _publish(self, delivery: Delivery, verdict: Verdict, response: OutgoingMessage, *, is_held: bool) -> Verdict:

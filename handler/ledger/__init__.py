@@ -50,7 +50,8 @@ class Counts:
 class Claim:
     """The answer to a claim.
 
-    With MINE, `kept` is a response that was made but not published yet, as `keep` was given it. With MINE and TAKEN,
+    With MINE, `kept` is a response that was made but not published yet, as `keep` was given it; or `kept_bytes` is the
+    size of one that is to be had with `fetch`, where it is too large to come along. With MINE and TAKEN,
     `failures` counts the failed attempts so far that all instances know of, None where they do not tell each other;
     `failed_here` counts those that this process has seen, `before` is how the last of them went, and `no_attempts`
     counts the deliveries to it that ended without an answer and without a failure of the model. With MINE, `cancelled`
@@ -64,6 +65,12 @@ class Claim:
     before: str = ""
     no_attempts: int = 0
     cancelled: bool = False
+    kept_bytes: int = 0
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the response is there, and no call is to be made."""
+        return self.kept is not None or self.kept_bytes > 0
 
 
 class Ledger(Protocol):
@@ -108,6 +115,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def fetch(self, key: str) -> bytes | None:
+        """The kept response of a claim that has only its size. None where it is not to be had now."""
+        ...
+
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:
         """Remember that the response is published; forget the rest. Ends the claim.
 
@@ -138,8 +149,8 @@ class Ledger(Protocol):
         """Where the messages of a batch stand. None where it is not known what other instances do."""
         ...
 
-    def stages(self, target: Target) -> list[Stage]:
-        """Where the messages of one request stand that are known as such: those of a batch."""
+    def stages(self, target: Target) -> list[Stage] | None:
+        """Where the messages of one request stand that are known as such: those of a batch. None if it does not say."""
         ...
 
     @property

@@ -94,6 +94,11 @@ class MemoryLedger:
                     self._kept[key] = response
         return self.holds(key, owner)
 
+    def fetch(self, key: str) -> bytes | None:
+        """What is kept, which comes with the claim here."""
+        with self._lock:
+            return self._kept.get(key)
+
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:  # noqa: ARG002
         """Remember that the response is published, and forget it."""
         with self._lock:

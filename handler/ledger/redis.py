@@ -9,7 +9,7 @@ away from its owner.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -24,30 +24,13 @@ from redis.retry import Retry
 
 from handler.frames import let_go
 from handler.greenlets import Deadline
-from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State
+from handler.ledger import MAX_KEPT_SECONDS, Claim, Counts, Stage, State, scripts
 from handler.ledger.breaker import TROUBLE, CircuitBreaker, Way, describe
 from handler.ledger.cancels import NEVER, Cancels
 from handler.ledger.leases import Leases, Pair, Renewal
 from handler.ledger.memory import MemoryLedger
 from handler.ledger.origin import Origin, Target
-from handler.ledger.scripts import (
-    ANSWERED,
-    CANCEL,
-    CLAIM,
-    COUNTS,
-    EXTEND,
-    GRANT_CALL,
-    KEEP,
-    LAST_CANCEL,
-    MAX_CANCELS,
-    RELEASE,
-    Ask,
-    Call,
-    Look,
-    as_claim,
-    as_counts,
-    batch_key,
-)
+from handler.ledger.scripts import Ask, Call, Look, as_claim, as_counts, batch_key
 
 # For connecting, and for each reply. Redis answers in less than a millisecond or is in trouble.
 TIMEOUT_SECONDS = 0.3
@@ -134,15 +117,15 @@ class RedisLedger:
         return claim
 
     def _claim(self, pair: Pair, known: Claim, origin: Origin | None) -> Claim:
-        call = Call(CLAIM, pair.key, (pair.owner, self._lease_ms), origin, _COUNTED_MS)
+        call = Call(scripts.CLAIM, pair.key, (pair.owner, self._lease_ms, LARGE_BYTES), origin, _COUNTED_MS)
         answer = self._ask(lambda: as_claim(call.send(self._client), known))
         if answer is None and self._leases.is_taken(pair.key):
             return Claim(State.TAKEN)
         claim, last_cancel = answer or (known, 0)
         if claim.state is State.TAKEN:
             self._leases.note_taken(pair.key)
-        if answer and claim.kept is not None and claim.kept is known.kept:  # Redis was away then, or has lost it
-            self._keep(pair, claim.kept)
+        if answer and claim.kept is not None and claim.kept is known.kept and not claim.kept_bytes:
+            self._keep(pair, claim.kept)  # Redis was away then, or has lost it
         if origin and claim.state is State.MINE:
             self._cancels.follow(pair, origin, NEVER if claim.cancelled else last_cancel)
         return claim
@@ -158,7 +141,7 @@ class RedisLedger:
             return True
         if self._cancels.means(origin):
             return False
-        call = Call(GRANT_CALL, key, (), origin, _COUNTED_MS)
+        call = Call(scripts.GRANT_CALL, key, (), origin, _COUNTED_MS)
         return not self._cancels.is_to_be_asked(pair) or self._ask(lambda: call.send(self._client)) != 0
 
     def holds(self, key: str, owner: str) -> bool:
@@ -176,8 +159,12 @@ class RedisLedger:
         pair = Pair(key, owner)
         return self._memory.keep(key, owner, response) and self._is_ours(pair, self._keep(pair, response))
 
+    def fetch(self, key: str) -> bytes | None:
+        """Ask Redis, with the time that large ones need. None where that fails, is bypassed, or has it no more."""
+        return self._ask(lambda: Call(scripts.FETCH, key, ()).send(self._large_client), LARGE_TIMEOUT_SECONDS)
+
     def _keep(self, pair: Pair, response: bytes) -> int | None:
-        call = Call(KEEP, pair.key, (pair.owner, response, self._kept_ms, self._lease_ms))
+        call = Call(scripts.KEEP, pair.key, (pair.owner, response, self._kept_ms, self._lease_ms))
         if len(response) < LARGE_BYTES:
             return self._ask(lambda: int(call.send(self._client)))
         return self._ask(lambda: int(call.send(self._large_client)), LARGE_TIMEOUT_SECONDS)
@@ -191,12 +178,12 @@ class RedisLedger:
     def answered(self, key: str, owner: str, stage: Stage = Stage.ANSWERED) -> None:
         """Mark the message as answered, whoever has its lease; later where Redis is bypassed."""
         self._memory.answered(key, owner)
-        self._end(Pair(key, owner), ANSWERED, owner, self._answered_ms, stage)
+        self._end(Pair(key, owner), scripts.ANSWERED, owner, self._answered_ms, stage)
 
     def release(self, key: str, owner: str, *, failed: bool, detail: str = "") -> None:
         """Give back the lease if it is the owner's, and count a failure in any case; later where Redis is bypassed."""
         self._memory.release(key, owner, failed=failed, detail=detail)
-        self._end(Pair(key, owner), RELEASE, owner, int(failed), self._kept_ms)
+        self._end(Pair(key, owner), scripts.RELEASE, owner, int(failed), self._kept_ms)
 
     def no_attempt(self, key: str) -> None:
         """Count, in this process alone: what all instances count are failures."""
@@ -205,27 +192,32 @@ class RedisLedger:
     def cancel(self, target: Target, published: int) -> Counts | None:
         """Note it in Redis, and here in case that is bypassed. None where it is, or takes no more of them."""
         self._cancels.note(target, published)
-        look = Look(CANCEL, target, (published, _COUNTED_MS, MAX_CANCELS))
+        look = Look(scripts.CANCEL, target, (published, _COUNTED_MS, scripts.MAX_CANCELS))
         return self._ask(lambda: as_counts(look.send(self._client)))
 
     def counts(self, target: Target) -> Counts | None:
         """Ask Redis. None while it is bypassed."""
-        look = Look(COUNTS, target)
+        look = Look(scripts.COUNTS, target)
         return self._ask(lambda: as_counts(look.send(self._client)))
 
-    def stages(self, target: Target) -> list[Stage]:
+    def stages(self, target: Target) -> list[Stage] | None:
         """Look through the batch, a page at a time, which takes a second for a million messages."""
-        key = batch_key(target.batch)
-        return [stage for pattern in target.patterns if key for stage in self._search(key, pattern)]
+        key, found = batch_key(target.batch), list[Stage]()
+        for pattern in target.patterns if key else ():
+            stages = self._search(key, pattern)
+            if stages is None:
+                return None
+            found += stages
+        return found
 
-    def _search(self, key: str, pattern: str) -> Iterator[Stage]:
-        cursor: int | None = None
-        while cursor != 0:
-            page = self._ask(partial(self._page, key, cursor or 0, pattern))
-            if page is None:
-                return
+    def _search(self, key: str, pattern: str) -> list[Stage] | None:
+        cursor, found = 0, list[Stage]()
+        while page := self._ask(partial(self._page, key, cursor, pattern)):
             cursor, stages = page
-            yield from stages
+            found += stages
+            if cursor == 0:
+                return found
+        return None
 
     def _page(self, key: str, cursor: int, pattern: str) -> tuple[int, list[Stage]]:
         client: Any = self._client  # whose type allows for an asynchronous one
@@ -245,7 +237,7 @@ class RedisLedger:
             self._leases.owe([call])
 
     def _extend(self, pair: Pair) -> Call:
-        return Call(EXTEND, pair.key, (pair.owner, self._lease_ms))
+        return Call(scripts.EXTEND, pair.key, (pair.owner, self._lease_ms))
 
     def _ask(self, question: Callable[[], _Answer], seconds: float | None = None) -> _Answer | None:
         """The answer to the question, or None where it was not asked or failed. Counts and logs the failure."""
@@ -286,7 +278,7 @@ class RedisLedger:
 
     def _tell(self, owed: Sequence[Call], pairs: Sequence[Pair]) -> bool:
         """Send what is owed and renew these leases, in one round trip; whether Redis has answered."""
-        news = [LAST_CANCEL] if self._cancels.follows else []
+        news = [scripts.LAST_CANCEL] if self._cancels.follows else []
         calls: list[Call | Ask] = [*owed, *(self._extend(pair) for pair in pairs), *news]
         replies = self._ask(lambda: self._send(calls))
         if replies is None:
@@ -300,7 +292,7 @@ class RedisLedger:
     def _note_renewal(self, pair: Pair, *, ours: bool) -> None:
         # A release that was overtaken by its renewal: the lease was taken "back", and nobody would ever end it.
         if not self._leases.note(pair, ours=ours) and ours:
-            self._leases.owe([Call(RELEASE, pair.key, (pair.owner, 0, self._kept_ms))])
+            self._leases.owe([Call(scripts.RELEASE, pair.key, (pair.owner, 0, self._kept_ms))])
 
     def _send(self, calls: Sequence[Call | Ask]) -> Sequence[Any]:
         """The replies. Raises what keeps Redis from working; what it says of one call alone is among the replies."""

@@ -74,7 +74,9 @@ local holder = redis.call('GET', lease)
 if holder and holder ~= ARGV[1] then return {'taken', false, redis.call('SCARD', failed)} end
 redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
 move('w')
-return {'mine', redis.call('GET', kept), redis.call('SCARD', failed), is_cancelled(), news()}
+local size = redis.call('STRLEN', kept)
+local small = size < tonumber(ARGV[3]) and redis.call('GET', kept)
+return {'mine', small, redis.call('SCARD', failed), is_cancelled(), news(), size}
 """
 GRANT_CALL = """
 if is_cancelled() == 1 then return 0 end
@@ -131,6 +133,7 @@ redis.call('PEXPIRE', cancelled, ARGV[3])
 return counts()
 """
 COUNTS = "return counts()"
+FETCH = "return redis.call('GET', kept)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +205,8 @@ def as_claim(reply: Sequence[Any], known: Claim) -> tuple[Claim, int]:
     if state is State.TAKEN:
         return replace(known, state=state, kept=None, failures=int(reply[2])), 0
     kept, cancelled = reply[1] or known.kept, reply[3] == 1
-    return replace(known, state=state, kept=kept, failures=int(reply[2]), cancelled=cancelled), int(reply[4])
+    claim = replace(known, state=state, kept=kept, failures=int(reply[2]), cancelled=cancelled)
+    return replace(claim, kept_bytes=0 if reply[1] is not None else int(reply[5])), int(reply[4])
 
 
 def as_counts(reply: Sequence[Any]) -> Counts | None:

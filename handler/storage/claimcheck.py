@@ -43,18 +43,18 @@ class ClaimCheck:
             return nullcontext(Fetched(request))
         return self._requests.fetched(request, reference, seconds)
 
-    def overflow(self, key: str) -> Overflow | None:
-        """What takes a model's reply to the message of this key that no message can hold; None if there is no bucket.
+    def overflow(self, name: str) -> Overflow | None:
+        """What stores a model's reply that no message can hold, under this name; None if there is no bucket.
 
         To be called while the reply comes, within the call's deadline. It raises StorageFailed.
         """
-        return partial(self._stream, key) if self._bucket else None
+        return partial(self._stream, name) if self._bucket else None
 
-    def _stream(self, key: str, head: ModelReply, parts: Iterator[bytes]) -> Stored | None:
-        return self._written(key, head.content_type, parts) if is_storable(head) else None
+    def _stream(self, name: str, head: ModelReply, parts: Iterator[bytes]) -> Stored | None:
+        return self._written(name, head.content_type, parts) if is_storable(head) else None
 
-    def stored(self, key: str, answer: Answer, seconds: float) -> Answer | None:
-        """The answer that refers to an answer's content, written within `seconds`.
+    def stored(self, name: str, answer: Answer, seconds: float) -> Answer | None:
+        """The answer that refers to an answer's content, written under this name within `seconds`.
 
         None where there is no bucket, or too much of it, or where it is an error. Raises StorageFailed, and Refused
         after `abort`.
@@ -64,18 +64,18 @@ class ClaimCheck:
         content = unwrap_content(answer.body) if answer.wraps else answer.body
         try:
             with self._writing.within(seconds):
-                stored = self._written(key, answer.wraps or "application/json", iter((content,)))
+                stored = self._written(name, answer.wraps or "application/json", iter((content,)))
         except DeadlineCut:
             raise Refused(Reason.DRAINING, "cut off") from None
         except DeadlinePassed:
             raise StorageFailed("not in time") from None
         return replace(answer, body=stored.to_json(), wraps="", is_reference=True) if stored else None
 
-    def _written(self, key: str, content_type: str, parts: Iterator[bytes]) -> Stored | None:
-        """Under its message's key, and so in the same place if it is made again; None where there is too much of it."""
+    def _written(self, name: str, content_type: str, parts: Iterator[bytes]) -> Stored | None:
+        """Where it is now; None where there is too much of it."""
         if self._objects is None or self._bucket is None:
             return None
-        reference = Reference(self._bucket, f"{PREFIX}{key}")
+        reference = Reference(self._bucket, f"{PREFIX}{name}")
         try:
             return self._objects.write(reference, content_type or "application/octet-stream", parts, self._limit)
         except TooLarge:

@@ -54,7 +54,7 @@ class PushRecord:
         """The ledger was asked for the message."""
         self._explain(
             "ledger: %s; failures counted: %s, seen here: %d; deliveries that were no attempt: %d; kept: %s",
-            *(claim.state, claim.failures, claim.failed_here, claim.no_attempts, claim.kept is not None),
+            *(claim.state, claim.failures, claim.failed_here, claim.no_attempts, claim.is_made),
         )
 
     def attempts(self, number: int | None) -> None:

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import grpc
 import pytest
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
+from handler import publisher
 from handler.publisher import OutgoingMessage, Publisher, PublishFailed
 
 TOPIC = "projects/p/topics/responses"
@@ -60,3 +62,12 @@ def test_a_silent_pubsub_stops_nobody_else(monkeypatch):
             for one in waiting:
                 one.result(30)
             connection.close()
+
+
+def test_credentials_that_do_not_come(monkeypatch):
+    """A metadata server that is silent holds up no message for longer than its publish may take."""
+    monkeypatch.setattr(publisher, "_channel", lambda: time.sleep(30))
+    topic = Publisher(TOPIC)
+    for _ in range(2):
+        with pytest.raises(PublishFailed, match="DeadlineExceeded"):
+            topic.publish(OutgoingMessage(b"{}"), 0.5)

@@ -38,6 +38,9 @@ class Relay:
     def delivery(self, message, stream, arrived, held, record):
         return Delivery(message, arrived, arrived + 10, message.message_id, "owner", held, stream, "topic", record)
 
+    def drain(self):
+        self.draining = True
+
     def answer(self, delivery):
         self.messages.append(delivery.message)
         self.entered.set()
@@ -123,9 +126,10 @@ def test_health(app, path):
     assert respond(app, "HEAD", path).status_code == 200
 
 
-def test_a_draining_instance(app):
+def test_a_draining_instance(app, relay):
     """It is alive, not ready, and sends pushes elsewhere."""
     app.drain(10)
+    assert relay.draining
     assert respond(app, "GET", "/health/live").status_code == 200
     assert respond(app, "GET", "/health/ready").status_code == 503
     assert respond(app, data=PUSH).status_code == 503

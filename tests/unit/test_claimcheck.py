@@ -166,7 +166,7 @@ def test_what_is_stored(reply, expected):
     ],
 )
 def test_an_answer_is_stored_as_the_model_sent_it(answer, content_type, content):
-    """Not in base64, under the message's key."""
+    """Not in base64, under the name that it is given."""
     shelf = Shelf()
     stored = ClaimCheck(SETTINGS, shelf).stored("key", answer, 10.0)
     assert shelf.written == {"gs://outputs/responses/key": content}
@@ -219,6 +219,16 @@ def test_an_error_is_never_stored(status, attempt):
     verdict = relayed(Model(reply), topic, message(delivery_attempt=attempt), shelf)
     assert (verdict.reason, shelf.written) == (Reason.RESPONSE_TOO_LARGE, {})
     assert topic.response["body"]["error"]["code"] == "response_too_large"
+
+
+def test_each_attempt_stores_an_object_of_its_own():
+    """The one that loses the message must not replace what the other one's response refers to."""
+    large, shelf, topic = ModelReply(200, "application/json", b" " * 5000 + b"{}"), Shelf(), Topic(room=1000)
+    for _ in range(2):
+        relayed(Model(large), topic, message(), shelf)
+    published = [json.loads(one.data)["body"]["content_ref"]["uri"] for one in topic.messages]
+    assert sorted(published) == sorted(shelf.written)
+    assert len({uri.rsplit("/", 1)[0] for uri in published}) == 1  # the message's
 
 
 def test_a_response_that_was_stored_while_it_came():

@@ -246,6 +246,15 @@ def test_the_ledger_is_in_trouble(verb):
     assert "again in a while" in topic.response["body"]["error"]["message"]
 
 
+@pytest.mark.parametrize("verb", ["cancel", "status"])
+def test_the_ledger_is_in_trouble_half_way(verb):
+    """Where a request stands is not made up from what was asked before."""
+    ledger = Book(counts=COUNTS)
+    ledger.found_stages = None
+    verdict, topic = relayed(control(verb, request_id="r"), ledger)
+    assert (verdict.detail, topic.response["status_code"]) == ("ledger_unavailable", 503)
+
+
 def test_control_messages_are_switched_off():
     """They are by default: the answer says who can switch them on, and no message can be found or is counted."""
     ledger = Book(counts=COUNTS)

@@ -3,7 +3,9 @@
 import json
 import math
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +50,7 @@ class Notes:
 
     def __init__(self, *claims, holds=True):
         self.claims, self.owned, self.notes = list(claims or [Claim(State.MINE)]), holds, []
+        self.fetched = None
 
     def claim(self, key, owner, origin=None):
         return self.claims.pop(0) if len(self.claims) > 1 else self.claims[0]
@@ -58,6 +61,9 @@ class Notes:
     def keep(self, key, owner, response):
         self.notes.append(("keep", OutgoingMessage.from_bytes(response)))
         return self.owned
+
+    def fetch(self, key):
+        return self.fetched
 
     def grant_call(self, key, owner):
         return True
@@ -289,6 +295,16 @@ def test_a_call_that_may_have_cost_work_is_not_repeated_in_place(result):
     assert len(model.calls) == 1
 
 
+def test_patience_ends_with_the_requests_time():
+    """A pause takes longer than it was to: no call is made for which there is no time left."""
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    model, topic = Model(BUSY), Topic()
+    pause = lambda seconds: time.sleep(2.1)  # noqa: E731 - of one second
+    verdict = relayed(model, topic, message(REQUEST | {"options": {"deadline": soon}}), pause=pause)
+    assert len(model.calls) == 1
+    assert verdict.reason is Reason.MODEL_FAILED
+
+
 def test_patience_ends_when_another_instance_has_the_message():
     """A call that nobody needs any more is not paid for."""
     model, topic = Model(BUSY), Topic()
@@ -359,6 +375,56 @@ def test_a_kept_response_is_published():
         [],
         [replace(kept, topic=STREAM.response_topic)],
     )
+
+
+def test_a_large_kept_response_is_fetched_and_published():
+    """It does not come along with the claim."""
+    kept = OutgoingMessage(b'{"status_code":200}', {"a": "b"})
+    model, topic, ledger = Model(), Topic(), Notes(Claim(State.MINE, kept_bytes=1_000_000))
+    ledger.fetched = kept.to_bytes()
+    assert relayed(model, topic, message(), ledger).reason is Reason.ANSWERED
+    assert (model.calls, topic.messages, ledger.notes) == (
+        [],
+        [replace(kept, topic=STREAM.response_topic)],
+        ["answered"],
+    )
+
+
+def test_a_kept_response_that_is_not_to_be_had():
+    """The message is given back, with nothing counted: to call the model would be to pay for it again."""
+    model, topic, ledger = Model(), Topic(), Notes(Claim(State.MINE, kept_bytes=1_000_000))
+    with pytest.raises(Refused) as refused:
+        relayed(model, topic, message(), ledger)
+    assert refused.value.reason is Reason.BUSY
+    assert (model.calls, topic.messages, ledger.notes) == ([], [], ["released"])
+
+
+def test_many_large_kept_responses():
+    """After an outage they come all at once: no more are fetched at a time than MAX_WAITING_MB."""
+    most, at_once, lock = 0, 0, threading.Lock()
+
+    def fetch(_key):
+        nonlocal most, at_once
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.01)
+        with lock:
+            at_once -= 1
+        return OutgoingMessage(b"{}").to_bytes()
+
+    ledger = Notes(Claim(State.MINE, kept_bytes=SETTINGS.max_waiting_mb << 19))
+    ledger.fetch = fetch
+    relay = made(Model(), Topic(), ledger)
+    with ThreadPoolExecutor(10) as threads:
+        answers = [
+            threads.submit(relay.answer, relay.delivery(message(), STREAM, time.monotonic(), held())) for _ in range(10)
+        ]
+    assert {one.result().reason for one in answers} == {Reason.ANSWERED}
+    assert most == 2
+    relay.drain()
+    with pytest.raises(Refused, match=Reason.DRAINING):
+        relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held()))
 
 
 def test_counted_failures_decide_on_the_last_attempt():
