@@ -6,6 +6,7 @@ needs packages that are not installed. As a program, serves until its standard i
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -35,10 +36,10 @@ def weights() -> Path:
     )
 
 
-def first_model(url: str) -> str:
-    """The name of a model that a service has; "" where it does not say."""
+def first_model(url: str, trust: ssl.SSLContext | None = None) -> str:
+    """The name of a model that a service has; "" where it does not say. `trust` is for an https one of one's own."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/v1/models", timeout=3) as response:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/v1/models", timeout=3, context=trust) as response:
             return str(json.load(response)["data"][0]["id"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""

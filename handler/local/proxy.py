@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -41,11 +42,17 @@ Listener = Callable[[CallBegan | CallEnded], None]
 
 
 class FaultProxy:
-    """A proxy in a thread; `url` is its base URL, `model_url` the one behind it. `listener` is called in the thread."""
+    """A proxy in a thread; `url` is its base URL, `model_url` the one behind it. `listener` is called in the thread.
 
-    def __init__(self, model_url: str, listener: Listener = lambda _: None) -> None:
+    `trust` says whose certificates an https model may have, where they are not the public authorities'.
+    """
+
+    def __init__(
+        self, model_url: str, listener: Listener = lambda _: None, trust: ssl.SSLContext | None = None
+    ) -> None:
         self._target = model_url.rstrip("/")
         self._tell = listener
+        self._trust = trust
         self._calls = itertools.count(1)
         self._trouble = Trouble()
         self._loop = LoopThread("fault-proxy")
@@ -69,7 +76,7 @@ class FaultProxy:
     async def _open(self) -> None:
         self._changing = asyncio.Lock()
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._trust or True)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, skip_auto_headers=_NOT_ADDED
         )

@@ -1,5 +1,6 @@
 """`inference-relay local run` and `up`: the whole relay on this machine, used as it is used in production."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,12 +13,15 @@ from typing import Any
 from rich.console import Console
 
 from handler.batch.asking import text_of
+from handler.batch.options import Options, Paths, listed
 from handler.local import stack
 from handler.rules import strictjson
 
 _COULD_NOT_RUN = 2
 _INTERRUPTED = 130
 _LONGEST = 200
+_HARMLESS_NAME = re.compile(r"[\w.:/@+-]+", re.ASCII)  # within the quotes of a shell and of Python
+_NO_NAME = "name-of-your-model"
 
 
 def run(console: Console, requests: Path, answers: Path | None, model: str | None) -> int:
@@ -29,9 +33,17 @@ def run(console: Console, requests: Path, answers: Path | None, model: str | Non
         return _run(console, requests, answers, model)
     except KeyboardInterrupt:
         # `batch run` says that it can go on, which it could if its Pub/Sub were still there.
-        anew = f"remove {answers}, its errors and its journal, and run it again" if answers else "run it again"
-        console.print(f"interrupted, and what waited in the local Pub/Sub is gone: {anew}", soft_wrap=True)
+        gone = "interrupted. Here it cannot go on from there: what waited in the local Pub/Sub is gone"
+        console.print(f"{gone}: {_anew(answers)}", soft_wrap=True)
         return _INTERRUPTED
+
+
+def _anew(answers: Path | None) -> str:
+    """What to do to have it run from the start."""
+    if answers is None:
+        return "run it again"
+    paths = Paths.of(str(answers), Options())
+    return f"remove {listed((*paths.outputs, f'every {paths.journal}*'))}, and run it again"
 
 
 def _run(console: Console, requests: Path, answers: Path | None, model: str | None) -> int:
@@ -81,8 +93,8 @@ def _status(console: Console) -> Iterator[Callable[[str], None]]:
 
 
 def _show(console: Console, answers: Path) -> None:
-    """Print what came of each line, shortly."""
-    for file in (answers, answers.with_name(f"{answers.stem}.errors{answers.suffix}")):
+    """Print what came of each line, shortly: from the plain files, which stand beside a compressed one."""
+    for file in Paths.of(str(answers), Options()).outputs:
         for line in file.read_bytes().splitlines() if file.exists() else ():
             console.print(_shortly(strictjson.loads(line, finite=False)), markup=False, highlight=False, soft_wrap=True)
 
@@ -99,14 +111,20 @@ def _shortly(line: dict[str, Any]) -> str:
 def up(console: Console, pubsub_port: int, service_port: int, page_ports: Sequence[int]) -> None:
     """Start everything, say how to use it, and leave it running until interrupted."""
     with stack.running(pubsub_port=pubsub_port, service_port=service_port, page_ports=page_ports) as parts:
-        address, service, page = parts.broker.address, parts.service_url, parts.page_url
-        howto = _HOWTO.format(pubsub=address, service=service, page=page, stack=stack)
-        console.print(howto, markup=False, soft_wrap=True)  # a command that is wrapped breaks when it is copied
+        # A command that is wrapped breaks when it is copied.
+        console.print(_howto(parts), markup=False, soft_wrap=True)
         try:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
             console.print("stopping")
+
+
+def _howto(parts: stack.Stack) -> str:
+    """Commands to be copied, with the model's own name where it says one that can stand in them."""
+    model = parts.model_name if _HARMLESS_NAME.fullmatch(parts.model_name) else _NO_NAME
+    address, service, page = parts.broker.address, parts.service_url, parts.page_url
+    return _HOWTO.format(pubsub=address, service=service, page=page, model=model, stack=stack)
 
 
 _HOWTO = """\
@@ -121,7 +139,7 @@ Publish a request (in another shell, in this project's virtual environment or an
   export PUBSUB_EMULATOR_HOST={pubsub}
   python - <<'EOF'
   from google.cloud import pubsub_v1
-  request = b'{{"metadata": {{"id": "1"}}, "body": {{"model": "smollm2", "prompt": "The sea is", "max_tokens": 16}}}}'
+  request = b'{{"metadata": {{"id": "1"}}, "body": {{"model": "{model}", "prompt": "The sea is", "max_tokens": 16}}}}'
   print(pubsub_v1.PublisherClient().publish("{stack.REQUESTS}", request).result())
   EOF
 
@@ -139,7 +157,7 @@ Read the answers:
 Or post one push by hand; its answer comes to the same subscription:
 
   curl -i {service}/ -d "{{\\"message\\": {{\\"messageId\\": \\"by-hand\\", \\"data\\": \\"$(printf \\
-    '{{"metadata": {{"id": "2"}}, "body": {{"model": "smollm2", "prompt": "The sky is", "max_tokens": 16}}}}' \\
+    '{{"metadata": {{"id": "2"}}, "body": {{"model": "{model}", "prompt": "The sky is", "max_tokens": 16}}}}' \\
     | base64 -w0)\\"}}}}"
 
 The service logs below, a line for each push.

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Stack:
     service_url: str
     page_url: str
     """"" where there is none."""
+    model_name: str
+    """"" where the model service does not say, or there is no page to show it."""
 
 
 @contextmanager
@@ -56,17 +59,20 @@ def running(
     """
     own_model = os.environ.get("MODEL_URL", "").strip()
     settings = _settings(own_model)
+    trust = _trust(settings)
     with ExitStack() as parts:
         starting("Pub/Sub")
         broker = parts.enter_context(_broker(pubsub_port))
         starting("the model")
         model_url = own_model or parts.enter_context(LocalModel()).url
-        page = parts.enter_context(_page(settings, own_model)) if page_ports else None
-        proxy = parts.enter_context(FaultProxy(model_url, page.hear if page else lambda _: None))
+        page = parts.enter_context(_page(settings, own_model, trust)) if page_ports else None
+        proxy = parts.enter_context(FaultProxy(model_url, page.hear if page else lambda _: None, trust))
         starting("the service")
-        service = parts.enter_context(_service(_environment(proxy.url, own_model), service_port, log, page))
+        environment = {**_environment(proxy.url, own_model), **_behind_the_proxy(settings)}
+        service = parts.enter_context(_service(environment, service_port, log, page))
         _push_to(service.url)
-        yield Stack(broker, model_url, service.url, _shown(page, page_ports, broker, proxy, service))
+        page_url = _shown(page, page_ports, broker, proxy, service)
+        yield Stack(broker, model_url, service.url, page_url, page.model_name if page else "")
 
 
 def _service(environment: Mapping[str, str], port: int, log: IO[str] | None, page: Page | None) -> Service:
@@ -88,6 +94,11 @@ def _environment(model_url: str, own_model: str) -> dict[str, str]:
     return {"MODEL_URL": model_url, "RESPONSE_TOPIC": RESPONSES, "PUSH_AUTH": "none", **slots}
 
 
+def _behind_the_proxy(settings: Settings) -> dict[str, str]:
+    """What the service cannot tell by the proxy's URL: whom tokens for the model are for. TLS is the proxy's work."""
+    return {"MODEL_AUDIENCE": settings.routing.routes[0].audience, "MODEL_CA_FILE": ""}
+
+
 def _settings(own_model: str) -> Settings:
     """The service's settings; what it would refuse is refused at once."""
     environment = _environment(own_model or "http://127.0.0.1", own_model)
@@ -98,9 +109,19 @@ def _settings(own_model: str) -> Settings:
         raise ServiceFailed("\n".join(error.problems)) from None
 
 
-def _page(settings: Settings, own_model: str) -> Page:
+def _trust(settings: Settings) -> ssl.SSLContext | None:
+    """Whose certificates an https model may have: those that MODEL_CA_FILE holds, or None for the public ones."""
+    if settings.model_ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.model_ca_file)
+    except OSError as error:
+        raise ServiceFailed(f"MODEL_CA_FILE {settings.model_ca_file}: {error}") from None
+
+
+def _page(settings: Settings, own_model: str, trust: ssl.SSLContext | None) -> Page:
     names = Names(REQUESTS, RESPONSES, PUSH_SUBSCRIPTION)
-    model_name = first_model(own_model) if own_model else MODEL_NAME
+    model_name = first_model(own_model, trust) if own_model else MODEL_NAME
     return Page(names, None if settings.adapts else settings.slots, model_name)
 
 

@@ -1,11 +1,12 @@
 """The command line, as a person at a terminal uses it."""
 
+import gzip
 import json
 import os
 import re
 import signal
 import subprocess
-from itertools import chain
+from itertools import chain, repeat
 
 import pytest
 
@@ -67,6 +68,24 @@ def test_a_model_of_ones_own_at_a_terminal(model, tmp_path):
     assert json.loads((tmp_path / "answers.errors.jsonl").read_text())["error"]["line"] == 3
 
 
+def test_answers_that_are_kept_compressed(model, tmp_path, relay):
+    """They are shown like others, with the errors, and are in the file that was asked for."""
+    file, answers = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl.gz"
+    file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\nnot json\n')
+    code, output = relay("local", "run", file, "-o", answers, MODEL_URL=model.url)
+    assert code == 0, output
+    assert re.search(r'^1: 200 {"echo": ?"hi"}$', output, re.M), output
+    assert re.search(r"^line-2: line 2: ", output, re.M), output
+    assert json.loads(gzip.decompress(answers.read_bytes()))["response"]["body"] == {"echo": "hi"}
+
+
+def test_a_file_of_authorities_that_holds_none(relay):
+    """MODEL_CA_FILE is for the proxy, which has it read before anything starts."""
+    settings = {"MODEL_URL": "https://127.0.0.1:9", "MODEL_CA_FILE": __file__}
+    code, output = relay("local", "run", "examples/requests.jsonl", **settings)
+    assert (code, f"Error: MODEL_CA_FILE {__file__}: " in output) == (1, True), output
+
+
 @pytest.mark.parametrize("command", ["run examples/requests.jsonl", "up --pubsub-port {taken}"], ids=["run", "up"])
 def test_a_model_url_that_the_service_refuses(command, relay, brokers):
     """It is refused in the service's words before anything starts: a port that is taken is not come to."""
@@ -96,21 +115,33 @@ def says_nothing(_connection):
     """End the connection."""
 
 
-def test_an_interrupted_run_says_that_it_cannot_go_on(model, tmp_path, forks):
-    """Its Pub/Sub is gone, with what waited there: Ctrl-C says to run it again."""
+@pytest.mark.parametrize(
+    ("output", "anew"),
+    [
+        ([], "run it again"),
+        (
+            ["-o", "{}/answers.jsonl.gz"],
+            "remove {0}/answers.jsonl, {0}/answers.errors.jsonl and every {0}/answers.jsonl.journal*, and run it again",
+        ),
+    ],
+    ids=["answers that are only shown", "answers that are kept"],
+)
+def test_an_interrupted_run_says_that_it_cannot_go_on(model, tmp_path, forks, output, anew):
+    """Its Pub/Sub is gone, with what waited there: Ctrl-C says to run it again, and which files are in the way."""
     file = tmp_path / "requests.jsonl"
     file.write_text('{"metadata": {"id": 1}, "body": {"model": "x", "prompt": "hi"}}\n')
     model.replies["hi"] = [says_nothing]
     with (tmp_path / "output").open("w") as log:
         files = {"stdout": log, "stderr": subprocess.STDOUT}
-        run = forks.spawn([RELAY, "local", "run", file], {"MODEL_URL": model.url}, start_new_session=True, **files)
+        command = [RELAY, "local", "run", file, *(part.format(tmp_path) for part in output)]
+        run = forks.spawn(command, {"MODEL_URL": model.url}, start_new_session=True, **files)
     try:
         until(lambda: model.calls or run.poll() is not None, 60)
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
     finally:
         run.kill()
-    assert "the local Pub/Sub is gone: run it again" in (tmp_path / "output").read_text()
+    assert f"the local Pub/Sub is gone: {anew.format(tmp_path)}\n" in (tmp_path / "output").read_text()
 
 
 @pytest.fixture
@@ -136,10 +167,11 @@ def test_check_of_what_is_right(checked, local_topics, model):
     [
         (http(401, "application/json", b"{}"), "refuses the key"),
         (http(404, "text/plain", b"no"), "MODEL_URL should be what comes before /v1"),
+        (http(500, "text/plain", b"no"), "GET /v1/models gives status 500"),
         (http(200, "text/html", b"<html>"), "answer was an HTML page: MODEL_URL points at something else"),
         (says_nothing, "ends the connection"),
     ],
-    ids=["401", "404", "HTML", "silence"],
+    ids=["401", "404", "500", "HTML", "silence"],
 )
 def test_check_of_a_model_that_does_not_answer(checked, model, reply, says, relay):
     """What is wrong is said in plain words, and the exit code is 1."""
@@ -164,7 +196,7 @@ NO = http(404, "application/json", b'{"error": {"message": "this model does not 
 def test_check_of_a_model_that_serves_another_path(checked, model, replies, code, says, relay):
     """Each path is tried; which of them answers is said, and what the others say. An error in a 200 is no answer."""
     model.reply = lambda prompt: http(200, "application/json", TOKEN_LIST) if prompt == "GET /v1/models" else next(left)
-    left = iter(replies + replies[-1:] * 3)
+    left = chain(replies, repeat(replies[-1]))
     actual, output = relay("check", "--model", "small", **checked)
     assert (actual, says in output) == (code, True), output
 
@@ -253,13 +285,23 @@ def test_check_of_routes(checked, model, tmp_path, relay):
 def test_check_of_a_token_that_nobody_gives(checked, tmp_path, relay):
     """On a laptop without credentials it is told what to do."""
     nowhere = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true"}
-    code, output = relay("check", **checked | nowhere | {"MODEL_AUTH": "google-access-token"})
+    code, output = relay("check", "--model", "x", **checked | nowhere | {"MODEL_AUTH": "google-access-token"})
     assert (code, "model service: no token could be had" in output) == (1, True), output
+    assert "model x: no token could be had" in output
     assert "GOOGLE_APPLICATION_CREDENTIALS" in output
 
 
-def test_up_as_it_says_itself(model, monkeypatch):
-    """The commands that `up` prints publish, push by hand and read the answers, word for word."""
+@pytest.mark.parametrize(
+    ("listed", "named"),
+    [(TOKEN_LIST, "small"), (b'{"data": [{"id": "a\'$(b)"}]}', "name-of-your-model"), (b"{}", "name-of-your-model")],
+    ids=["a name", "a name that would break a shell's command", "no name"],
+)
+def test_up_as_it_says_itself(model, listed, named):
+    """The commands that `up` prints publish, push by hand and read the answers, word for word.
+
+    They ask for a model that the service has, where it says one that can stand in a command.
+    """
+    model.replies["GET /v1/models"] = [http(200, "application/json", listed)]
     pubsub, port = free_port(), free_port()
     arguments = [RELAY, "local", "up", "--pubsub-port", pubsub, "--port", port]
     environment = {"MODEL_URL": model.url, "COLUMNS": "80"}  # where lines that are wrapped would break
@@ -287,6 +329,7 @@ def test_up_as_it_says_itself(model, monkeypatch):
             return "The sea is" in answers and "The sky is" in answers
 
         until(all_read, 60)
+        assert [body["model"] for _, body in model.calls] == [named] * 2
         up.send_signal(signal.SIGINT)
         assert up.wait(20) == 0
 

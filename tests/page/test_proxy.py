@@ -1,12 +1,14 @@
 """The proxy in front of the model: what it passes on, what it tells, and each way of breaking the model."""
 
 import json
+import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
 
 import pytest
+import trustme
 
 from handler.local import trouble
 from handler.local.proxy import CallBegan, CallEnded, FaultProxy
@@ -139,6 +141,19 @@ def test_a_model_that_is_gone_is_gone(model, heard):
     with FaultProxy("http://127.0.0.1:9", heard.append) as proxy:
         assert ask(proxy.url)[0] == 0
     assert heard[-1] == CallEnded(1, 0)
+
+
+def test_a_model_with_a_certificate_of_ones_own(model, heard):
+    """It is called where its authority is trusted, and only there."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    model.socket = context.wrap_socket(model.socket, server_side=True)
+    trust, url = ssl.create_default_context(), model.url.replace("http:", "https:")
+    authority.configure_trust(trust)
+    with FaultProxy(url, heard.append, trust) as proxy:
+        assert ask(proxy.url) == (200, {"echo": "hi"})
+    with FaultProxy(url, heard.append) as proxy:
+        assert ask(proxy.url)[0] == 0
 
 
 def test_a_caller_that_is_gone_is_no_work(proxy, model, heard):

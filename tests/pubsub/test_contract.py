@@ -20,6 +20,7 @@ from google.api_core.exceptions import GoogleAPICallError
 PAGE = Path(__file__).parents[2] / "docs" / "local-pubsub.md"
 DOCS = "cloud.google.com/pubsub/docs"
 PATIENCE = 40
+DAY = 86_400
 BEHAVIOURS: list[dict[str, Any]] = []
 
 
@@ -520,6 +521,32 @@ def test_modify_push(broker: Any, endpoint: Any) -> str:
     return "yes" if broker.pull(name, 1) and not endpoint.pushes else "no"
 
 
+@behaviour(
+    "retentions that are taken, of 10 min, 7 d and 31 d",
+    "pubsub.proto Subscription",
+    "600 s, 604800 s, 2678400 s",
+    google="600 s, 604800 s",
+)
+def test_retention(broker: Any) -> str:
+    taken = [kept for kept in (600, 7 * DAY, 31 * DAY) if _takes(broker, message_retention_duration=kept)]
+    return ", ".join(f"{kept} s" for kept in taken)
+
+
+@behaviour("expirations that are taken, of 1 d, 63 d and none", "pubsub.proto ExpirationPolicy", "1 d, 63 d, none")
+def test_expiration(broker: Any) -> str:
+    choices = {"1 d": {"ttl": DAY}, "63 d": {"ttl": 63 * DAY}, "none": {}}
+    return ", ".join(name for name, ttl in choices.items() if _takes(broker, **ttl))
+
+
+def _takes(broker: Any, **kept: int) -> bool:
+    return status_of(lambda: _keep(broker, **kept)) == "OK"
+
+
+@behaviour("ack and ModifyAckDeadline of 2,500 ack ids", "cloud.google.com/pubsub/quotas (512 KB)", "OK OK")
+def test_many_ack_ids(broker: Any) -> str:
+    return " ".join(status_of(lambda each=each: each(broker, 2500)) for each in (_acknowledge, _extend))
+
+
 # ruff: noqa: E501 - a table
 REFUSALS: list[tuple[str, Callable[[Any], Any], str, dict[str, str]]] = [
     ("publish to no such topic", lambda b: b.publish("projects/p/topics/none", {"data": b"x"}), "NOT_FOUND", {}),
@@ -545,6 +572,13 @@ REFUSALS: list[tuple[str, Callable[[Any], Any], str, dict[str, str]]] = [
     ("ack_deadline_seconds 1", lambda b: b.subscribe(b.topic(), ack_deadline_seconds=1), "INVALID_ARGUMENT", {"google": "OK"}),
     ("max_delivery_attempts 4", lambda b: b.subscribe(b.topic(), dead_letter_policy={"dead_letter_topic": b.topic(), "max_delivery_attempts": 4}), "INVALID_ARGUMENT", {"google": "OUT_OF_RANGE"}),
     ("max_delivery_attempts 101", lambda b: b.subscribe(b.topic(), dead_letter_policy={"dead_letter_topic": b.topic(), "max_delivery_attempts": 101}), "INVALID_ARGUMENT", {"google": "OUT_OF_RANGE"}),
+    ("a dead-letter topic that does not exist", lambda b: b.subscribe(b.topic(), dead_letter_policy={"dead_letter_topic": "projects/p/topics/none"}), "NOT_FOUND", {}),
+    ("a dead-letter topic whose name is none", lambda b: b.subscribe(b.topic(), dead_letter_policy={"dead_letter_topic": "nonsense"}), "INVALID_ARGUMENT", {"google": "NOT_FOUND"}),
+    ("update to a dead-letter topic that does not exist", lambda b: _update(b, "dead_letter_policy", dead_letter_policy={"dead_letter_topic": "projects/p/topics/none"}), "NOT_FOUND", {}),
+    ("a retention of 599 s", lambda b: _keep(b, message_retention_duration=599), "INVALID_ARGUMENT", {}),
+    ("a retention of 31 days and a second", lambda b: _keep(b, message_retention_duration=31 * DAY + 1), "INVALID_ARGUMENT", {}),
+    ("update to a retention of 599 s", lambda b: _update(b, "message_retention_duration", message_retention_duration={"seconds": 599}), "INVALID_ARGUMENT", {}),
+    ("an expiration ttl of a day less a second", lambda b: _keep(b, ttl=DAY - 1), "INVALID_ARGUMENT", {"google": "OK"}),
     ("a maximum_backoff of 601 s", lambda b: b.subscribe(b.topic(), retry_policy={"maximum_backoff": {"seconds": 601}}), "INVALID_ARGUMENT", {}),
     ("a push endpoint that is no URL", lambda b: b.subscribe(b.topic(), push="nonsense"), "INVALID_ARGUMENT", {}),
     ("a filter that is none", lambda b: b.subscribe(b.topic(), filter="attributes:"), "INVALID_ARGUMENT", {"google": "OK"}),
@@ -553,6 +587,10 @@ REFUSALS: list[tuple[str, Callable[[Any], Any], str, dict[str, str]]] = [
     ("pull from no such subscription", lambda b: b.subscriber.pull(subscription="projects/p/subscriptions/none", max_messages=1, retry=None), "NOT_FOUND", {}),
     ("pull of 0 messages", lambda b: b.subscriber.pull(subscription=b.subscribe(b.topic()), max_messages=0), "INVALID_ARGUMENT", {}),
     ("ack to no such subscription", lambda b: b.subscriber.acknowledge(subscription="projects/p/subscriptions/none", ack_ids=["1"]), "NOT_FOUND", {}),
+    ("ack of no ack id", lambda b: _acknowledge(b, 0), "INVALID_ARGUMENT", {}),
+    ("ack of 2,700 ack ids", lambda b: _acknowledge(b, 2700), "INVALID_ARGUMENT", {"google": "OK"}),
+    ("ModifyAckDeadline of no ack id", lambda b: _extend(b, 0), "INVALID_ARGUMENT", {}),
+    ("ModifyAckDeadline of 2,700 ack ids", lambda b: _extend(b, 2700), "INVALID_ARGUMENT", {"google": "OK"}),
     ("ModifyAckDeadline of 601 s", lambda b: b.subscriber.modify_ack_deadline(subscription=b.subscribe(b.topic()), ack_ids=["1"], ack_deadline_seconds=601), "INVALID_ARGUMENT", {}),
     ("update of a subscription's filter", lambda b: _update(b, "filter"), "INVALID_ARGUMENT", {}),
     ("update with an empty mask", lambda b: _update(b), "INVALID_ARGUMENT", {}),
@@ -572,9 +610,31 @@ def _twice(broker: Any) -> None:
     broker.subscriber.create_subscription(name=broker.subscribe(topic), topic=topic)
 
 
-def _update(broker: Any, *paths: str) -> None:
+def _update(broker: Any, *paths: str, **change: Any) -> None:
     name = broker.subscribe(broker.topic())
-    broker.subscriber.update_subscription(subscription={"name": name}, update_mask={"paths": paths})
+    broker.subscriber.update_subscription(subscription={"name": name, **change}, update_mask={"paths": paths})
+
+
+def _keep(broker: Any, message_retention_duration: int = 600, **expiration: int) -> None:
+    policy = {name: {"seconds": value} for name, value in expiration.items()}
+    kept = {"seconds": message_retention_duration}
+    broker.subscribe(broker.topic(), message_retention_duration=kept, expiration_policy=policy)
+
+
+def _pulled(broker: Any, count: int) -> dict[str, Any]:
+    """The id of a message that is out, `count` times."""
+    topic = broker.topic()
+    name = broker.subscribe(topic)
+    broker.publish(topic, {"data": b"x"})
+    return {"subscription": name, "ack_ids": [broker.pull(name, 1)[0].ack_id] * count}
+
+
+def _acknowledge(broker: Any, count: int) -> None:
+    broker.subscriber.acknowledge(**_pulled(broker, count))
+
+
+def _extend(broker: Any, count: int) -> None:
+    broker.subscriber.modify_ack_deadline(**_pulled(broker, count), ack_deadline_seconds=60)
 
 
 @pytest.mark.parametrize(("text", "call", "real", "differs"), REFUSALS, ids=[row[0] for row in REFUSALS])

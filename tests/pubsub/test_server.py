@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from google.api_core.exceptions import FailedPrecondition, GoogleAPICallError, MethodNotImplemented, NotFound
+from google.api_core.exceptions import (
+    FailedPrecondition,
+    GoogleAPICallError,
+    InvalidArgument,
+    MethodNotImplemented,
+    NotFound,
+)
 from google.cloud import pubsub_v1
 from google.iam.v1 import iam_policy_pb2
 from google.pubsub_v1.types import StreamingPullRequest
@@ -225,6 +231,33 @@ def test_a_dead_letter_without_a_topic_is_delivered_on(ours: Any) -> None:
         [received] = ours.pull(name, 1)
         ours.subscriber.modify_ack_deadline(subscription=name, ack_ids=[received.ack_id], ack_deadline_seconds=0)
     assert received.delivery_attempt == 6
+
+
+def test_a_dead_letter_topic_is_looked_for_when_it_is_named(ours: Any) -> None:
+    """A subscription whose dead-letter topic was deleted can be changed otherwise, and be rid of it."""
+    dead = ours.topic()
+    name = ours.subscribe(ours.topic(), dead_letter_policy={"dead_letter_topic": dead})
+    ours.publisher.delete_topic(topic=dead)
+    update = ours.subscriber.update_subscription
+    update(subscription={"name": name, "ack_deadline_seconds": 33}, update_mask={"paths": ["ack_deadline_seconds"]})
+    again = {"name": name, "dead_letter_policy": {"dead_letter_topic": dead}}
+    with pytest.raises(NotFound, match="does not exist; create it first"):
+        update(subscription=again, update_mask={"paths": ["dead_letter_policy"]})
+    changed = update(subscription={"name": name}, update_mask={"paths": ["dead_letter_policy"]})
+    assert (changed.ack_deadline_seconds, "dead_letter_policy" in changed) == (33, False)
+
+
+@pytest.mark.parametrize("call", ["acknowledge", "modify_ack_deadline"])
+def test_ack_ids_count_as_long_as_the_services(ours: Any, call: str) -> None:
+    """What a program may ack at once does not depend on that ids are short here; refused, nothing is acked."""
+    topic = ours.topic()
+    request = {"subscription": ours.subscribe(topic), "ack_ids": ["1"] * 2_700}
+    if call == "modify_ack_deadline":
+        request["ack_deadline_seconds"] = 60
+    with pytest.raises(InvalidArgument, match="Request payload size exceeds the limit: 524288 bytes"):
+        getattr(ours.subscriber, call)(request)
+    request["ack_ids"] = ["1"] * 2_500
+    getattr(ours.subscriber, call)(request)
 
 
 def test_what_is_out_is_not_lost_when_pushes_end(ours: Any, endpoint: Any) -> None:

@@ -19,7 +19,7 @@ class Page:
     def __init__(self, names: Names, slots: int | None, model_name: str) -> None:
         """`slots` is how many calls the model gets at once, where that is known; `model_name` fills the form."""
         self._names = names
-        self._fixed = {"model_name": model_name}
+        self.model_name = model_name
         self._feed = Feed(Board(names, slots, time.monotonic))
         self._loop = LoopThread("page")
         self._server: PageServer | None = None
@@ -52,4 +52,4 @@ class Page:
         return f"http://127.0.0.1:{self._loop.run(self._server.open(ports))}/"
 
     def _view(self, controls: Controls) -> dict[str, Any]:
-        return {**self._fixed, **controls.view()}
+        return {"model_name": self.model_name, **controls.view()}

@@ -71,7 +71,7 @@ class Api:
             "ListSnapshots": lambda call: _page(call, pb.ListSnapshotsResponse, snapshots=[]),
             "ModifyPushConfig": lambda call: store.modify_push(call.subscription, call.push_config),
             "Pull": self._pull,
-            "Acknowledge": lambda call: store.subscription(call.subscription).ack(call.ack_ids),
+            "Acknowledge": self._acknowledge,
             "ModifyAckDeadline": self._modify_ack_deadline,
             "StreamingPull": self._streaming_pull,
         }
@@ -103,7 +103,12 @@ class Api:
             await subscription.change(until)
         return pb.PullResponse(received_messages=taken)
 
+    def _acknowledge(self, call: Message) -> None:
+        limits.check_ack_ids(call)
+        self._store.subscription(call.subscription).ack(call.ack_ids)
+
     def _modify_ack_deadline(self, call: Message) -> None:
+        limits.check_ack_ids(call)
         subscription = self._store.subscription(call.subscription)
         require(0 <= call.ack_deadline_seconds <= 600, "ack_deadline_seconds is 0 to 600")
         for ack_id in call.ack_ids:

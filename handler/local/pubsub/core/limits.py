@@ -11,6 +11,10 @@ from handler.local.pubsub.core.pb import Message
 from handler.local.pubsub.core.rules import Rules
 
 _REQUEST, _MESSAGES, _ATTRIBUTES, _KEY, _VALUE, _ORDERING_KEY = 10_000_000, 1000, 100, 256, 1024, 1024
+_ACK_REQUEST = 524_288
+_ACK_ID = 200  # about what the service's own ack ids have; those made here are shorter
+_DAY = 86_400  # seconds
+_SHORTEST_RETENTION, _LONGEST_RETENTION, _SHORTEST_EXPIRATION = 600, 31 * _DAY, _DAY
 _NAME = re.compile(r"projects/[^/\s]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254}")
 _LEFT_OUT = {
     "kms_key_name", "schema_settings", "ingestion_data_source_settings", "message_transforms", "bigquery_config",
@@ -64,6 +68,17 @@ def check_subscription(config: Message, rules: Rules) -> None:
     require(0 <= low <= high <= 600, "a retry policy has 0 <= minimum_backoff <= maximum_backoff <= 600 s")
     url = config.push_config.push_endpoint
     require(not url or re.match(r"https?://[^/]", url), f"push_endpoint is an http or https URL, not {url!r}")
+    _check_keeping(config)
+
+
+def _check_keeping(config: Message) -> None:
+    """Check how long messages and the subscription are kept. An expiration policy without a ttl means for ever."""
+    kept = config.message_retention_duration.ToNanoseconds() / 1e9
+    allowed = _SHORTEST_RETENTION <= kept <= _LONGEST_RETENTION
+    require(allowed, f"message_retention_duration is 10 minutes to 31 days, or left out for 7 days, not {kept:.10g} s")
+    policy = config.expiration_policy
+    allowed = not policy.HasField("ttl") or policy.ttl.ToNanoseconds() >= _SHORTEST_EXPIRATION * 1e9
+    require(allowed, f"expiration_policy.ttl is at least a day, not {policy.ttl.ToNanoseconds() / 1e9:.10g} s")
 
 
 def check_publish(request: Message) -> None:
@@ -77,6 +92,14 @@ def check_publish(request: Message) -> None:
         require(_size(message.ordering_key) <= _ORDERING_KEY, f"an ordering key has at most {_ORDERING_KEY} bytes")
         for key, value in message.attributes.items():
             _check_attribute(key, value)
+
+
+def check_ack_ids(request: Message) -> None:
+    """Check an acknowledge or a modifyAckDeadline: that it has ids, and its size were they as long as the service's."""
+    require(request.ack_ids, "You have not specified an ack ID in the request.")
+    size = request.ByteSize() + sum(max(0, _ACK_ID - len(ack_id)) for ack_id in request.ack_ids)
+    counted = f"{size} bytes, an ack id counted as {_ACK_ID} at least"
+    require(size <= _ACK_REQUEST, f"Request payload size exceeds the limit: {_ACK_REQUEST} bytes. It has {counted}")
 
 
 def _check_attribute(key: str, value: str) -> None:

@@ -84,6 +84,7 @@ class Store:
         limits.check_config(config, "subscriptions")
         require(name not in self.subscriptions, f"{name!r} exists already", StatusCode.ALREADY_EXISTS)
         self.topic(config.topic)
+        self._find_dead_letter_topic(config)
         _fill(config)
         limits.check_subscription(config, self.rules)
         bury = partial(self.bury, name)
@@ -95,14 +96,16 @@ class Store:
     def update_subscription(self, config: Message, mask: Any) -> Message:
         """Replace the fields that `mask` names."""
         subscription = self.subscription(config.name)
-        fixed = _FIXED.intersection(path.split(".")[0] for path in mask.paths)
-        require(mask.paths and not fixed, f"update_mask names one field at least, and none of {sorted(_FIXED)}")
+        changed = {path.split(".")[0] for path in mask.paths}
+        require(changed and not changed & _FIXED, f"update_mask names one field at least, and none of {sorted(_FIXED)}")
         for path in mask.paths:
             known = FieldMask(paths=[path]).IsValidForDescriptor(config.DESCRIPTOR)
             require(known, f"update_mask: {path!r} is not a known field; they are spelled like push_config")
         updated = pb.Subscription()
         updated.CopyFrom(subscription.config)
         mask.MergeMessage(config, updated, True, True)
+        if "dead_letter_policy" in changed:
+            self._find_dead_letter_topic(updated)
         _fill(updated)
         limits.check_config(updated, "subscriptions")
         limits.check_subscription(updated, self.rules)
@@ -145,6 +148,11 @@ class Store:
         copy.attributes[f"{_DEAD}TopicPublishTime"] = copy.publish_time.ToJsonString().replace("Z", "+00:00")
         self.publish(topic, [copy])
         return True
+
+    def _find_dead_letter_topic(self, config: Message) -> None:
+        """A dead-letter topic has to be there when it is named, though it may be deleted afterwards."""
+        if config.HasField("dead_letter_policy"):
+            self.topic(config.dead_letter_policy.dead_letter_topic)
 
     def _subscribed(self, topic: str) -> list[Subscription]:
         return [each for each in self.subscriptions.values() if each.config.topic == topic]
