@@ -59,39 +59,68 @@ def _models(settings: Settings, model: str | None) -> Iterator[Finding]:
     asked = match(model) if model else None
     for number, route in enumerate(routes):
         service = ModelService(route, settings.connect_timeout_seconds)
-        name = "model service" if route.name == ONLY_ROUTE else f"route {route.name}"
-        if MODEL_FIELD not in route.url:
-            yield _listing(name, service.probe("/v1/models", PROBE_SECONDS), route)
-        elif number != asked:
-            yield Finding(True, f"{name}: not asked, since its URL has a model's name in it: see --model NAME")
-        if model and number == asked:
-            yield _answers(service, model, route)
+        yield from _route(service, route, model if number == asked else None)
     if model and asked is None:
         yield Finding(False, f"model {model}: no route in ROUTES_FILE takes it")
+
+
+def _route(service: ModelService, route: Route, model: str | None) -> Iterator[Finding]:
+    """A route's list of models, and `model` if there is one to ask for: one that answers says more than any list."""
+    name = "model service" if route.name == ONLY_ROUTE else f"route {route.name}"
+    listed = None if MODEL_FIELD in route.url else service.probe("/v1/models", PROBE_SECONDS)
+    answer = _answers(service, model, route) if model else None
+    if listed is not None:
+        has_answered = answer is not None and answer.ok and not answer.doubtful
+        yield _besides(name, listed, route) if has_answered else _listing(name, listed, route)
+    elif answer is None:
+        yield Finding(True, f"{name}: not asked, since its URL has a model's name in it: see --model NAME")
+    if answer is not None:
+        yield answer
+
+
+def _besides(name: str, result: ModelReply | ModelFailure, route: Route) -> Finding:
+    """The list of a service whose model has answered: that there is none does no harm, and anything else is a doubt."""
+    finding = _listing(name, result, route)
+    if finding.ok and not finding.doubtful:
+        return finding
+    why = _unreached(result) if isinstance(result, ModelFailure) else f"status {result.status}"
+    text = f"{name}: gives no list of models at GET /v1/models ({why}), but its model answers"
+    is_missing = isinstance(result, ModelReply) and result.status in _NO_LIST
+    return Finding(True, text, doubtful=not is_missing)
 
 
 def _listing(name: str, result: ModelReply | ModelFailure, route: Route) -> Finding:
     url, key = ("MODEL_URL", "MODEL_API_KEY") if route.name == ONLY_ROUTE else ("url", "the key")
     if result is ModelFailure.NO_CREDENTIALS:
-        return Finding(False, f"{name}: no token could be had; the reason is logged above")
+        return Finding(False, f"{name}: {_unreached(result)}")
     if isinstance(result, ModelFailure):
         return Finding(False, f"{name}: {_unreached(result)}: is {url} right, and the service running?")
     if result.status in (401, 403) and route.auth.startswith("google"):
         return Finding(False, f"{name}: refuses the token (status {result.status}): {_GRANTS[route.auth]}")
     if result.status in (401, 403):
         return Finding(False, f"{name}: refuses the key (status {result.status}): set {key} to a valid one")
+    if result.status in _NO_LIST:
+        return _unlisted(name, result.status, url)
     if result.status != 200:
-        return Finding(
-            False,
-            f"{name}: GET /v1/models gives status {result.status}. {url} should be what comes before /v1 in "
-            "the service's own URLs; if this service has no list of models, see whether --model NAME answers",
-        )
+        return Finding(False, f"{name}: GET /v1/models gives status {result.status}; see whether --model NAME answers")
     if (reading := read(result)).kind is not Kind.ANSWER:
         return Finding(False, f"{name}: GET /v1/models: {_said(reading)}: {url} points at something else")
     names = _model_names(reading.answer.body)
     if names is None:
         return Finding(False, f"{name}: GET /v1/models gives no list of models: {url} points at something else")
     return Finding(True, f"{name}: answers {_WITH[route.auth]}; it serves {', '.join(names) or 'no model yet'}")
+
+
+_NO_LIST = (404, 405)
+
+
+def _unlisted(name: str, status: int, url: str) -> Finding:
+    """Some services that work have no list of models there; but at a wrong URL nothing has: a model has to answer."""
+    return Finding(
+        False,
+        f"{name}: GET /v1/models gives status {status}. {url} should be what comes before /v1 in the service's own "
+        "URLs; if this service has no list of models, see whether one answers (--model NAME)",
+    )
 
 
 _WITH = {"none": "without a key", "key": "with the key"} | dict.fromkeys(
@@ -110,22 +139,36 @@ def _model_names(body: bytes) -> list[str] | None:
         return None
 
 
-# What a model may serve, and one token's worth of asking for it.
+# What a model may serve, by its path's ending, and one token's worth of asking for it; what is used most comes first.
 _ASKED: Mapping[str, Mapping[str, Any]] = {
-    "/v1/completions": {"prompt": "1", "max_tokens": 1},
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
-    "/v1/embeddings": {"input": "1"},
+    "/completions": {"prompt": "1", "max_tokens": 1},
+    "/chat/completions": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
+    "/embeddings": {"input": "1"},
+    "/rerank": {"query": "1", "documents": ["1"]},
+    "/score": {"text_1": "1", "text_2": "1"},
+    "/responses": {"input": "1", "max_output_tokens": 16},  # OpenAI takes no less
+    "/messages": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
 }
+
+
+def _to_ask(paths: Iterable[str]) -> list[str]:
+    """Those of the paths that can be asked for little and without a file, in the order of the table."""
+    order = list(_ASKED)
+    return sorted(filter(_ending, paths), key=lambda path: order.index(_ending(path)))
+
+
+def _ending(path: str) -> str:
+    """The longest ending of a path that the table has; "" if it has none."""
+    return max((ending for ending in _ASKED if path.endswith(ending)), key=len, default="")
 
 
 def _answers(service: ModelService, model: str, route: Route) -> Finding:
     """Ask the model on each path that requests may take, until one answers."""
     real = route.model or model
     tried: list[str] = []
-    for path, body in _ASKED.items():
-        if path not in route.allowed_paths:
-            continue
-        result = service.call(path, strictjson.dumps({"model": real, **body}), PROBE_SECONDS, model=model)
+    for path in _to_ask(route.allowed_paths):
+        body = strictjson.dumps({"model": real, **_ASKED[_ending(path)]})
+        result = service.call(path, body, PROBE_SECONDS, model=model)
         if isinstance(result, ModelFailure):
             return Finding(False, f"model {model}: {_unreached(result)}")
         reading = read(result)
@@ -133,7 +176,17 @@ def _answers(service: ModelService, model: str, route: Route) -> Finding:
             before = f" ({'; '.join(tried)})" if tried else ""
             return Finding(True, f"model {model}: {path} gives status {result.status}{before}")
         tried.append(f"{path}: {_said(reading)}")
-    return Finding(False, f"model {model}: no path answers. {'; '.join(tried) or 'ALLOWED_PATHS has none to ask'}")
+    return _unanswered(model, tried, route)
+
+
+def _unanswered(model: str, tried: list[str], route: Route) -> Finding:
+    """No path answers. Where none could be asked nothing is known of the model, and that is a doubt."""
+    others = ", ".join(path for path in route.allowed_paths if not _ending(path))
+    if not tried:
+        text = f"not asked, since there is no small request to try its paths with ({others}): send it one of your own"
+        return Finding(True, f"model {model}: {text}", doubtful=True)
+    left = f". Not asked, for want of a small request: {others}" if others else ""
+    return Finding(False, f"model {model}: no path answers. {'; '.join(tried)}{left}")
 
 
 def _said(reading: Reading) -> str:
@@ -150,6 +203,7 @@ def _unreached(failure: ModelFailure) -> str:
     return {
         ModelFailure.UNREACHABLE: "cannot be connected to",
         ModelFailure.TIMEOUT: f"does not answer within {PROBE_SECONDS:g} s",
+        ModelFailure.NO_CREDENTIALS: "no token could be had; the reason is logged above",
     }.get(failure, "ends the connection, or speaks no HTTP")
 
 

@@ -25,7 +25,7 @@ _SCHEMAS: Mapping[str, type[BaseModel]] = {
 @click.command()
 @click.option(
     "--model",
-    help="Also ask this model for one token, for a chat or an embedding: proof that it answers.",
+    help="Also ask this model for as little as one of its paths takes, such as one token: proof that it answers.",
 )
 def check(model: str | None) -> None:
     """Say whether the settings are right, the model answers and the topics take a publish, before any traffic.
