@@ -67,7 +67,7 @@ class Control:
             return Verdict(Reason.DRAINING)  # not every instance knows yet: the redelivery confirms it
         stages = self._ledger.stages(target) if target.patterns else []
         if stages is None:
-            return Verdict(Reason.CONTROL, _unavailable(asked.verb), ErrorCode.LEDGER_UNAVAILABLE)
+            return Verdict(Reason.CONTROL, _unavailable(Verb.STATUS), ErrorCode.LEDGER_UNAVAILABLE)
         return Verdict(Reason.CONTROL, _response(asked, target, counts, stages), asked.verb)
 
 

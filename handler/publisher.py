@@ -286,7 +286,7 @@ class _Channel:
                     )
                 return self._method
         except greenlets.DeadlinePassed:  # a metadata server that is silent is asked for longer
-            raise exceptions.DeadlineExceeded("no credentials in time") from None
+            raise google.auth.exceptions.DefaultCredentialsError from None
 
 
 def _by_topic(publishes: Sequence[_Publish]) -> Iterable[Sequence[_Publish]]:
@@ -338,7 +338,7 @@ _HINTS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
     (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded): "is there a way to Pub/Sub, or to "
     "PUBSUB_EMULATOR_HOST where it is set?",
     FutureTimeoutError: "no request could be begun in time: Pub/Sub is slow or away",
-    google.auth.exceptions.DefaultCredentialsError: "there are no application default credentials",
+    google.auth.exceptions.DefaultCredentialsError: "no application default credentials could be had",
 }
 
 

@@ -58,7 +58,7 @@ class Relay:
         self._pause = pause
         self._claim_check = claim_check or ClaimCheck(settings)
         self._reader = Reader(settings, routes, self._claim_check)
-        self._responder = Responder(settings, publisher, ledger, self._claim_check)
+        self._responder = Responder(settings, publisher, ledger, self._claim_check, routes.only_name)
         self._control = Control(settings, ledger, pause)
 
     def drain(self) -> None:
@@ -146,9 +146,8 @@ class Relay:
             self._ledger.release(delivery.key, delivery.owner, failed=failed, detail=verdict.detail)
 
     def _work(self, delivery: Delivery, claim: Claim) -> Verdict:
-        if claim.is_made:
-            delivery.record.kept(self._routes.only_name)
-            return self._responder.publish_made(delivery, claim)
+        if claim.is_made and (verdict := self._publish_made(delivery, claim)):
+            return verdict
         if is_control(delivery.message.attributes):
             return self._responder.respond(delivery, self._control.answer(delivery))
         with ExitStack() as fetched:
@@ -159,6 +158,13 @@ class Relay:
             else:
                 return self._routed(delivery, route, inference, claim)
         return self._responder.respond(delivery, verdict)  # not sooner: the error holds the body that was read
+
+    def _publish_made(self, delivery: Delivery, claim: Claim) -> Verdict | None:
+        """Publish what is made. None where that is not to be had, and the message too old to wait for it any longer."""
+        verdict = self._responder.publish_made(delivery, claim)
+        if verdict is None and not self._situation(delivery, claim).last:  # to call the model would be to pay again
+            raise Refused(Reason.BUSY, "its response is made and kept, and the ledger did not hand it over")
+        return verdict
 
     def _routed(self, delivery: Delivery, route: Route, inference: Inference, claim: Claim) -> Verdict:
         """Go on with a request that could be read; what fails here fails while a file is streamed or stored."""

@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-from handler.admission import Refused
 from handler.config.settings import Settings
 from handler.delivery import Delivery
 from handler.ledger import Claim, Ledger
@@ -16,17 +15,22 @@ from handler.storage.claimcheck import ClaimCheck
 from handler.storage.semaphore import ByteSemaphore
 
 NO_METADATA = b"{}"
+FETCHED_BYTES = 32 << 20  # of kept responses, at once: what Redis hands over in time by a link of 8 MB a second
 
 
 class Responder:
     """Publishes the answers of verdicts. Thread-safe."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, ledger: Ledger, claim_check: ClaimCheck) -> None:
+    def __init__(
+        self, settings: Settings, publisher: Publisher, ledger: Ledger, claim_check: ClaimCheck, only_route: str
+    ) -> None:
+        """`only_route` is the route of all that was kept; "" where there are several."""
+        self._only_route = only_route
         self._seconds = settings.publish_timeout_seconds
         self._publisher = publisher
         self._ledger = ledger
         self._claim_check = claim_check
-        self._fetched = ByteSemaphore(settings.max_waiting_mb << 20)
+        self._fetched = ByteSemaphore(FETCHED_BYTES)
 
     def respond(self, delivery: Delivery, verdict: Verdict) -> Verdict:
         """Publish the verdict's answer, if it has one. The verdict on how that went. Raises StorageFailed."""
@@ -47,25 +51,24 @@ class Responder:
             delivery.kept = True
         return self._publish(delivery, verdict, response, is_held=is_held)
 
-    def publish_made(self, delivery: Delivery, claim: Claim) -> Verdict:
-        """Publish what an earlier delivery has made. After an outage there are many: so many bytes are fetched at once.
+    def publish_made(self, delivery: Delivery, claim: Claim) -> Verdict | None:
+        """Publish what an earlier delivery has made; None where the ledger does not hand it over now.
 
-        Raises Refused where it is not to be had: to call the model would be to pay for it again.
+        After an outage there are many: only so many bytes are fetched at once. Raises Refused where there is no room.
         """
         if claim.kept is not None:
+            delivery.held.resize(len(claim.kept))
             return self._publish_kept(delivery, claim.kept)
         with self._fetched.taken(claim.kept_bytes, delivery.until - time.monotonic() - self._seconds):
             kept = self._ledger.fetch(delivery.key)
-            if kept is None:
-                raise Refused(Reason.BUSY, "its response is made and kept, and the ledger did not hand it over")
-            return self._publish_kept(delivery, kept)
+            return None if kept is None else self._publish_kept(delivery, kept)
 
     def drain(self) -> None:
         """Fetch nothing any more that another delivery can publish."""
         self._fetched.drain()
 
     def _publish_kept(self, delivery: Delivery, kept: bytes) -> Verdict:
-        delivery.held.resize(len(kept))
+        delivery.record.kept(self._only_route)
         response = OutgoingMessage.from_bytes(kept)
         # How it went then does not matter any more, except by its status.
         verdict = Verdict(Reason.ANSWERED, Answer(int(response.attributes.get("status_code", "200")), b""), "kept")

@@ -163,24 +163,30 @@ def cancel_sent(answers: str, options: Options | None = None, *, seconds: float 
     if not waiting:
         return None
     where = Where(topic=plan.topic, responses=plan.responses, subscription=subscription)
-    is_working = True
-    _note_work(paths, asked=time.time())  # before the relay has said so: whoever collects may lose patience meanwhile
+    # Before the relay has said that the model works on some: whoever collects may lose patience meanwhile.
+    before = _note_work(paths, asked=str(time.time()))
     try:
         reply = cancel_requests(plan.batch_id, where=where, seconds=seconds)
-        is_working = not reply.complete or bool((reply.counts or {}).get("working"))
-    except (CannotRun, NoAnswer, NotDone):
-        is_working = False
+    except (CannotRun, NoAnswer):
+        _note_work(paths, before)
         raise
-    finally:
-        if not is_working:
-            _note_work(paths, asked=None)
+    except NotDone:
+        _note_work(paths, None)
+        raise
+    if reply.complete and not (reply.counts or {}).get("working"):
+        _note_work(paths, None)
     return reply
 
 
-def _note_work(paths: Paths, asked: float | None) -> None:
-    """Note when the relay was asked to cancel, if the model works on some: those answers come, and are paid for."""
+def _note_work(paths: Paths, asked: str | None) -> str | None:
+    """Note when the relay was asked to cancel, if the model works on some: those answers come, and are paid for.
+
+    What was noted before.
+    """
     with Journal(paths.journal) as journal, journal.transaction():
+        before = journal.fact("cancelled_while_working")
         journal.note(cancelled_while_working=asked)
+        return before
 
 
 def _ended(paths: Paths, work: Callable[[], SessionEnd]) -> SessionEnd:

@@ -160,8 +160,20 @@ class RedisLedger:
         return self._memory.keep(key, owner, response) and self._is_ours(pair, self._keep(pair, response))
 
     def fetch(self, key: str) -> bytes | None:
-        """Ask Redis, with the time that large ones need. None where that fails, is bypassed, or has it no more."""
-        return self._ask(lambda: Call(scripts.FETCH, key, ()).send(self._large_client), LARGE_TIMEOUT_SECONDS)
+        """Ask Redis, with the time that large ones need. None where that fails, is bypassed, or has it no more.
+
+        A link that is too slow for it is no trouble of Redis': claims go on asking, or others' calls would be repeated.
+        """
+        if not self._breaker.is_closed:
+            return None
+        try:
+            with self._connections, Deadline(2 * LARGE_TIMEOUT_SECONDS):
+                kept: bytes | None = Call(scripts.FETCH, key, ()).send(self._large_client)
+                return kept
+        except Exception as error:  # noqa: BLE001 - as in _ask_now
+            _log.debug("a kept response was not handed over: %s", describe(error))
+            let_go(error)
+            return None
 
     def _keep(self, pair: Pair, response: bytes) -> int | None:
         call = Call(scripts.KEEP, pair.key, (pair.owner, response, self._kept_ms, self._lease_ms))

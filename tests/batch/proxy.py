@@ -12,12 +12,12 @@ _UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_l
 class Refusing(grpc.GenericRpcHandler):
     """Passes calls on as they are, but for those of `method`: the first `times` end with `status`, all where None.
 
-    Without a `status` they wait for the proxy's end. `refused` counts them. To be used in a `with`; `address` is where
-    it listens.
+    Without a `status` they wait for the proxy's end. `refused` counts them, and `times` may be changed meanwhile. To be
+    used in a `with`; `address` is where it listens.
     """
 
     def __init__(self, broker, method, status, times=None):
-        self._broker, self._method, self._status, self._times = broker, method, status, times
+        self._broker, self._method, self._status, self.times = broker, method, status, times
         self._numbers, self.refused = itertools.count(1), 0
         self._ended = threading.Event()
 
@@ -38,7 +38,7 @@ class Refusing(grpc.GenericRpcHandler):
         method = handler_call_details.method
 
         def answered(request, context):
-            if method.endswith(f"/{self._method}") and (self._times is None or next(self._numbers) <= self._times):
+            if method.endswith(f"/{self._method}") and (self.times is None or next(self._numbers) <= self.times):
                 self.refused += 1
                 self._refuse(context)
             try:

@@ -109,3 +109,19 @@ def test_lines_that_go_out_one_by_one(files, local_place, monkeypatch, together)
     with Journal(files.journal) as journal, Outputs(journal, files.answers, files.errors) as outputs:
         sending.Sender(journal, outputs, plan_of(journal), batch.Options(), stop, None).run(Silent())
     assert stop.waits == [1, 2, 4, 8, 16, 32, 60]
+
+
+def test_a_moment_without_a_confirmation_long_after_the_last_answer(local_place, files):
+    """It does not end a batch that is still being sent, though no answer has come for as long as is waited for any."""
+    write_lines(files.requests, [openai_line(f"{n}", json.dumps({"lose": 1})) for n in range(LINES)])
+    command = (*files.command, "--rate", 4, "--give-up-after", 2, "--unsure-after", 60)
+    with (
+        Refusing(local_place.address, "Publish", grpc.StatusCode.UNAVAILABLE, times=0) as proxy,
+        local_place.running(*command, address=proxy.address) as child,
+    ):
+        until(lambda: len(local_place.calls()) >= LINES - 2)
+        proxy.times = LINES
+        until(lambda: proxy.refused)
+        proxy.times = 0
+        assert child.wait(60) == 1
+    assert len(local_place.calls()) == LINES - proxy.refused  # all whose publish did not fail were asked for

@@ -3,13 +3,16 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
 
 from handler import batch
 from handler.batch import api
-from handler.batch.controlling import Reply
+from handler.batch.asking import NoAnswer
+from handler.batch.controlling import NotDone, Reply
 from handler.batch.work import session
+from handler.batch.work.journal import Journal
 from tests.parts.processes import until
 
 from .conftest import openai_line, read_lines, states, write_lines
@@ -118,7 +121,7 @@ def confirmed(monkeypatch):
 
 @pytest.mark.parametrize(
     ("drain_seconds", "working", "call_seconds", "answered"),
-    [(5.0, 0, 1.5, 1), (0.2, 1, 3.0, 1), (0.2, 0, 3.0, 0)],
+    [(3.0, 0, 1.3, 1), (0.2, 1, 2.0, 1), (0.2, 0, 2.0, 0)],
     ids=["soon after", "with the model", "with nobody"],
 )
 def test_what_is_on_its_way_when_a_batch_is_cancelled(
@@ -133,3 +136,25 @@ def test_what_is_on_its_way_when_a_batch_is_cancelled(
         summary = cancelled_while_waiting(local_place, files, stack, quiet_seconds=drain_seconds + 0.5, then=relay)
     assert summary.answered == answered
     assert summary.failed_by_code == ({} if answered else {"batch_cancelled": 1})
+
+
+@pytest.mark.parametrize(
+    ("second", "is_waited_for"), [(NoAnswer("silent"), True), (NotDone("switched off"), False)], ids=["silent", "off"]
+)
+def test_a_second_cancel(local_place, files, monkeypatch, confirmed, second, is_waited_for):
+    """Where the relay is silent to it, what it has said to the first one stands; where it does nothing, nothing."""
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", local_place.project)
+    batch.submit(str(files.requests), str(files.answers))
+
+    def works():
+        with Journal(files.journal) as journal:
+            return journal.fact("cancelled_while_working")
+
+    confirmed["working"] = 1
+    batch.cancel_sent(str(files.answers))
+    first = works()
+    monkeypatch.setattr(api, "cancel_requests", Mock(side_effect=second))
+    with pytest.raises(type(second)):
+        batch.cancel_sent(str(files.answers))
+    assert works() == (first if is_waited_for else None)
+    assert first

@@ -69,5 +69,5 @@ def test_credentials_that_do_not_come(monkeypatch):
     monkeypatch.setattr(publisher, "_channel", lambda: time.sleep(30))
     topic = Publisher(TOPIC)
     for _ in range(2):
-        with pytest.raises(PublishFailed, match="DeadlineExceeded"):
+        with pytest.raises(PublishFailed, match="no application default credentials"):
             topic.publish(OutgoingMessage(b"{}"), 0.5)

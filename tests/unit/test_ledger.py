@@ -499,6 +499,11 @@ def test_a_large_response_is_fetched_apart(server, a, b):
     assert b.fetch("key") == response
     b.release("key", "two", failed=False)
     assert a.claim("key", "three").kept == response  # which it has had in its memory all the time
+    server.admin.client_pause(1_000)  # as a link does that is slow for its size
+    assert b.fetch("key") == response
+    server.admin.client_pause(10_000)
+    assert b.fetch("key") is None
+    assert b.is_up  # others' claims are asked for as before
     server.kill()
     assert b.fetch("key") is None
 

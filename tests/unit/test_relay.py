@@ -20,6 +20,7 @@ from handler.ledger import Claim, Stage, State
 from handler.publisher import OutgoingMessage, PublishFailed, PublishRefused
 from handler.push.envelope import PubsubMessage
 from handler.relay import Relay
+from handler.responder import FETCHED_BYTES
 from handler.routes import Route, Routes
 from handler.rules.message.options import Priority
 from handler.rules.verdict.outcome import ModelFailure, Reason
@@ -397,23 +398,26 @@ def test_a_kept_response_that_is_not_to_be_had():
         relayed(model, topic, message(), ledger)
     assert refused.value.reason is Reason.BUSY
     assert (model.calls, topic.messages, ledger.notes) == ([], [], ["released"])
+    too_old = datetime.now(UTC) - timedelta(seconds=SETTINGS.max_age_seconds + 1)
+    assert relayed(model, topic, message(publish_time=too_old), ledger).reason is Reason.ANSWERED
+    assert len(model.calls) == 1  # rather than to end as a dead letter
 
 
 def test_many_large_kept_responses():
-    """After an outage they come all at once: no more are fetched at a time than MAX_WAITING_MB."""
-    most, at_once, lock = 0, 0, threading.Lock()
+    """After an outage they come all at once: only so many bytes are fetched at a time."""
+    most, at_once, lock, two = 0, 0, threading.Lock(), threading.Barrier(2, timeout=10)
 
     def fetch(_key):
         nonlocal most, at_once
         with lock:
             at_once += 1
             most = max(most, at_once)
-        time.sleep(0.01)
+        two.wait()
         with lock:
             at_once -= 1
         return OutgoingMessage(b"{}").to_bytes()
 
-    ledger = Notes(Claim(State.MINE, kept_bytes=SETTINGS.max_waiting_mb << 19))
+    ledger = Notes(Claim(State.MINE, kept_bytes=FETCHED_BYTES // 2))
     ledger.fetch = fetch
     relay = made(Model(), Topic(), ledger)
     with ThreadPoolExecutor(10) as threads:

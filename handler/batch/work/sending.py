@@ -1,6 +1,7 @@
 """Publishes the lines that are to be sent, a batch of messages at a time, as fast as it may."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Sender:
         self._gate = Gate(journal, options, stop, in_vain)
         self._permits = threading.BoundedSemaphore(_AT_ONCE)
         self._unconfirmed, self._pause = threading.Event(), _PAUSE_SECONDS
+        self._held_up_since: float | None = None
         self._failure: BaseException | None = None
 
     @property
@@ -55,9 +57,10 @@ class Sender:
         return self._gate.spent
 
     @property
-    def is_held_up(self) -> bool:
-        """Whether it goes on line by line, since nobody knows what became of those before."""
-        return self._unconfirmed.is_set()
+    def held_up_seconds(self) -> float:
+        """For how long it has gone on line by line, since nobody knows what became of those before."""
+        since = self._held_up_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def run(self, topic: Topic) -> None:
         """Send every line that is pending. Raises CannotRun.
@@ -95,7 +98,10 @@ class Sender:
         if begun:
             self._unconfirmed.clear()
             self._settled(topic, begun)
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS) if self.is_held_up else _PAUSE_SECONDS
+            if self._unconfirmed.is_set():
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                self._pause, self._held_up_since = _PAUSE_SECONDS, None
 
     # --- what is sent together
 
@@ -160,6 +166,7 @@ class Sender:
             message_ids = self._ask(topic, batch)
         except OutcomeUnknown:
             self._unconfirmed.set()  # they stay `sending`: only an answer tells
+            self._held_up_since = self._held_up_since or time.monotonic()
         except NotTaken as refused:
             self._refused(topic, batch, refused)
         except CannotRun:

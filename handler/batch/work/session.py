@@ -272,8 +272,9 @@ class Session:
         over = self._over()
         if over and self._drained():
             return over
-        if self.give_up_seconds_left < 0 and not (self.sending and self._sends and not self._sends.is_held_up):
-            seconds = self._options.give_up_seconds
+        seconds = self._options.give_up_seconds
+        stuck = seconds is not None and self._sends is not None and self._sends.held_up_seconds > seconds
+        if self.give_up_seconds_left < 0 and (stuck or not self.sending):
             return "request_timeout", f"No answer came, nor any other for {seconds:g} seconds."
         return None
 

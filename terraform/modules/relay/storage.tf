@@ -28,7 +28,7 @@ resource "google_storage_bucket" "responses" {
     }
   }
 
-  # A response that is made again is written over the first one: neither that nor what has expired is to be paid for longer.
+  # What has expired is not to be paid for any longer.
   soft_delete_policy {
     retention_duration_seconds = 0
   }
@@ -41,7 +41,7 @@ resource "google_storage_bucket" "responses" {
   }
 }
 
-# The relay writes responses, also over what is there, which takes the right to delete: objectCreator would not do.
+# The relay writes responses, and its check the same object twice, which takes the right to delete: objectCreator would not do.
 resource "google_storage_bucket_iam_member" "relay_writes" {
   count = var.response_bucket == null ? 0 : 1
 

@@ -88,6 +88,11 @@ run "encrypted" {
   }
 
   assert {
+    condition     = alltrue([for one in google_secret_manager_secret_version.ledger : one.deletion_policy == "ABANDON"])
+    error_message = "A revision that is gone back to finds the versions that it names."
+  }
+
+  assert {
     condition     = google_secret_manager_secret_iam_member.relay_reads["LEDGER_CA"].secret_id == "inference-relay-ledger-ca" && [for one in google_cloud_run_v2_service.relay[0].template[0].containers[0].env : one.name if one.name == "LEDGER_CA"] == []
     error_message = "The relay may read the file, which is no setting."
   }

@@ -247,6 +247,11 @@ run "with_sidecar" {
   }
 
   assert {
+    condition     = google_secret_manager_secret_version.sidecar[0].deletion_policy == "ABANDON"
+    error_message = "A revision that is gone back to finds its configuration."
+  }
+
+  assert {
     condition     = google_cloud_run_v2_service.relay[0].template[0].containers[1].volume_mounts[0].mount_path == "/etc/rungmp" && google_cloud_run_v2_service.relay[0].template[0].volumes[0].name == google_cloud_run_v2_service.relay[0].template[0].containers[1].volume_mounts[0].name && google_cloud_run_v2_service.relay[0].template[0].volumes[0].secret[0].secret == "inference-relay-run-monitoring" && google_cloud_run_v2_service.relay[0].template[0].volumes[0].secret[0].items[0].path == "config.yaml" && google_cloud_run_v2_service.relay[0].template[0].volumes[0].secret[0].items[0].version == "3"
     error_message = "It finds its configuration where it looks."
   }
