@@ -3,7 +3,6 @@
 import gzip
 import resource
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from handler.rules.verdict.outcome import ModelFailure
 from handler.rules.verdict.reply import ModelReply
 from tests.parts.garbage import uncollected
 from tests.parts.processes import until
+from tests.parts.tls import server_context
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 
@@ -598,8 +598,7 @@ def authority():
 @pytest.fixture
 def secure(authority):
     """A scripted server with TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    context = server_context(authority, "localhost", "127.0.0.1")
     with Scripted(says(OK), lambda plain: context.wrap_socket(plain, server_side=True)) as server:
         yield server.url.replace("http:", "https:")
 

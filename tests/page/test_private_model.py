@@ -2,13 +2,13 @@
 
 import base64
 import json
-import ssl
 
 import pytest
 import trustme
 
 from tests.cooperative.metadata import MetadataServer, running
 from tests.parts.model import Model, http, serving
+from tests.parts.tls import server_context
 
 from .conftest import running_up
 
@@ -22,10 +22,8 @@ def authority():
 @pytest.fixture
 def private(authority):
     """A model that is served over TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
     model = Model()
-    model.socket = context.wrap_socket(model.socket, server_side=True)
+    model.socket = server_context(authority, "127.0.0.1").wrap_socket(model.socket, server_side=True)
     model.url = model.url.replace("http:", "https:")
     model.replies["GET /v1/models"] = [http(200, "application/json", b'{"data": [{"id": "private-model"}]}')]
     with serving(model):

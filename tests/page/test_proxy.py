@@ -15,6 +15,7 @@ from handler.local.proxy import CallBegan, CallEnded, FaultProxy
 from handler.local.trouble import Mode
 from tests.parts.model import http
 from tests.parts.processes import until
+from tests.parts.tls import server_context
 
 HELLO = http(200, "application/json", b'{"hello": 1}')
 
@@ -145,9 +146,8 @@ def test_a_model_that_is_gone_is_gone(model, heard):
 
 def test_a_model_with_a_certificate_of_ones_own(model, heard):
     """It is called where its authority is trusted, and only there."""
-    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    model.socket = context.wrap_socket(model.socket, server_side=True)
+    authority = trustme.CA()
+    model.socket = server_context(authority, "127.0.0.1").wrap_socket(model.socket, server_side=True)
     trust, url = ssl.create_default_context(), model.url.replace("http:", "https:")
     authority.configure_trust(trust)
     with FaultProxy(url, heard.append, trust) as proxy:
