@@ -94,9 +94,10 @@ ODD = st.recursive(
 )
 
 
-def known(*names, of=ODD):
+@st.composite
+def known(draw, *names, of=ODD):
     """An object with some of these fields, of any kind."""
-    return ODD | st.fixed_dictionaries({}, optional=dict.fromkeys(names, of))
+    return draw(ODD | st.fixed_dictionaries({}, optional=dict.fromkeys(names, of)))
 
 
 SAID = st.lists(known("text", "message", of=known("content", "role")), max_size=2)
