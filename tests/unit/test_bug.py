@@ -113,11 +113,14 @@ def test_an_answer_that_is_paid_for_and_kept():
     assert topic.response["status_code"] == 200
 
 
-def test_a_kept_answer_that_cannot_be_published():
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_kept_answer_that_cannot_be_published(is_large):
     """At last its error is the answer."""
-    response = OutgoingMessage(b'{"status_code":200,"metadata":{},"body":{}}', {"status_code": "200"})
-    topic, claim = Topic(ZeroDivisionError()), Claim(State.MINE, kept=response.to_bytes(), failures=10)
-    assert relayed(Model(), topic, message(delivery_attempt=11), Notes(claim)).reason is Reason.GAVE_UP
+    kept = OutgoingMessage(b'{"status_code":200,"metadata":{},"body":{}}', {"status_code": "200"}).to_bytes()
+    claim = Claim(State.MINE, failures=10, **({"kept_bytes": len(kept)} if is_large else {"kept": kept}))
+    topic, ledger = Topic(ZeroDivisionError()), Notes(claim)
+    ledger.fetched = kept
+    assert relayed(Model(), topic, message(delivery_attempt=11), ledger).reason is Reason.GAVE_UP
     assert topic.response["body"]["error"]["code"] == "internal_error"
 
 

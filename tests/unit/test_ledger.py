@@ -508,10 +508,11 @@ def test_a_large_response_is_fetched_apart(server, a, b):
     assert b.fetch("key") is None
 
 
-def test_what_redis_has_kept_is_not_sent_again(server, a):
+@pytest.mark.parametrize("size", [100, ledger_redis.LARGE_BYTES])
+def test_what_redis_has_kept_is_not_sent_again(server, a, size):
     """It may be large."""
     a.claim("key", "one")
-    a.keep("key", "one", b"response")
+    a.keep("key", "one", b"x" * size)
     a.release("key", "one", failed=False)
     server.admin.config_resetstat()
     a.claim("key", "two")

@@ -129,6 +129,16 @@ def test_one_bad_message_does_not_take_its_batch_along(broker):
     assert {message.data for message in received(broker)} == {b"1", b"2"}
 
 
+def test_who_has_the_least_time_is_published_first(broker):
+    """One by one takes its time, which the last ones may not have."""
+    broker.faults.add(Fault(kind="publish-fails", status="INVALID_ARGUMENT", times=1))
+    now = time.monotonic()
+    batch = [_Publish(TOPIC, _raw(OutgoingMessage(b"%d" % left)), now + left) for left in (30, 10, 20)]
+    _Outbox()._send(batch)
+    ids = {one.message.data: int(one.outcome.result(0)) for one in batch}
+    assert sorted(ids, key=ids.get) == [b"10", b"20", b"30"]
+
+
 def to_send(*seconds):
     """A message for each, whose publisher gives up after so many seconds."""
     now = time.monotonic()

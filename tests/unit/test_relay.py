@@ -391,6 +391,26 @@ def test_a_large_kept_response_is_fetched_and_published():
     )
 
 
+def test_another_instance_is_waited_for_while_there_is_time_to_publish():
+    """A claim that is granted later may come with a kept response."""
+    left = SETTINGS.publish_timeout_seconds + 0.3
+    arrived = time.monotonic() - (SETTINGS.ack_deadline_seconds - SETTINGS.margin_seconds - left)
+    pause = Pauses()
+    verdict = relayed(Model(), Topic(), message(), Notes(Claim(State.TAKEN)), pause, arrived)
+    assert (verdict.reason, pause.seconds) == (Reason.IN_PROGRESS, [])
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_what_another_instance_made_and_could_not_publish(is_large):
+    """It is published by who waited for it, though the other one's attempt has failed since."""
+    kept = OutgoingMessage(b'{"status_code":200}', {"a": "b"}).to_bytes()
+    made = Claim(State.MINE, failures=1, **({"kept_bytes": len(kept)} if is_large else {"kept": kept}))
+    model, topic, ledger = Model(), Topic(), Notes(Claim(State.TAKEN, failures=0), made)
+    ledger.fetched = kept
+    assert relayed(model, topic, message(), ledger).reason is Reason.ANSWERED
+    assert (model.calls, len(topic.messages)) == ([], 1)
+
+
 def test_a_kept_response_that_is_not_to_be_had():
     """The message is given back, with nothing counted: to call the model would be to pay for it again."""
     model, topic, ledger = Model(), Topic(), Notes(Claim(State.MINE, kept_bytes=1_000_000))
