@@ -124,9 +124,8 @@ class Relay:
 
     def _wait(self, delivery: Delivery, taken: Claim) -> Claim:
         claim = taken
-        enough = (
-            POLL_SECONDS + self._settings.publish_timeout_seconds
-        )  # for what it may be granted with: a kept response
+        # What is granted may come with a kept response, which has to be published in time.
+        enough = POLL_SECONDS + self._settings.publish_timeout_seconds
         while claim.state is State.TAKEN and self._left(delivery) > enough and not self._pause(POLL_SECONDS):
             claim = self._ledger.claim(delivery.key, delivery.owner, delivery.origin)
         if claim.state is State.MINE and not claim.is_made and (claim.failures or 0) > (taken.failures or 0):

@@ -1,7 +1,7 @@
 """`inference-relay check`: what is right and what is wrong, in plain words, before any traffic."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,10 +151,9 @@ _ASKED: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _to_ask(paths: Iterable[str]) -> list[str]:
+def _to_ask(paths: Collection[str]) -> list[str]:
     """Those of the paths that can be asked for little and without a file, in the order of the table."""
-    order = list(_ASKED)
-    return sorted(filter(_ending, paths), key=lambda path: order.index(_ending(path)))
+    return [path for ending in _ASKED for path in paths if _ending(path) == ending]
 
 
 def _ending(path: str) -> str:

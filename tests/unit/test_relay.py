@@ -378,6 +378,16 @@ def test_a_kept_response_is_published():
     )
 
 
+def test_a_kept_response_counts_among_what_is_held():
+    """While it is published, so that what comes meanwhile is refused before memory is full."""
+    kept, intake, seen = OutgoingMessage(b"x" * 1_000).to_bytes(), Intake(10, 10, 1_000_000), []
+    topic = Topic()
+    topic.publish = lambda *_: seen.append(intake._bytes)
+    relay = made(Model(), topic, Notes(Claim(State.MINE, kept=kept)))
+    assert relay.answer(relay.delivery(message(), STREAM, time.monotonic(), held(intake))).reason is Reason.ANSWERED
+    assert seen == [len(kept)]
+
+
 def test_a_large_kept_response_is_fetched_and_published():
     """It does not come along with the claim."""
     kept = OutgoingMessage(b'{"status_code":200}', {"a": "b"})

@@ -276,8 +276,8 @@ def cancel(answers: str, timeout: float, **given: Any) -> None:
     """Have the batch of ANSWERS end early.
 
     The `run`, `submit` or `collect` that works on it sends nothing more, takes the answers that still come within
-    half a minute of each other, or ten minutes where the model has some, and notes the rest as `batch_cancelled`. Where
-    none is running, the next one does.
+    half a minute of each other, and where the model has some within ten minutes, and notes the rest as
+    `batch_cancelled`. Where none is running, the next one does.
     The relay is told, too: where its operator allows that (CONTROL_MESSAGES), what it and Pub/Sub have is not called
     for any more, but for what the model has already. Where not, that is still answered, and paid for.
 

@@ -47,8 +47,8 @@ class Sender:
         self._journal, self._outputs, self._plan, self._stop = journal, outputs, plan, stop
         self._gate = Gate(journal, options, stop, in_vain)
         self._permits = threading.BoundedSemaphore(_AT_ONCE)
-        self._unconfirmed, self._pause = threading.Event(), _PAUSE_SECONDS
-        self._held_up_since: float | None = None
+        self._held_up_since: float | None = None  # since when nobody knows what became of what was published last
+        self._pause = _PAUSE_SECONDS
         self._failure: BaseException | None = None
 
     @property
@@ -87,7 +87,7 @@ class Sender:
         Pub/Sub may be connected, and answer everything with an error for an hour. Each line that is published meanwhile
         is one more that may have to be paid twice.
         """
-        while batch and self._unconfirmed.is_set() and not self._ended():
+        while batch and self._held_up_since is not None and not self._ended():
             if topic.connected(_CONNECT_SECONDS) and not self._stop.wait(self._pause):
                 self._try_one(topic, batch[0])
                 batch = batch[1:]
@@ -96,12 +96,12 @@ class Sender:
     def _try_one(self, topic: Topic, line: _Line) -> None:
         begun = self._begun([line])
         if begun:
-            self._unconfirmed.clear()
+            since, self._held_up_since = self._held_up_since, None
             self._settled(topic, begun)
-            if self._unconfirmed.is_set():
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+            if self._held_up_since is None:
+                self._pause = _PAUSE_SECONDS
             else:
-                self._pause, self._held_up_since = _PAUSE_SECONDS, None
+                self._held_up_since, self._pause = since, min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
     # --- what is sent together
 
@@ -165,8 +165,7 @@ class Sender:
         try:
             message_ids = self._ask(topic, batch)
         except OutcomeUnknown:
-            self._unconfirmed.set()  # they stay `sending`: only an answer tells
-            self._held_up_since = self._held_up_since or time.monotonic()
+            self._held_up_since = self._held_up_since or time.monotonic()  # they stay `sending`: only an answer tells
         except NotTaken as refused:
             self._refused(topic, batch, refused)
         except CannotRun:

@@ -45,7 +45,6 @@ class Session:
         self._started = time.monotonic()
         self._cancel_seen, self._looked, self._told = False, 0.0, False
         self._over_since = math.inf
-        self._sends: Sender | None = None
         self.sending, self.collecting = False, False
 
     @contextmanager
@@ -155,8 +154,7 @@ class Session:
                 subscription.see(by_reader=by_reader)
 
     def _sender(self, in_vain: Callable[[], bool] | None) -> Sender:
-        self._sends = Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, in_vain)
-        return self._sends
+        return Sender(self.journal, self._outputs, self.plan, self._options, self._stop_sending, in_vain)
 
     @contextmanager
     def _collecting(self) -> Iterator[None]:
@@ -221,7 +219,7 @@ class Session:
         while True:
             self._look()
             self._tell(topic)
-            if self._cut_short() or self._nothing_to_do():
+            if self._cut_short(sender) or self._nothing_to_do():
                 return SessionEnd.COMPLETED
             if self.sending:
                 continue
@@ -257,9 +255,9 @@ class Session:
 
     # --- ends before every answer is there
 
-    def _cut_short(self) -> bool:
+    def _cut_short(self, sender: Sender | None) -> bool:
         """End the lines without an answer, where there is a reason to."""
-        reason = self._reason()
+        reason = self._reason(sender)
         if reason is None:
             return False
         self._stop_sending.set()
@@ -268,12 +266,12 @@ class Session:
         self._collector.give_up(*reason)
         return True
 
-    def _reason(self) -> tuple[str, str] | None:
+    def _reason(self, sender: Sender | None) -> tuple[str, str] | None:
         over = self._over()
         if over and self._drained():
             return over
         seconds = self._options.give_up_seconds
-        stuck = seconds is not None and self._sends is not None and self._sends.held_up_seconds > seconds
+        stuck = sender is not None and seconds is not None and sender.held_up_seconds > seconds
         if self.give_up_seconds_left < 0 and (stuck or not self.sending):
             return "request_timeout", f"No answer came, nor any other for {seconds:g} seconds."
         return None
@@ -292,8 +290,10 @@ class Session:
 
     def _drained(self) -> bool:
         """Whether what was answered is taken: the answers are paid for, and may have waited long for who collects."""
-        if self.sending or not self.counts.waiting:
-            return not self.sending
+        if self.sending:
+            return False
+        if not self.counts.waiting:
+            return True
         quiet = min(self.quiet_seconds, time.monotonic() - self._over_since)
         worked_on_since = float(self.journal.fact("cancelled_while_working") or 0.0)
         return quiet > DRAIN_SECONDS and time.time() > worked_on_since + WORKING_SECONDS
